@@ -1,0 +1,143 @@
+// Package membership is the directory of a cluster: who is alive, and which
+// broker owns which slot. Two drivers, etcd and memory, pass one conformance
+// suite (package membership/conformance).
+//
+//  1. A node is announced while its Register runs and its lease lives; a node
+//     announced under the same name with another ID replaces the old one at once.
+//  2. An outage of the store changes no view: watchers keep the last one, with
+//     Connected false, and registered nodes announce themselves again, within
+//     a second of the store's return.
+//  3. Rows change only by compare-and-swap on their version, by the leader.
+//  4. Views only move forward: a row's version never goes down.
+package membership
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/comet-push/comet/internal/shard"
+)
+
+// Role is what a node serves.
+type Role string
+
+// The roles.
+const (
+	Edge     Role = "edge"
+	Broker   Role = "broker"
+	Presence Role = "presence"
+)
+
+// Node is one process of the cluster.
+type Node struct {
+	// Name is stable over restarts where the platform's is (a StatefulSet's).
+	Name string `json:"name"`
+	// ID is 128 random bits in hex, new with every start; for a broker the
+	// log-id of its empty log.
+	ID string `json:"id"`
+	// Roles are what it serves.
+	Roles []Role `json:"roles"`
+	// Addr is its private gRPC address, as other nodes dial it.
+	Addr string `json:"addr"`
+	// Zone is its failure domain, or empty.
+	Zone string `json:"zone,omitempty"`
+	// Draining is set when it is about to leave: give it nothing new, take
+	// what it has.
+	Draining bool `json:"draining,omitempty"`
+}
+
+// Member is the node as rows name it: name@id.
+func (n Node) Member() string { return n.Name + "@" + n.ID }
+
+// Has reports whether the node serves a role.
+func (n Node) Has(r Role) bool { return slices.Contains(n.Roles, r) }
+
+// View is a snapshot of the directory. It is immutable.
+type View struct {
+	// Nodes are the announced nodes by name.
+	Nodes map[string]Node
+	// Table says who owns the slots.
+	Table *shard.Table
+	// Connected is false while the store cannot be reached.
+	Connected bool
+}
+
+// Node returns the node that is a member, if it is announced.
+func (v View) Node(member string) (Node, bool) {
+	for _, n := range v.Nodes {
+		if n.Member() == member {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+// With returns the announced nodes of a role, by name.
+func (v View) With(r Role) []Node {
+	var nodes []Node
+	for _, n := range v.Nodes {
+		if n.Has(r) {
+			nodes = append(nodes, n)
+		}
+	}
+	slices.SortFunc(nodes, func(a, b Node) int {
+		switch {
+		case a.Name < b.Name:
+			return -1
+		case a.Name > b.Name:
+			return 1
+		}
+		return 0
+	})
+	return nodes
+}
+
+// Directory is what nodes know of each other. Safe for concurrent use.
+type Directory interface {
+	// Watch returns a channel that holds the newest view; views that nobody
+	// took in time are replaced by newer ones. The first one comes once the
+	// store has answered. The channel is closed when ctx ends.
+	Watch(ctx context.Context) <-chan View
+	// Register announces a node until ctx ends, then withdraws it. It goes on
+	// through outages of the store. A node sent on updates replaces the
+	// announced one (same name and ID). It returns nil when ctx ended, and
+	// ErrReplaced when another ID was announced under the name.
+	Register(ctx context.Context, n Node, updates <-chan Node) error
+	// Campaign waits until this candidate leads the cluster, or ctx ends.
+	Campaign(ctx context.Context, candidate string) (Leadership, error)
+}
+
+// Leadership is the right to write rows.
+type Leadership interface {
+	// Lost is closed when the leadership may have ended.
+	Lost() <-chan struct{}
+	// Write applies one change; ErrConflict if a condition of it does not hold,
+	// ErrNotLeader if another candidate leads. Other errors: unknown whether
+	// it was applied; read the next view.
+	Write(ctx context.Context, c Change) error
+	// Resign gives the leadership up.
+	Resign(ctx context.Context)
+}
+
+// Change is one compare-and-swap of a row.
+type Change struct {
+	// Slot is the row to write.
+	Slot shard.Slot
+	// Row is what to write; its Version is the one it replaces, 0 for a row
+	// that does not exist.
+	Row shard.Row
+	// Absent are members that must not be announced for the change to apply.
+	Absent []string
+}
+
+// The errors of directories.
+var (
+	ErrReplaced  = errors.New("another node was announced under the same name")
+	ErrConflict  = errors.New("the row or a member changed meanwhile")
+	ErrNotLeader = errors.New("not the leader")
+)
+
+// DefaultLease is how long a node stays announced without a sign of life.
+const DefaultLease = 2 * time.Second
