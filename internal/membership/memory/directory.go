@@ -1,0 +1,184 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/comet-push/comet/internal/membership"
+)
+
+// Directory is one process's connection to the store. It implements
+// [membership.Directory].
+type Directory struct {
+	store *Store
+
+	// Guarded by store.mu.
+	cut, killed   bool
+	leases        *time.Timer // runs while out of reach: the rest of its leases
+	seen          bool        // view is not empty
+	view          membership.View
+	watchers      map[chan membership.View]struct{}
+	registrations map[*registration]struct{}
+}
+
+// Disconnect cuts this handle off from the store, or connects it again.
+func (d *Directory) Disconnect(cut bool) {
+	d.change(func() { d.cut = cut })
+}
+
+// Kill is the crash of the process: nothing it announced is withdrawn, nothing
+// is renewed, and its watchers hear no more, for ever.
+func (d *Directory) Kill() {
+	d.change(func() { d.killed = true })
+}
+
+func (d *Directory) change(do func()) {
+	s := d.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do()
+	d.settleLocked()
+	s.publishLocked()
+	s.electLocked()
+}
+
+func (d *Directory) reachesLocked() bool {
+	return !d.store.down && !d.cut && !d.killed
+}
+
+// settleLocked does what follows from the handle having lost or found the
+// store: its leases begin to run out, or its nodes are announced again.
+func (d *Directory) settleLocked() {
+	if d.leases != nil {
+		d.leases.Stop()
+		d.leases = nil
+	}
+	switch {
+	case d.reachesLocked():
+		for name, e := range d.store.announced {
+			if e.by.dir == d && e.by.ended {
+				delete(d.store.announced, name)
+			}
+		}
+		for r := range d.registrations {
+			r.announceLocked()
+		}
+		if l := d.store.leader; l != nil && l.dir == d && l.left {
+			l.endLocked()
+		}
+	case !d.store.down:
+		d.leases = time.AfterFunc(d.store.lease, func() { d.store.lapse(d) })
+	}
+}
+
+// refreshLocked shows watchers what this handle can see now.
+func (d *Directory) refreshLocked() {
+	switch {
+	case d.killed:
+		return
+	case d.reachesLocked():
+		d.view = membership.View{Nodes: d.store.nodes, Table: d.store.table, Connected: true}
+		d.seen = true
+	case !d.seen || !d.view.Connected:
+		return
+	default:
+		d.view.Connected = false
+	}
+	for ch := range d.watchers {
+		show(ch, d.view)
+	}
+}
+
+// show puts a view in place of one that nobody took. Only one caller at a
+// time, so there is room after the old one is out.
+func show(ch chan membership.View, v membership.View) {
+	select {
+	case <-ch:
+	default:
+	}
+	ch <- v
+}
+
+// Watch implements [membership.Directory].
+func (d *Directory) Watch(ctx context.Context) <-chan membership.View {
+	ch := make(chan membership.View, 1)
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	d.watchers[ch] = struct{}{}
+	if d.seen {
+		ch <- d.view
+	}
+	context.AfterFunc(ctx, func() {
+		d.store.mu.Lock()
+		defer d.store.mu.Unlock()
+		delete(d.watchers, ch)
+		close(ch)
+	})
+	return ch
+}
+
+// Register implements [membership.Directory].
+func (d *Directory) Register(ctx context.Context, n membership.Node, updates <-chan membership.Node) error {
+	r := &registration{dir: d, node: n, replaced: make(chan struct{})}
+	d.change(func() { d.registrations[r] = struct{}{} })
+	defer d.change(r.withdrawLocked)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.replaced:
+			return fmt.Errorf("register %s: %w", n.Member(), membership.ErrReplaced)
+		case u, ok := <-updates:
+			if !ok {
+				updates = nil
+				continue
+			}
+			if u.Member() != n.Member() {
+				return fmt.Errorf("register %s: update names another member, %s", n.Member(), u.Member())
+			}
+			d.change(func() { r.node = u })
+		}
+	}
+}
+
+// registration is one Register call.
+type registration struct {
+	dir      *Directory
+	replaced chan struct{}
+	once     sync.Once // closes replaced
+
+	// Guarded by store.mu.
+	node      membership.Node
+	announced bool // has been, at least once
+	ended     bool
+}
+
+// announceLocked announces the node, unless its name was taken from it.
+func (r *registration) announceLocked() {
+	s := r.dir.store
+	e, taken := s.announced[r.node.Name]
+	if taken && e.node.ID != r.node.ID {
+		if r.announced {
+			r.once.Do(func() { close(r.replaced) })
+			return
+		}
+		if old := e.by; old.dir.reachesLocked() {
+			old.once.Do(func() { close(old.replaced) })
+		}
+	}
+	r.announced = true
+	s.announced[r.node.Name] = entry{node: r.node, by: r}
+}
+
+// withdrawLocked ends the registration. If the store cannot be reached the
+// node stays announced until its lease ends.
+func (r *registration) withdrawLocked() {
+	delete(r.dir.registrations, r)
+	r.ended = true
+	s := r.dir.store
+	if e, ok := s.announced[r.node.Name]; ok && e.by == r && r.dir.reachesLocked() {
+		delete(s.announced, r.node.Name)
+	}
+}
