@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what the tests need beside Go: Debian's packages (as root on Debian),
+# a running Docker engine, and the npm packages of the reference clients. What
+# cannot be installed is said; the tests that need it then skip, naming it.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+say() { printf 'test-deps: %s\n' "$*"; }
+
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+need node nodejs
+need npm npm
+need dockerd docker.io
+need containerd containerd
+need runc runc
+need iptables iptables
+need chromium chromium
+need curl curl
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q >/dev/null
+    apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
+  else
+    say "not installed: ${missing[*]} (as root on Debian this script installs them)"
+  fi
+fi
+
+if command -v dockerd >/dev/null && ! docker info >/dev/null 2>&1; then
+  if [ "$(id -u)" = 0 ]; then
+    say "starting dockerd (log: /var/log/dockerd.log)"
+    setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &
+    for _ in $(seq 60); do docker info >/dev/null 2>&1 && break; sleep 0.5; done
+    docker info >/dev/null 2>&1 || say "dockerd did not start; see /var/log/dockerd.log"
+  else
+    say "Docker is not running; start it to run the container tests"
+  fi
+fi
+
+if command -v npm >/dev/null && [ clients/package-lock.json -nt clients/node_modules/.package-lock.json ]; then
+  say "installing the reference clients"
+  (cd clients && npm ci --no-audit --no-fund --loglevel=error)
+  touch clients/node_modules/.package-lock.json
+fi
