@@ -2,7 +2,12 @@
 // from the config, of which the first that matches a channel decides.
 package namespace
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Who says who may do something.
 type Who string
@@ -15,17 +20,167 @@ const (
 	Anyone   Who = "anyone"
 )
 
-// Options are the options of the channels that match a pattern. The zero value
-// of a field stands for its default, except where Load says otherwise.
+var levels = []Who{Nobody, Backends, Sessions, Anyone}
+
+// Allows reports whether a permission covers a caller: Backends for the gRPC
+// and REST doors, Sessions for browsers that said who they are, else Anyone.
+func (w Who) Allows(caller Who) bool {
+	granted, asked := slices.Index(levels, w), slices.Index(levels, caller)
+	return asked > 0 && asked <= granted
+}
+
+// The defaults of a namespace.
+const (
+	DefaultMessages        = 100
+	DefaultBytes           = 1 << 20
+	DefaultAge             = 5 * time.Minute
+	DefaultMaxMessageBytes = 512 << 10
+
+	maxMessages = 1_000_000
+	maxBytes    = 1 << 30
+)
+
+// None is what Messages of a namespace without history is set to; Of then
+// returns 0.
+const None = -1
+
+// Options are the options of the channels that match a pattern. In what NewSet
+// takes, the zero value of a field stands for its default; in what Of returns,
+// every field is set and zero means zero.
 type Options struct {
-	Pattern         string
-	Subscribe       Who
-	Publish         Who
-	Messages        int
-	Bytes           int
-	Age             time.Duration
+	// Pattern is a channel pattern or literal channel.
+	Pattern string
+	// Subscribe and Publish say who may; default: nobody.
+	Subscribe Who
+	Publish   Who
+	// Messages, Bytes and Age bound the history of each channel, whichever is
+	// reached first; defaults 100, 1 MiB, 5 min.
+	Messages int
+	Bytes    int
+	Age      time.Duration
+	// MaxMessageBytes bounds data and ext of one message; default 512 KiB.
 	MaxMessageBytes int
-	Presence        string // off, count, members
-	Slow            string // recover, drop_oldest, conflate
-	OnResync        string // event, rehandshake
+	// Presence is off, count or members (default).
+	Presence string
+	// Slow says what happens to a session whose queue is full: recover.
+	Slow string
+	// OnResync says how clients learn of lost history: event.
+	OnResync string
+}
+
+// Open lets anyone do anything: the fallback of dev.
+func Open() Options { return Options{Pattern: "/**", Subscribe: Anyone, Publish: Anyone} }
+
+// Closed lets nobody do anything: the fallback of serve.
+func Closed() Options { return Options{Pattern: "/**", Subscribe: Nobody, Publish: Nobody} }
+
+// Set is an ordered list of namespaces. It is immutable.
+type Set struct {
+	list     []Options
+	fallback Options
+}
+
+// NewSet checks the namespaces and fills in defaults. The fallback is for
+// channels that no pattern matches; its own pattern does not matter.
+func NewSet(list []Options, fallback Options) (*Set, error) {
+	s := &Set{}
+	var errs []error
+	for i, o := range list {
+		if err := checkPattern(o.Pattern); err != nil {
+			errs = append(errs, fmt.Errorf("namespaces[%d].pattern: %w", i, err))
+			continue
+		}
+		if err := o.complete(); err != nil {
+			errs = append(errs, fmt.Errorf("namespaces[%d] (%s): %w", i, o.Pattern, err))
+		}
+		for j, earlier := range s.list {
+			if covers(earlier.Pattern, o.Pattern) {
+				errs = append(errs, fmt.Errorf(
+					"namespaces[%d] (%s): never reached, since %s, namespaces[%d], matches the same channels first; put the narrower pattern first",
+					i, o.Pattern, earlier.Pattern, j))
+				break
+			}
+		}
+		s.list = append(s.list, o)
+	}
+	if err := fallback.complete(); err != nil {
+		errs = append(errs, fmt.Errorf("fallback namespace: %w", err))
+	}
+	s.fallback = fallback
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Of returns the options of a literal channel. It allocates nothing.
+func (s *Set) Of(channel string) Options {
+	for i := range s.list {
+		if matches(s.list[i].Pattern, channel) {
+			return s.list[i]
+		}
+	}
+	return s.fallback
+}
+
+// MayPublish reports whether a caller may publish to a literal channel.
+func (s *Set) MayPublish(channel string, caller Who) bool {
+	return s.Of(channel).Publish.Allows(caller)
+}
+
+// MaySubscribe reports whether a caller may subscribe to a literal channel, or
+// to a pattern: then every namespace whose channels the pattern can match has
+// to let it.
+func (s *Set) MaySubscribe(name string, caller Who) bool {
+	for _, o := range s.list {
+		if !overlap(o.Pattern, name) {
+			continue
+		}
+		if !o.Subscribe.Allows(caller) {
+			return false
+		}
+		if covers(o.Pattern, name) {
+			return true
+		}
+	}
+	return s.fallback.Subscribe.Allows(caller)
+}
+
+// complete fills in defaults and checks the rest.
+func (o *Options) complete() error {
+	return errors.Join(
+		oneOf("subscribe", &o.Subscribe, levels...),
+		oneOf("publish", &o.Publish, levels...),
+		oneOf("presence", &o.Presence, "members", "count", "off"),
+		oneOf("slow", &o.Slow, "recover"),
+		oneOf("on-resync", &o.OnResync, "event"),
+		inRange("messages", &o.Messages, DefaultMessages, maxMessages),
+		inRange("bytes", &o.Bytes, DefaultBytes, maxBytes),
+		inRange("max-message-bytes", &o.MaxMessageBytes, DefaultMaxMessageBytes, DefaultBytes),
+		inRange("age", &o.Age, DefaultAge, 30*24*time.Hour),
+	)
+}
+
+// oneOf checks a word; nothing stands for the first.
+func oneOf[T ~string](key string, v *T, allowed ...T) error {
+	if *v == "" {
+		*v = allowed[0]
+	}
+	if !slices.Contains(allowed, *v) {
+		return fmt.Errorf("%s: %q is not one of %v", key, *v, allowed)
+	}
+	return nil
+}
+
+// inRange checks a number; zero stands for the default, None for zero.
+func inRange[T int | time.Duration](key string, v *T, standard, highest T) error {
+	switch {
+	case *v == 0:
+		*v = standard
+	case *v == None:
+		*v = 0
+	case *v < 0 || *v > highest:
+		return fmt.Errorf("%s: %v is not between 0 and %v", key, *v, highest)
+	}
+	return nil
 }

@@ -1,0 +1,122 @@
+package namespace_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comet-push/comet/internal/namespace"
+)
+
+func set(t *testing.T, list ...namespace.Options) *namespace.Set {
+	t.Helper()
+	s, err := namespace.NewSet(list, namespace.Closed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestOf(t *testing.T) {
+	s := set(t,
+		namespace.Options{Pattern: "/chat/log", Messages: namespace.None},
+		namespace.Options{Pattern: "/chat/*", Messages: 5, Age: time.Hour, Publish: namespace.Anyone},
+		namespace.Options{Pattern: "/chat/**"},
+		namespace.Options{Pattern: "/service/**", Messages: 7},
+	)
+	for _, tt := range []struct {
+		channel  string
+		messages int
+		age      time.Duration
+		publish  namespace.Who
+	}{
+		{"/chat/log", 0, 5 * time.Minute, namespace.Nobody},
+		{"/chat/room", 5, time.Hour, namespace.Anyone},
+		{"/chat/room/7", 100, 5 * time.Minute, namespace.Nobody},
+		{"/chat", 100, 5 * time.Minute, namespace.Nobody},
+		{"/other", 100, 5 * time.Minute, namespace.Nobody},
+		{"/service/x", 7, 5 * time.Minute, namespace.Nobody},
+	} {
+		o := s.Of(tt.channel)
+		if o.Messages != tt.messages || o.Age != tt.age || o.Publish != tt.publish || o.MaxMessageBytes != 512<<10 {
+			t.Errorf("Of(%s) = %+v", tt.channel, o)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { s.Of("/chat/room/7") }); n != 0 {
+		t.Errorf("Of allocates %v times", n)
+	}
+}
+
+func TestMaySubscribe(t *testing.T) {
+	s := set(t,
+		namespace.Options{Pattern: "/open/secret/*", Subscribe: namespace.Backends},
+		namespace.Options{Pattern: "/open/**", Subscribe: namespace.Anyone},
+		namespace.Options{Pattern: "/members/**", Subscribe: namespace.Sessions},
+	)
+	for _, tt := range []struct {
+		name   string
+		caller namespace.Who
+		want   bool
+	}{
+		{"/open/a", namespace.Anyone, true},
+		{"/open/secret/a", namespace.Anyone, false},
+		{"/open/secret/a", namespace.Sessions, false},
+		{"/open/secret/a", namespace.Backends, true},
+		{"/open/secret/a/b", namespace.Anyone, true},
+		{"/open/**", namespace.Anyone, false}, // would see the secrets
+		{"/open/**", namespace.Backends, true},
+		{"/open/*", namespace.Anyone, true},
+		{"/open/*/a", namespace.Anyone, false},
+		{"/open/news/**", namespace.Anyone, true},
+		{"/members/*", namespace.Sessions, true},
+		{"/members/*", namespace.Anyone, false},
+		{"/**", namespace.Backends, false}, // reaches channels that are closed
+		{"/elsewhere", namespace.Backends, false},
+		{"/service/**", namespace.Backends, false},
+	} {
+		if got := s.MaySubscribe(tt.name, tt.caller); got != tt.want {
+			t.Errorf("MaySubscribe(%s, %s) = %v", tt.name, tt.caller, got)
+		}
+	}
+	open, err := namespace.NewSet(nil, namespace.Open())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !open.MaySubscribe("/**", namespace.Anyone) || !open.MaySubscribe("/service/**", namespace.Anyone) ||
+		!open.MayPublish("/service/x", namespace.Anyone) {
+		t.Error("open is not open")
+	}
+}
+
+func TestNobodyIsNoCaller(t *testing.T) {
+	if namespace.Anyone.Allows(namespace.Nobody) || namespace.Nobody.Allows(namespace.Backends) ||
+		namespace.Anyone.Allows("stranger") {
+		t.Error("a permission covers who is no caller")
+	}
+}
+
+func TestNewSetRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		list []namespace.Options
+		want string
+	}{
+		{"no pattern", []namespace.Options{{}}, `namespaces[0].pattern: "" is not a channel or pattern`},
+		{"no slash", []namespace.Options{{Pattern: "chat"}}, "begins with a slash"},
+		{"star in a segment", []namespace.Options{{Pattern: "/a*"}}, "one whole segment"},
+		{"double star inside", []namespace.Options{{Pattern: "/**/a"}}, "** ends a pattern"},
+		{"meta", []namespace.Options{{Pattern: "/meta/**"}}, "no options"},
+		{"who", []namespace.Options{{Pattern: "/a", Publish: "all"}},
+			`namespaces[0] (/a): publish: "all" is not one of [nobody backends sessions anyone]`},
+		{"messages", []namespace.Options{{Pattern: "/a", Messages: -2}}, "messages: -2 is not between 0 and 1000000"},
+		{"shadowed", []namespace.Options{{Pattern: "/a/**"}, {Pattern: "/a/*"}}, "namespaces[1] (/a/*): never reached"},
+		{"twice", []namespace.Options{{Pattern: "/a"}, {Pattern: "/a"}}, "never reached"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := namespace.NewSet(tt.list, namespace.Open())
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("err = %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
