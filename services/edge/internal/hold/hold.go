@@ -1,0 +1,111 @@
+// Package hold keeps HTTP exchanges open until there is something to say.
+//
+//  1. An exchange is answered at most once: the first Answer counts, later ones
+//     are dropped and reported.
+//  2. Answer never blocks and never writes; whoever holds the exchange writes.
+//  3. Every exchange that was given an owner ends in exactly one call of it:
+//     Written after the answer was handed to the connection whole, Lost if the
+//     peer vanished or the write failed.
+//
+// Session code sees nothing of this package: it names exchanges by number. So
+// what holds an exchange can be a goroutine, as here, or a parked connection
+// without one, and neither sessions nor the registry notice.
+package hold
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Answer is what goes back on an exchange.
+type Answer struct {
+	// Status is the HTTP status.
+	Status int
+	// Body is a Bayeux reply with status 200; else it is empty and the writer
+	// finds words for the status.
+	Body []byte
+}
+
+// Owner hears how an exchange ended. Its methods must not block.
+type Owner interface {
+	Written(number uint64)
+	Lost(number uint64)
+}
+
+// Exchange is one HTTP request that awaits its answer.
+type Exchange struct {
+	number uint64
+	answer chan Answer // of one; sent to by the first Answer only
+
+	answered atomic.Bool
+	owner    Owner // set before the exchange is held, or by the goroutine that holds it
+}
+
+// New returns an exchange. Numbers are unique in a process.
+func New(number uint64) *Exchange {
+	return &Exchange{number: number, answer: make(chan Answer, 1)}
+}
+
+// Number is what sessions know the exchange by.
+func (e *Exchange) Number() uint64 { return e.number }
+
+// Own names who hears how the exchange ends. It is called at most once, before
+// the first Answer.
+func (e *Exchange) Own(o Owner) { e.owner = o }
+
+// Answer ends the exchange. It reports whether it was the first to do so; the
+// answer may still not reach the peer.
+func (e *Exchange) Answer(a Answer) bool {
+	if !e.answered.CompareAndSwap(false, true) {
+		return false
+	}
+	e.answer <- a
+	return true
+}
+
+// Writer puts an answer on the wire, flushed.
+type Writer func(w http.ResponseWriter, a Answer) error
+
+// Holder keeps exchanges until they are answered.
+type Holder interface {
+	// Hold returns when the handler of the request may return: after the
+	// exchange ended, or before, if the holder took the connection over.
+	Hold(w http.ResponseWriter, r *http.Request, e *Exchange, write Writer)
+}
+
+// Waiting holds an exchange by keeping its handler's goroutine.
+type Waiting struct {
+	// WriteTimeout bounds the writing of one answer.
+	WriteTimeout time.Duration
+}
+
+// Hold implements [Holder].
+func (h Waiting) Hold(w http.ResponseWriter, r *http.Request, e *Exchange, write Writer) {
+	a, ok := e.await(r.Context())
+	if ok {
+		// Not every writer has deadlines; one without cannot be bounded here.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.WriteTimeout))
+		ok = write(w, a) == nil
+	}
+	if e.owner == nil {
+		return
+	}
+	if ok {
+		e.owner.Written(e.number)
+	} else {
+		e.owner.Lost(e.number)
+	}
+}
+
+// await returns the answer, or false if the peer vanished first. An answer that
+// came at the same moment is lost with the peer.
+func (e *Exchange) await(ctx context.Context) (Answer, bool) {
+	select {
+	case a := <-e.answer:
+		return a, true
+	case <-ctx.Done():
+		return Answer{}, false
+	}
+}
