@@ -2227,6 +2227,153 @@ func (x *IdentifyResponse) GetMember() string {
 	return ""
 }
 
+// StepDownRequest names slots that have a newer primary.
+type StepDownRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The slots.
+	Slots         []*SlotTerm `protobuf:"bytes,1,rep,name=slots,proto3" json:"slots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepDownRequest) Reset() {
+	*x = StepDownRequest{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepDownRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepDownRequest) ProtoMessage() {}
+
+func (x *StepDownRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepDownRequest.ProtoReflect.Descriptor instead.
+func (*StepDownRequest) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *StepDownRequest) GetSlots() []*SlotTerm {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+// SlotTerm is a slot's row as the new primary knows it.
+type SlotTerm struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The slot.
+	Slot uint32 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// The new primary's term.
+	Term uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	// The version of its row.
+	Version       int64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SlotTerm) Reset() {
+	*x = SlotTerm{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlotTerm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlotTerm) ProtoMessage() {}
+
+func (x *SlotTerm) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlotTerm.ProtoReflect.Descriptor instead.
+func (*SlotTerm) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SlotTerm) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *SlotTerm) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SlotTerm) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// StepDownResponse says that no lower term of the slots is served here now.
+type StepDownResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepDownResponse) Reset() {
+	*x = StepDownResponse{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepDownResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepDownResponse) ProtoMessage() {}
+
+func (x *StepDownResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepDownResponse.ProtoReflect.Descriptor instead.
+func (*StepDownResponse) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{34}
+}
+
 var File_comet_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_comet_broker_v1_broker_proto_rawDesc = "" +
@@ -2365,13 +2512,21 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\vsubscribers\x18\x04 \x01(\rR\vsubscribers\"\x11\n" +
 	"\x0fIdentifyRequest\"*\n" +
 	"\x10IdentifyResponse\x12\x16\n" +
-	"\x06member\x18\x01 \x01(\tR\x06member2\xa0\x03\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\"B\n" +
+	"\x0fStepDownRequest\x12/\n" +
+	"\x05slots\x18\x01 \x03(\v2\x19.comet.broker.v1.SlotTermR\x05slots\"L\n" +
+	"\bSlotTerm\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x03R\aversion\"\x12\n" +
+	"\x10StepDownResponse2\xf1\x03\n" +
 	"\rBrokerService\x12M\n" +
 	"\x06Attach\x12\x1e.comet.broker.v1.AttachRequest\x1a\x1f.comet.broker.v1.AttachResponse(\x010\x01\x12M\n" +
 	"\x06Append\x12\x1e.comet.broker.v1.AppendRequest\x1a\x1f.comet.broker.v1.AppendResponse(\x010\x01\x12C\n" +
 	"\x04Read\x12\x1c.comet.broker.v1.ReadRequest\x1a\x1d.comet.broker.v1.ReadResponse\x12[\n" +
 	"\fListChannels\x12$.comet.broker.v1.ListChannelsRequest\x1a%.comet.broker.v1.ListChannelsResponse\x12O\n" +
-	"\bIdentify\x12 .comet.broker.v1.IdentifyRequest\x1a!.comet.broker.v1.IdentifyResponseB:Z8github.com/comet-push/comet/gen/comet/broker/v1;brokerv1b\x06proto3"
+	"\bIdentify\x12 .comet.broker.v1.IdentifyRequest\x1a!.comet.broker.v1.IdentifyResponse\x12O\n" +
+	"\bStepDown\x12 .comet.broker.v1.StepDownRequest\x1a!.comet.broker.v1.StepDownResponseB:Z8github.com/comet-push/comet/gen/comet/broker/v1;brokerv1b\x06proto3"
 
 var (
 	file_comet_broker_v1_broker_proto_rawDescOnce sync.Once
@@ -2385,7 +2540,7 @@ func file_comet_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_comet_broker_v1_broker_proto_rawDescData
 }
 
-var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*Entry)(nil),                // 0: comet.broker.v1.Entry
 	(*AttachRequest)(nil),        // 1: comet.broker.v1.AttachRequest
@@ -2419,7 +2574,10 @@ var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*ChannelInfo)(nil),          // 29: comet.broker.v1.ChannelInfo
 	(*IdentifyRequest)(nil),      // 30: comet.broker.v1.IdentifyRequest
 	(*IdentifyResponse)(nil),     // 31: comet.broker.v1.IdentifyResponse
-	(v1.ErrorReason)(0),          // 32: comet.channel.v1.ErrorReason
+	(*StepDownRequest)(nil),      // 32: comet.broker.v1.StepDownRequest
+	(*SlotTerm)(nil),             // 33: comet.broker.v1.SlotTerm
+	(*StepDownResponse)(nil),     // 34: comet.broker.v1.StepDownResponse
+	(v1.ErrorReason)(0),          // 35: comet.channel.v1.ErrorReason
 }
 var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	2,  // 0: comet.broker.v1.AttachRequest.hello:type_name -> comet.broker.v1.Hello
@@ -2443,25 +2601,28 @@ var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	0,  // 18: comet.broker.v1.Entries.entries:type_name -> comet.broker.v1.Entry
 	15, // 19: comet.broker.v1.Joined.positions:type_name -> comet.broker.v1.SlotPosition
 	21, // 20: comet.broker.v1.Marks.marks:type_name -> comet.broker.v1.Mark
-	32, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
-	32, // 22: comet.broker.v1.AppendResponse.refused:type_name -> comet.channel.v1.ErrorReason
+	35, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
+	35, // 22: comet.broker.v1.AppendResponse.refused:type_name -> comet.channel.v1.ErrorReason
 	0,  // 23: comet.broker.v1.ReadResponse.entries:type_name -> comet.broker.v1.Entry
 	29, // 24: comet.broker.v1.ListChannelsResponse.channels:type_name -> comet.broker.v1.ChannelInfo
-	1,  // 25: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
-	23, // 26: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
-	25, // 27: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
-	27, // 28: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
-	30, // 29: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
-	10, // 30: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
-	24, // 31: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
-	26, // 32: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
-	28, // 33: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
-	31, // 34: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
-	30, // [30:35] is the sub-list for method output_type
-	25, // [25:30] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	33, // 25: comet.broker.v1.StepDownRequest.slots:type_name -> comet.broker.v1.SlotTerm
+	1,  // 26: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
+	23, // 27: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
+	25, // 28: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
+	27, // 29: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
+	30, // 30: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
+	32, // 31: comet.broker.v1.BrokerService.StepDown:input_type -> comet.broker.v1.StepDownRequest
+	10, // 32: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
+	24, // 33: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
+	26, // 34: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
+	28, // 35: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
+	31, // 36: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
+	34, // 37: comet.broker.v1.BrokerService.StepDown:output_type -> comet.broker.v1.StepDownResponse
+	32, // [32:38] is the sub-list for method output_type
+	26, // [26:32] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_comet_broker_v1_broker_proto_init() }
@@ -2496,7 +2657,7 @@ func file_comet_broker_v1_broker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_broker_v1_broker_proto_rawDesc), len(file_comet_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,6 +26,7 @@ const (
 	BrokerService_Read_FullMethodName         = "/comet.broker.v1.BrokerService/Read"
 	BrokerService_ListChannels_FullMethodName = "/comet.broker.v1.BrokerService/ListChannels"
 	BrokerService_Identify_FullMethodName     = "/comet.broker.v1.BrokerService/Identify"
+	BrokerService_StepDown_FullMethodName     = "/comet.broker.v1.BrokerService/StepDown"
 )
 
 // BrokerServiceClient is the client API for BrokerService service.
@@ -48,6 +49,10 @@ type BrokerServiceClient interface {
 	// Identify says who answers at this address. The controller asks it before
 	// it believes that a silent broker's log is lost.
 	Identify(ctx context.Context, in *IdentifyRequest, opts ...grpc.CallOption) (*IdentifyResponse, error)
+	// StepDown tells this broker that slots have a newer primary, who waits for
+	// the answer before it serves them: from then on nothing is acknowledged
+	// here that its followers could miss.
+	StepDown(ctx context.Context, in *StepDownRequest, opts ...grpc.CallOption) (*StepDownResponse, error)
 }
 
 type brokerServiceClient struct {
@@ -114,6 +119,16 @@ func (c *brokerServiceClient) Identify(ctx context.Context, in *IdentifyRequest,
 	return out, nil
 }
 
+func (c *brokerServiceClient) StepDown(ctx context.Context, in *StepDownRequest, opts ...grpc.CallOption) (*StepDownResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StepDownResponse)
+	err := c.cc.Invoke(ctx, BrokerService_StepDown_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // BrokerServiceServer is the server API for BrokerService service.
 // All implementations must embed UnimplementedBrokerServiceServer
 // for forward compatibility.
@@ -134,6 +149,10 @@ type BrokerServiceServer interface {
 	// Identify says who answers at this address. The controller asks it before
 	// it believes that a silent broker's log is lost.
 	Identify(context.Context, *IdentifyRequest) (*IdentifyResponse, error)
+	// StepDown tells this broker that slots have a newer primary, who waits for
+	// the answer before it serves them: from then on nothing is acknowledged
+	// here that its followers could miss.
+	StepDown(context.Context, *StepDownRequest) (*StepDownResponse, error)
 	mustEmbedUnimplementedBrokerServiceServer()
 }
 
@@ -158,6 +177,9 @@ func (UnimplementedBrokerServiceServer) ListChannels(context.Context, *ListChann
 }
 func (UnimplementedBrokerServiceServer) Identify(context.Context, *IdentifyRequest) (*IdentifyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Identify not implemented")
+}
+func (UnimplementedBrokerServiceServer) StepDown(context.Context, *StepDownRequest) (*StepDownResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StepDown not implemented")
 }
 func (UnimplementedBrokerServiceServer) mustEmbedUnimplementedBrokerServiceServer() {}
 func (UnimplementedBrokerServiceServer) testEmbeddedByValue()                       {}
@@ -248,6 +270,24 @@ func _BrokerService_Identify_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BrokerService_StepDown_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StepDownRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokerServiceServer).StepDown(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BrokerService_StepDown_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokerServiceServer).StepDown(ctx, req.(*StepDownRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // BrokerService_ServiceDesc is the grpc.ServiceDesc for BrokerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -266,6 +306,10 @@ var BrokerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Identify",
 			Handler:    _BrokerService_Identify_Handler,
+		},
+		{
+			MethodName: "StepDown",
+			Handler:    _BrokerService_StepDown_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
