@@ -1,0 +1,56 @@
+package cluster
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// Topology is a Comet taken apart: every service its own process, and an etcd.
+type Topology struct {
+	Etcd     *Etcd
+	Edges    []*Process
+	Brokers  []*Process
+	Presence []*Process
+}
+
+// Alone starts one process that serves everything.
+func Alone(t testing.TB, args ...string) *Process {
+	t.Helper()
+	p := New(t, "alone", "all", append([]string{"--config=" + Config(t, Open)}, args...)...)
+	p.Start(t)
+	p.Ready(t, 30*time.Second)
+	return p
+}
+
+// Split starts an etcd and the services apart, and waits until all are ready.
+func Split(t testing.TB, edges, brokers int, args ...string) *Topology {
+	t.Helper()
+	c := &Topology{Etcd: NewEtcd(t)}
+	c.Etcd.Start(t)
+	args = append([]string{"--config=" + Config(t, Open), "--etcd.endpoints=" + c.Etcd.URL}, args...)
+	start := func(name, target string) *Process {
+		p := New(t, name, target, args...)
+		p.Start(t)
+		return p
+	}
+	for i := range brokers {
+		c.Brokers = append(c.Brokers, start(fmt.Sprintf("broker-%d", i), "broker"))
+	}
+	c.Presence = append(c.Presence, start("presence-0", "presence"))
+	for i := range edges {
+		c.Edges = append(c.Edges, start(fmt.Sprintf("edge-%d", i), "edge"))
+	}
+	for _, p := range c.All() {
+		p.Ready(t, 60*time.Second)
+	}
+	return c
+}
+
+// All returns the processes.
+func (c *Topology) All() []*Process {
+	var all []*Process
+	all = append(all, c.Brokers...)
+	all = append(all, c.Presence...)
+	return append(all, c.Edges...)
+}
