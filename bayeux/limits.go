@@ -1,0 +1,43 @@
+package bayeux
+
+// Limits bound what Decode accepts. A zero field stands for its default.
+type Limits struct {
+	Bytes         int // of the document
+	Messages      int // in the document
+	Depth         int // of nesting, the message itself being 1
+	ChannelBytes  int // of a channel's name
+	Segments      int // of a channel's name
+	TextBytes     int // of an id, a clientId and other short texts
+	Subscriptions int // channels in one subscription, entries of a replay map
+}
+
+// DefaultLimits returns the limits that hold unless configured otherwise.
+func DefaultLimits() Limits {
+	return Limits{
+		Bytes:         1 << 20,
+		Messages:      1000,
+		Depth:         64,
+		ChannelBytes:  256,
+		Segments:      32,
+		TextBytes:     256,
+		Subscriptions: 1000,
+	}
+}
+
+func (l Limits) withDefaults() Limits {
+	d := DefaultLimits()
+	for _, f := range [...]struct{ field, fallback *int }{
+		{&l.Bytes, &d.Bytes},
+		{&l.Messages, &d.Messages},
+		{&l.Depth, &d.Depth},
+		{&l.ChannelBytes, &d.ChannelBytes},
+		{&l.Segments, &d.Segments},
+		{&l.TextBytes, &d.TextBytes},
+		{&l.Subscriptions, &d.Subscriptions},
+	} {
+		if *f.field <= 0 {
+			*f.field = *f.fallback
+		}
+	}
+	return l
+}
