@@ -1,0 +1,191 @@
+package session
+
+import (
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
+)
+
+// Config is shared by all sessions of an edge and must not change. Fields that
+// are zero stand for the default in brackets, if one is given.
+type Config struct {
+	// ConnectionTypes is what handshake replies offer [long-polling].
+	ConnectionTypes []string
+	// Timeout is how long a connect is held [30 s].
+	Timeout time.Duration
+	// MaxTimeout bounds the timeout and interval a client may ask for [5 min].
+	MaxTimeout time.Duration
+	// Interval is the pause asked of clients between connects.
+	Interval time.Duration
+	// MaxInterval is how long a session lives without a connect, beyond
+	// Interval [10 s].
+	MaxInterval time.Duration
+	// AdviseMaxInterval tells clients MaxInterval in advice.
+	AdviseMaxInterval bool
+	// MultiInterval is the pause asked of a client whose connect was not held
+	// because of Request.NoHold [2 s].
+	MultiInterval time.Duration
+
+	// QueueMessages and QueueBytes bound what waits for the client; what was
+	// sent and is not confirmed may be as much again [1000, 1 MiB].
+	QueueMessages int
+	QueueBytes    int
+	// Subscriptions bounds the channels and patterns of a session [1000].
+	Subscriptions int
+	// Exchanges bounds the unanswered requests of a session; further ones are
+	// answered 429 [64].
+	Exchanges int
+
+	// Piggyback lets events travel on every answer, not only on those to
+	// connects. Never in effect for sessions with the ack extension.
+	Piggyback bool
+	// Timestamp puts a timestamp on replies.
+	Timestamp bool
+
+	// Jitter returns a random number from 0 to n-1.
+	Jitter func(n int64) int64
+	// MaySubscribe returns "" or the reason why the user may not subscribe to
+	// the channel or pattern. Nil: everyone may.
+	MaySubscribe func(user, channel string) string
+	// MayPublish does so for publishing size bytes of data. Nil: everyone may.
+	MayPublish func(user, channel string, size int) string
+}
+
+// Exchange is the shell's number for one HTTP request that awaits its answer.
+// It is never 0 and never used twice in a session.
+type Exchange uint64
+
+// Request is all that came in one HTTP request. The messages and what they
+// point to belong to the session from now on.
+type Request struct {
+	Exchange Exchange
+	// Messages has at least one element.
+	Messages []bayeux.Message
+	// NoHold says that this browser has as many held connects as it may, not
+	// counting this session's: a connect that would be held is answered at
+	// once with the advice multiple-clients.
+	NoHold bool
+}
+
+// Position is an offset in a slot.
+type Position struct {
+	Slot   shard.Slot
+	Offset uint64
+}
+
+// Effects is what a call asks the shell to do. The caller owns it; Reset makes
+// it ready for the next call. Calls only append.
+type Effects struct {
+	// Answers end exchanges. They are to be written in this order.
+	Answers []Answer
+	// Held is the exchange whose connect began to be held in this call, or 0.
+	// Its Answer, or Lost, ends the hold.
+	Held Exchange
+	// Interests are changes of what the session must be given by Deliver, in order.
+	Interests []Interest
+	// Publishes go to the brokers, in this order.
+	Publishes []Publish
+	// Replays ask for history.
+	Replays []Replay
+	// Joined and Left are the channels and patterns that the client is now
+	// subscribed to, or no longer; for presence.
+	Joined []string
+	Left   []string
+	// Dropped counts events that were dropped because the queue was full.
+	Dropped int
+	// Ended says why the session is over, else it is empty. Interests then has
+	// a Leave for all it had, and every exchange has its answer. Further calls
+	// do nothing, but Receive answers 402.
+	Ended Reason
+}
+
+// Reason says why a session ended.
+type Reason string
+
+// The reasons.
+const (
+	Disconnected Reason = "disconnect" // the client said so
+	Expired      Reason = "expired"    // no connect came in time
+	Refused      Reason = "refused"    // the handshake was refused; it never was a session
+	Drained      Reason = "drained"    // the edge stops
+	Evicted      Reason = "evicted"    // the server wanted it
+)
+
+// Answer is a whole HTTP response.
+type Answer struct {
+	Exchange Exchange
+	// Status is 200, or 503 for a connect that a newer one replaced, or 429
+	// for a request too many; only 200 has a body.
+	Status int
+	// Body is a JSON array of messages. It belongs to the receiver.
+	Body []byte
+	// Events counts the events in the body, copies included.
+	Events int
+	// Newest is when the newest of them was appended, if known.
+	Newest time.Time
+}
+
+// Interest is a channel or pattern the session wants to be given, or no more.
+type Interest struct {
+	// Token is to be given to Subscribed; 0 with Leave.
+	Token   uint64
+	Channel string
+	// Leave ends the interest; it is not answered.
+	Leave bool
+}
+
+// Publish is a message from the client.
+type Publish struct {
+	// Token is to be given to Published.
+	Token uint64
+	// Channel is literal, valid, and not under /meta.
+	Channel string
+	// Data is one JSON value, Ext a JSON object or nothing, Members further
+	// members as "name":value pairs joined by commas.
+	Data, Ext, Members []byte
+	// Session and ID are set on /service channels only: the session's public
+	// id and the text of the message's id.
+	Session, ID string
+}
+
+// Replay asks for what is retained of a literal channel.
+type Replay struct {
+	// Token is to be given to Replayed.
+	Token   uint64
+	Channel string
+	// Since asks for everything after it; with Earliest, for all that is
+	// retained.
+	Since    uint64
+	Earliest bool
+	// Limit is the most entries of use, at least 1.
+	Limit int
+}
+
+// Page is a piece of a channel's history.
+type Page struct {
+	// Events are all that is committed in (since, Through], in order.
+	Events []*Event
+	// Through is where to go on. It is never below the Since of the Replay.
+	Through uint64
+	// Lost says that part of what was asked for is gone; no events then.
+	Lost bool
+}
+
+// Reset empties the effects and keeps their memory.
+func (e *Effects) Reset() {
+	clear(e.Answers)
+	clear(e.Interests)
+	clear(e.Publishes)
+	clear(e.Replays)
+	clear(e.Joined)
+	clear(e.Left)
+	*e = Effects{
+		Answers:   e.Answers[:0],
+		Interests: e.Interests[:0],
+		Publishes: e.Publishes[:0],
+		Replays:   e.Replays[:0],
+		Joined:    e.Joined[:0],
+		Left:      e.Left[:0],
+	}
+}
