@@ -42,7 +42,7 @@ test-deps: ## Install Debian's packages for the tests and start Docker, as root 
 
 .PHONY: test-k8s
 test-k8s: ## Deploy to the cluster KUBECONFIG names and test it (load the images of make image first)
-	cd test && COMET_TEST_K8S=1 go test -v -count=1 -timeout 30m ./k8s/...
+	cd test && go test -tags k8s -v -count=1 -timeout 30m ./k8s/...
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME (30s) each
