@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/comet-push/comet/bayeux"
 )
 
 // Who says who may do something.
@@ -116,7 +118,7 @@ func NewSet(list []Options, fallback Options) (*Set, error) {
 // Of returns the options of a literal channel. It allocates nothing.
 func (s *Set) Of(channel string) Options {
 	for i := range s.list {
-		if matches(s.list[i].Pattern, channel) {
+		if bayeux.Match(s.list[i].Pattern, channel) {
 			return s.list[i]
 		}
 	}
