@@ -192,6 +192,16 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
+// Wait waits for the process to end and returns how it ended.
+func (p *Process) Wait(within time.Duration) error {
+	select {
+	case <-p.done:
+		return p.err
+	case <-time.After(within):
+		return nil
+	}
+}
+
 // Log returns the end of what the process wrote.
 func (p *Process) Log() string { return p.log.String() }
 
