@@ -187,23 +187,29 @@ func TestBadConfig(t *testing.T) {
 // post sends a body and returns the status and the answer.
 func post(t testing.TB, url, contentType, body string) (int, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	status, answer, err := tryPost(url, contentType, body)
+	if err != nil {
+		t.Fatalf("post %s: %v", url, err)
+	}
+	return status, answer
+}
+
+// tryPost is post for callers that expect failures.
+func tryPost(url, contentType, body string) (int, string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
 	req.Header.Set("Content-Type", contentType)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		t.Fatalf("post %s: %v", url, err)
+		return 0, "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, string(got)
+	answer, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(answer), err
 }
 
 // handshake makes a session and returns its clientId.
@@ -231,7 +237,16 @@ func subscribe(t testing.TB, p *cluster.Process, id, channel string) {
 // connect polls once and returns the answer.
 func connect(t testing.TB, p *cluster.Process, id string) string {
 	t.Helper()
-	_, got := post(t, "http://"+p.HTTP+"/cometd", "application/json",
+	answer, err := tryConnect(p, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// tryConnect is connect for callers that expect failures.
+func tryConnect(p *cluster.Process, id string) (string, error) {
+	_, answer, err := tryPost("http://"+p.HTTP+"/cometd", "application/json",
 		fmt.Sprintf(`[{"channel":"/meta/connect","connectionType":"long-polling","clientId":%q,"id":"3"}]`, id))
-	return got
+	return answer, err
 }
