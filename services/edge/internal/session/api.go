@@ -6,7 +6,8 @@ import (
 	"github.com/comet-push/comet/bayeux"
 )
 
-// New makes the session for a handshake; Handshake comes next. id is the
+// New makes the session for a handshake; Handshake comes next. cfg is what
+// Config.Defaults returned. id is the
 // clientId, a secret; publicID names the session to backends; user is empty if
 // nobody authenticated.
 func New(cfg *Config, id, publicID, user string, now time.Time) *Session { panic("not yet") }
@@ -32,7 +33,8 @@ func (s *Session) Receive(now time.Time, r Request, out *Effects) {}
 // the positions will be delivered from now on. A literal channel has one
 // position; a pattern has one per slot, or none if nothing that was appended
 // before this call will be delivered through it. The session keeps from.
-func (s *Session) Subscribed(now time.Time, token uint64, from []Position, err *bayeux.Error, out *Effects) {}
+func (s *Session) Subscribed(now time.Time, token uint64, from []Position, err *bayeux.Error, out *Effects) {
+}
 
 // Published answers a Publish: err, or that it is committed.
 func (s *Session) Published(now time.Time, token uint64, err *bayeux.Error, out *Effects) {}
@@ -74,9 +76,9 @@ func (s *Session) End(now time.Time, reason Reason, out *Effects) {}
 func (s *Session) Deadline() time.Time { panic("not yet") }
 
 // ID, PublicID and User are what New was given.
-func (s *Session) ID() string { panic("not yet") }
+func (s *Session) ID() string       { panic("not yet") }
 func (s *Session) PublicID() string { panic("not yet") }
-func (s *Session) User() string { panic("not yet") }
+func (s *Session) User() string     { panic("not yet") }
 
 // Channels returns what the client is subscribed to, sorted.
 func (s *Session) Channels() []string { panic("not yet") }
@@ -86,15 +88,17 @@ func (s *Session) Holding() bool { panic("not yet") }
 
 // NewEvent makes the event of a log entry. It keeps data, ext and members.
 // appended is when, if known.
-func NewEvent(channel string, at Position, data, ext, members []byte, appended time.Time) *Event { panic("not yet") }
+func NewEvent(channel string, at Position, data, ext, members []byte, appended time.Time) *Event {
+	panic("not yet")
+}
 
 // NewMessage makes a message for Send. With id it answers the message of that
 // id (a remote call), and failed says whether the call failed.
 func NewMessage(channel string, data, ext []byte, id string, failed bool) *Event { panic("not yet") }
 
-func (e *Event) JSON() []byte { panic("not yet") }
+func (e *Event) JSON() []byte   { panic("not yet") }
 func (e *Event) Replay() []byte { panic("not yet") }
-func (e *Event) Size() int { panic("not yet") }
+func (e *Event) Size() int      { panic("not yet") }
 
 // Session is one Bayeux client.
 type Session struct{}

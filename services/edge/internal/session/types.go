@@ -7,8 +7,8 @@ import (
 	"github.com/comet-push/comet/internal/shard"
 )
 
-// Config is shared by all sessions of an edge and must not change. Fields that
-// are zero stand for the default in brackets, if one is given.
+// Config is shared by all sessions of an edge and must not change. Defaults
+// fills in what stands in brackets.
 type Config struct {
 	// ConnectionTypes is what handshake replies offer [long-polling].
 	ConnectionTypes []string
@@ -43,13 +43,50 @@ type Config struct {
 	// Timestamp puts a timestamp on replies.
 	Timestamp bool
 
-	// Jitter returns a random number from 0 to n-1.
+	// Jitter returns a random number from 0 to n-1 [n/2].
 	Jitter func(n int64) int64
-	// MaySubscribe returns "" or the reason why the user may not subscribe to
-	// the channel or pattern. Nil: everyone may.
-	MaySubscribe func(user, channel string) string
-	// MayPublish does so for publishing size bytes of data. Nil: everyone may.
-	MayPublish func(user, channel string, size int) string
+	// MaySubscribe returns nil, or why the user may not subscribe to the
+	// channel or pattern [everyone may].
+	MaySubscribe func(user, channel string) *bayeux.Error
+	// MayPublish does so for publishing size bytes of data [everyone may].
+	MayPublish func(user, channel string, size int) *bayeux.Error
+}
+
+// Defaults returns a copy in which fields that are zero have their default.
+func (c Config) Defaults() *Config {
+	if len(c.ConnectionTypes) == 0 {
+		c.ConnectionTypes = []string{"long-polling"}
+	}
+	orDuration(&c.Timeout, 30*time.Second)
+	orDuration(&c.MaxTimeout, 5*time.Minute)
+	orDuration(&c.MaxInterval, 10*time.Second)
+	orDuration(&c.MultiInterval, 2*time.Second)
+	orInt(&c.QueueMessages, 1000)
+	orInt(&c.QueueBytes, 1<<20)
+	orInt(&c.Subscriptions, 1000)
+	orInt(&c.Exchanges, 64)
+	if c.Jitter == nil {
+		c.Jitter = func(n int64) int64 { return n / 2 }
+	}
+	if c.MaySubscribe == nil {
+		c.MaySubscribe = func(string, string) *bayeux.Error { return nil }
+	}
+	if c.MayPublish == nil {
+		c.MayPublish = func(string, string, int) *bayeux.Error { return nil }
+	}
+	return &c
+}
+
+func orDuration(d *time.Duration, fallback time.Duration) {
+	if *d <= 0 {
+		*d = fallback
+	}
+}
+
+func orInt(n *int, fallback int) {
+	if *n <= 0 {
+		*n = fallback
+	}
 }
 
 // Exchange is the shell's number for one HTTP request that awaits its answer.
