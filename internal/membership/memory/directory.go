@@ -13,13 +13,11 @@ import (
 // [membership.Directory].
 type Directory struct {
 	store *Store
+	views membership.Latest
 
 	// Guarded by store.mu.
 	cut, killed   bool
 	leases        *time.Timer // runs while out of reach: the rest of its leases
-	seen          bool        // view is not empty
-	view          membership.View
-	watchers      map[chan membership.View]struct{}
 	registrations map[*registration]struct{}
 }
 
@@ -77,47 +75,15 @@ func (d *Directory) settleLocked() {
 func (d *Directory) refreshLocked() {
 	switch {
 	case d.killed:
-		return
 	case d.reachesLocked():
-		d.view = membership.View{Nodes: d.store.nodes, Table: d.store.table, Connected: true}
-		d.seen = true
-	case !d.seen || !d.view.Connected:
-		return
+		d.views.Show(membership.View{Nodes: d.store.nodes, Table: d.store.table, Connected: true})
 	default:
-		d.view.Connected = false
+		d.views.Disconnect()
 	}
-	for ch := range d.watchers {
-		show(ch, d.view)
-	}
-}
-
-// show puts a view in place of one that nobody took. Only one caller at a
-// time, so there is room after the old one is out.
-func show(ch chan membership.View, v membership.View) {
-	select {
-	case <-ch:
-	default:
-	}
-	ch <- v
 }
 
 // Watch implements [membership.Directory].
-func (d *Directory) Watch(ctx context.Context) <-chan membership.View {
-	ch := make(chan membership.View, 1)
-	d.store.mu.Lock()
-	defer d.store.mu.Unlock()
-	d.watchers[ch] = struct{}{}
-	if d.seen {
-		ch <- d.view
-	}
-	context.AfterFunc(ctx, func() {
-		d.store.mu.Lock()
-		defer d.store.mu.Unlock()
-		delete(d.watchers, ch)
-		close(ch)
-	})
-	return ch
-}
+func (d *Directory) Watch(ctx context.Context) <-chan membership.View { return d.views.Watch(ctx) }
 
 // Register implements [membership.Directory].
 func (d *Directory) Register(ctx context.Context, n membership.Node, updates <-chan membership.Node) error {

@@ -55,7 +55,7 @@ func NewStore(lease time.Duration) *Store {
 
 // Directory returns a new handle: the connection of one process.
 func (s *Store) Directory() *Directory {
-	d := &Directory{store: s, watchers: make(map[chan membership.View]struct{}), registrations: make(map[*registration]struct{})}
+	d := &Directory{store: s, registrations: make(map[*registration]struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handles = append(s.handles, d)
