@@ -1,18 +1,27 @@
-// Package history is what one slot retains of its committed log. Being written.
 package history
 
 import (
+	"container/heap"
 	"iter"
 	"time"
+)
+
+// The bounds of a slot unless Config says otherwise.
+const (
+	DefaultBytes       = 64 << 20
+	DefaultTombstones  = 4096
+	DefaultPositionTTL = time.Hour
 )
 
 // Config sets a History up. The zero value of a bound is its default.
 type Config struct {
 	// Base is the offset before the first entry.
 	Base uint64
-	// Class is asked when a channel gets its first entry.
+	// Class is asked when a channel gets its first retained entry, and for
+	// every entry of a channel whose class retains nothing.
 	Class func(channel string) Class
-	// Bytes bounds the memory of the whole slot.
+	// Bytes bounds the memory of the slot's entries; beyond it the oldest of
+	// the slot go first.
 	Bytes int
 	// Tombstones bounds how many evicted channels are remembered, PositionTTL
 	// for how long after their last entry.
@@ -21,40 +30,167 @@ type Config struct {
 }
 
 // History is one slot's retained entries. Guarded by its slot's lock.
-type History struct{}
+type History struct {
+	cfg      Config
+	channels map[string]*channel
+	order    order
+	ages     ages
+	gone     tombstones
+
+	committed uint64 // offset of the last entry added
+	bytes     int    // footprint of the retained entries
+	dropped   uint64 // highest offset ever dropped
+	floor     uint64 // no channel that is not remembered has an entry above it
+	floorDrop uint64 // when what made the floor was dropped, by the clock below
+	drops     uint64 // a clock: how many entries were ever dropped
+}
 
 // New returns an empty History.
-func New(cfg Config) *History { panic("not yet") }
+func New(cfg Config) *History {
+	if cfg.Bytes <= 0 {
+		cfg.Bytes = DefaultBytes
+	}
+	if cfg.Tombstones <= 0 {
+		cfg.Tombstones = DefaultTombstones
+	}
+	if cfg.PositionTTL <= 0 {
+		cfg.PositionTTL = DefaultPositionTTL
+	}
+	return &History{
+		cfg:       cfg,
+		channels:  make(map[string]*channel),
+		gone:      tombstones{byName: make(map[string]uint64)},
+		committed: cfg.Base,
+		dropped:   cfg.Base,
+		floor:     cfg.Base,
+	}
+}
 
-// Add takes the next committed entry.
-func (h *History) Add(e *Entry) { panic("not yet") }
+// Tail is where the next entry of a channel goes.
+type Tail struct {
+	// Name is the channel's name; for a remembered channel the string that its
+	// entries share.
+	Name string
+	// Prev is the prev of the next entry.
+	Prev uint64
+	// Class is the channel's class.
+	Class Class
+}
 
-// Prev returns the prev of the next entry of a channel.
-func (h *History) Prev(channel string) uint64 { panic("not yet") }
+// Tail returns where the next entry of a channel goes.
+func (h *History) Tail(name string) Tail {
+	if ch, ok := h.channels[name]; ok {
+		return Tail{Name: ch.name, Prev: ch.last().Offset, Class: ch.class}
+	}
+	class := h.cfg.Class(name)
+	if !class.retains() {
+		return Tail{Name: name, Class: class}
+	}
+	if last, ok := h.gone.byName[name]; ok {
+		return Tail{Name: name, Prev: last, Class: class}
+	}
+	return Tail{Name: name, Prev: h.floor, Class: class}
+}
 
-// Class returns the class of a channel.
-func (h *History) Class(channel string) Class { panic("not yet") }
+// Add takes the next committed entry, and drops what it displaces.
+func (h *History) Add(e *Entry) {
+	h.committed = e.Offset
+	ch, ok := h.channels[e.Channel]
+	if !ok {
+		class := h.cfg.Class(e.Channel)
+		if !class.retains() {
+			return
+		}
+		ch = h.open(e.Channel, class)
+	}
+	ch.push(e)
+	h.order.push(e)
+	h.bytes += e.footprint()
+	if ch.class.Age > 0 && !ch.queued() {
+		ch.due = ch.expiry()
+		heap.Push(&h.ages, ch)
+	}
+	for ch.overfull() {
+		h.dropFirst(ch)
+	}
+	for h.bytes > h.cfg.Bytes {
+		h.dropFirst(h.channels[h.order.first().Channel])
+	}
+}
 
-// Read answers a query. Positions must be valid (see package slot).
-func (h *History) Read(q Query) Page { panic("not yet") }
+func (h *History) open(name string, class Class) *channel {
+	ch := &channel{name: name, class: class, drop: h.floorDrop, at: -1}
+	if t, ok := h.gone.take(name); ok {
+		ch.drop = t.drop
+	}
+	h.channels[name] = ch
+	return ch
+}
 
-// Complete reports whether all entries of a channel or pattern after since are retained.
-func (h *History) Complete(channel string, since uint64) bool { panic("not yet") }
+// dropFirst drops the oldest entry of a channel, and with the last one the
+// channel.
+func (h *History) dropFirst(ch *channel) {
+	e := ch.shift()
+	h.order.remove(e.Offset)
+	h.bytes -= e.footprint()
+	h.dropped = max(h.dropped, e.Offset)
+	h.drops++
+	ch.drop = h.drops
+	if len(ch.entries) > 0 {
+		return
+	}
+	if ch.queued() {
+		heap.Remove(&h.ages, ch.at)
+	}
+	delete(h.channels, ch.name)
+	h.gone.put(tombstone{name: ch.name, last: e.Offset, time: e.Time, drop: ch.drop})
+	for len(h.gone.byLast) > h.cfg.Tombstones {
+		h.forget()
+	}
+}
 
-// After iterates over the retained entries after an offset, in slot order.
-func (h *History) After(offset uint64) iter.Seq[*Entry] { panic("not yet") }
+// forget drops the oldest tombstone.
+func (h *History) forget() {
+	t := h.gone.pop()
+	h.floor = max(h.floor, t.last)
+	h.floorDrop = max(h.floorDrop, t.drop)
+}
 
-// Last returns the offset of the last entry of a channel, 0 if not remembered.
-func (h *History) Last(channel string) uint64 { panic("not yet") }
+// Expire drops what is too old at now, at most about budget steps, and reports
+// whether more is left to drop.
+func (h *History) Expire(now time.Time, budget int) bool {
+	ms := now.UnixMilli()
+	for len(h.ages) > 0 && h.ages[0].due <= ms {
+		if budget <= 0 {
+			return true
+		}
+		budget--
+		ch := h.ages[0]
+		if ch.due = ch.expiry(); ch.due > ms {
+			heap.Fix(&h.ages, 0)
+			continue
+		}
+		h.dropFirst(ch)
+	}
+	for len(h.gone.byLast) > 0 && h.gone.byLast[0].time+h.cfg.PositionTTL.Milliseconds() <= ms {
+		if budget <= 0 {
+			return true
+		}
+		budget--
+		h.forget()
+	}
+	return false
+}
 
-// List returns channels with retained entries that match a pattern, by name after a name.
-func (h *History) List(pattern, after string, limit int) []Info { panic("not yet") }
+// After iterates over the retained entries after an offset, in slot order. The
+// History must not change meanwhile.
+func (h *History) After(offset uint64) iter.Seq[*Entry] { return h.order.after(offset) }
 
-// Expire drops up to budget entries that are too old, and reports whether more are left.
-func (h *History) Expire(now time.Time, budget int) bool { panic("not yet") }
+// Committed is the offset of the last entry added, Base if there was none.
+func (h *History) Committed() uint64 { return h.committed }
 
-// Committed is the offset of the last entry added.
-func (h *History) Committed() uint64 { panic("not yet") }
+// Bytes is roughly how much memory the entries take.
+func (h *History) Bytes() int { return h.bytes }
 
-// Bytes is roughly how much memory is taken.
-func (h *History) Bytes() int { panic("not yet") }
+// Len is how many entries are retained.
+func (h *History) Len() int { return h.order.live }

@@ -1,0 +1,26 @@
+// Package history is what one slot retains of its committed log, and what it
+// can still say about what it no longer retains.
+//
+//  1. A query is answered with all that is committed in (since, through], or
+//     with Lost: never with a part, and never Lost while all of it is retained.
+//  2. The prev of a channel's next entry is at least the offset of the entry
+//     before it, and equal to it while the channel is remembered.
+//  3. A channel is remembered while it has retained entries; after that as a
+//     tombstone, for PositionTTL after its last entry or until there are too
+//     many. Only dropping a tombstone raises the floor, to the last offset of
+//     the channel that is forgotten; the floor begins at Base.
+//  4. Complete on a channel since N means: N ≥ the prev of its first retained
+//     entry, or ≥ the tombstone's offset, or ≥ the floor for a channel that is
+//     not remembered. It holds for a pattern if it holds for every channel that
+//     matches.
+//  5. Channels whose class retains nothing are at-most-once: never Lost, their
+//     entries have prev 0, and they leave neither tombstones nor floor. (A
+//     pattern asked about with a position below the floor is Lost even if only
+//     such channels match it: their names are not remembered.)
+//
+// A History has no lock and no clock: its slot's lock guards it, and time comes
+// in. Entries are immutable and may be kept by callers. Unlike the 16-byte
+// tombstones of CORRECTNESS rule 5 these hold the channel's name: with a hash
+// alone one channel of short retention would make every pattern of the slot
+// look incomplete.
+package history

@@ -1,0 +1,19 @@
+// Package slot is one slot's log at its primary: it appends, remembers keys,
+// and passes what is committed on to history.
+//
+//  1. Offsets are dense from Base+1 and below 2^53; times never decrease.
+//  2. Only what is at or below the commit mark is read, fanned out, or in
+//     history. The mark never goes back (invariants R9, R10 of package replica).
+//  3. A position is valid iff Base ≤ position ≤ End. One above the commit mark
+//     waits for it (ErrAhead) and is never lost (CORRECTNESS rule 11).
+//  4. Within KeyWindow, or the last Keys keys if that is less, a key lands at
+//     most once in a channel; the same key with other bytes is refused. The
+//     table is a function of the log, its uncommitted tail included, and is
+//     aged by the times of entries. Keys are kept as 128-bit hashes.
+//  5. A publication and its duplicates are acknowledged by the same rule: once
+//     the commit mark has reached Result.Offset (rule 13).
+//  6. A refused publication leaves no trace.
+//
+// A Slot has no lock and no clock. The caller's lock of the slot guards it, its
+// history and its fan-out in package hub together.
+package slot
