@@ -9,8 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func TestDecode(t *testing.T) {
 	tests := []struct {
 		name string
@@ -24,7 +22,7 @@ func TestDecode(t *testing.T) {
 			[]Message{{
 				Channel: Handshake, ID: json.RawMessage(`"1"`), Version: "1.0", MinimumVersion: "1.0",
 				SupportedConnectionTypes: []string{"websocket", "long-polling"},
-				Advice:                   &Advice{Timeout: ptr(int64(60000)), Interval: ptr(int64(0))},
+				Advice:                   &Advice{Timeout: new(int64(60000)), Interval: new(int64(0))},
 				Ext:                      json.RawMessage(`{"ack":true}`),
 			}},
 		},
@@ -75,8 +73,8 @@ func TestDecode(t *testing.T) {
 			"reply",
 			`{"channel":"/meta/connect","successful":false,"error":"402::session_unknown","timestamp":"t","advice":{"reconnect":"handshake","interval":12.9,"timeout":1e99,"maxInterval":-1,"multiple-clients":true,"hosts":["a"]}}`,
 			[]Message{{
-				Channel: Connect, Successful: ptr(false), Error: "402::session_unknown", Timestamp: "t",
-				Advice: &Advice{Reconnect: "handshake", Interval: ptr(int64(12)), Timeout: ptr(int64(1 << 53)), MultipleClients: true},
+				Channel: Connect, Successful: new(false), Error: "402::session_unknown", Timestamp: "t",
+				Advice: &Advice{Reconnect: "handshake", Interval: new(int64(12)), Timeout: new(int64(1 << 53)), MultipleClients: true},
 			}},
 		},
 		{

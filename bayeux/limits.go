@@ -26,18 +26,20 @@ func DefaultLimits() Limits {
 
 func (l Limits) withDefaults() Limits {
 	d := DefaultLimits()
-	for _, f := range [...]struct{ field, fallback *int }{
-		{&l.Bytes, &d.Bytes},
-		{&l.Messages, &d.Messages},
-		{&l.Depth, &d.Depth},
-		{&l.ChannelBytes, &d.ChannelBytes},
-		{&l.Segments, &d.Segments},
-		{&l.TextBytes, &d.TextBytes},
-		{&l.Subscriptions, &d.Subscriptions},
-	} {
-		if *f.field <= 0 {
-			*f.field = *f.fallback
-		}
+	return Limits{
+		Bytes:         either(l.Bytes, d.Bytes),
+		Messages:      either(l.Messages, d.Messages),
+		Depth:         either(l.Depth, d.Depth),
+		ChannelBytes:  either(l.ChannelBytes, d.ChannelBytes),
+		Segments:      either(l.Segments, d.Segments),
+		TextBytes:     either(l.TextBytes, d.TextBytes),
+		Subscriptions: either(l.Subscriptions, d.Subscriptions),
 	}
-	return l
+}
+
+func either(n, fallback int) int {
+	if n > 0 {
+		return n
+	}
+	return fallback
 }

@@ -197,7 +197,8 @@ func (b *builder) text(dst *string, name, value []byte) {
 func (b *builder) subscription(value []byte) {
 	sub := &Subscription{Raw: value}
 	b.m.Subscription = sub
-	names, ok := []string(nil), false
+	var names []string
+	var ok bool
 	if value[0] == '"' {
 		var name string
 		name, ok = unquote(value)
@@ -222,7 +223,7 @@ func (b *builder) finish() {
 	}
 }
 
-// texts reads an array of at most most strings, each at most size bytes.
+// texts reads an array of up to most strings, each of up to size bytes.
 func texts(value []byte, most, size int) ([]string, bool) {
 	if value[0] != '[' {
 		return nil, false

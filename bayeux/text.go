@@ -1,6 +1,7 @@
 package bayeux
 
 import (
+	"bytes"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -13,10 +14,8 @@ func unquote(raw []byte) (text string, ok bool) {
 		return "", false
 	}
 	raw = raw[1 : len(raw)-1]
-	for _, c := range raw {
-		if c == '\\' {
-			return string(appendUnescaped(nil, raw)), true
-		}
+	if bytes.IndexByte(raw, '\\') >= 0 {
+		return string(appendUnescaped(nil, raw)), true
 	}
 	return string(raw), true
 }
