@@ -1,0 +1,117 @@
+package transport
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+)
+
+// drainFactor is how many limits' worth of an oversized body are read and
+// dropped, so that clients which only read after writing get the answer.
+const drainFactor = 4
+
+// messages reads and decodes the messages of a request.
+func (h *Handler) messages(w http.ResponseWriter, r *http.Request) ([]bayeux.Message, *Problem) {
+	readable, p := checkContent(r.Header)
+	if p != nil {
+		return nil, p
+	}
+	body, p := h.read(w, r)
+	if p != nil {
+		return nil, p
+	}
+	messages, err := bayeux.DecodePost(body, h.limits)
+	switch {
+	case err != nil && !readable:
+		return nil, unreadable("send a JSON array of Bayeux messages as application/json")
+	case err != nil:
+		return nil, decodeProblem(err)
+	case len(messages) == 0:
+		return nil, problem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID,
+			"the array holds no message")
+	}
+	return messages, nil
+}
+
+func decodeProblem(err error) *Problem {
+	p := problem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID, err.Error())
+	if d, ok := errors.AsType[*bayeux.DecodeError](err); ok {
+		p.Reason, p.Detail = d.Reason, fmt.Sprintf("%s (at byte %d)", d.Detail, d.Offset)
+		if d.Reason == bayeux.ReasonMessageTooLarge {
+			p.Status = http.StatusRequestEntityTooLarge
+			p.Title = http.StatusText(p.Status)
+		}
+	}
+	return p
+}
+
+// read returns the body. The read deadline covers the body alone: a deadline
+// left behind would end the poll that is held afterwards.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, *Problem) {
+	limit := int64(h.limits.Bytes)
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, nil
+	}
+	control := http.NewResponseController(w)
+	// Not every connection has deadlines; on one without, the server's own hold.
+	_ = control.SetReadDeadline(time.Now().Add(h.readTimeout))
+	var body bytes.Buffer
+	if r.ContentLength > 0 && r.ContentLength <= limit {
+		body.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	n, err := body.ReadFrom(io.LimitReader(r.Body, limit+1))
+	if err == nil && n > limit {
+		_, _ = io.CopyN(io.Discard, r.Body, (drainFactor-1)*limit) // whatever comes of it, the answer is the same
+		w.Header().Set("Connection", "close")
+		return nil, tooLarge(limit)
+	}
+	if err != nil {
+		// Whatever else comes on this connection can not be told from the body.
+		w.Header().Set("Connection", "close")
+		detail := "the body ended before its announced length"
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			detail = "the body did not arrive in time"
+		}
+		return nil, problem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID, detail)
+	}
+	_ = control.SetReadDeadline(time.Time{})
+	return body.Bytes(), nil
+}
+
+// checkContent refuses what can not be read whatever the bytes are. Other bodies
+// are told apart by their first byte, since clients send JSON as text/plain to
+// spare a preflight, and forms without saying so; readable is false if the type
+// explains why the body then turns out to be neither.
+func checkContent(header http.Header) (readable bool, p *Problem) {
+	if e := header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return false, unreadable("bodies with a content encoding are not taken; send plain JSON")
+	}
+	text := header.Get("Content-Type")
+	media, params, err := mime.ParseMediaType(text)
+	if err != nil {
+		return text == "", nil
+	}
+	switch strings.ToLower(params["charset"]) {
+	case "", "utf-8", "utf8", "us-ascii":
+	default:
+		return false, unreadable("the charset is not UTF-8")
+	}
+	switch media {
+	case "application/x-www-form-urlencoded", "text/plain", "application/json", "text/json":
+		return true, nil
+	}
+	return strings.HasSuffix(media, "+json"), nil
+}
+
+func unreadable(detail string) *Problem {
+	return problem(http.StatusUnsupportedMediaType, channelv1.ErrorReason_ERROR_REASON_CONTENT_TYPE_UNSUPPORTED, detail)
+}

@@ -1,0 +1,197 @@
+// Package transport is the HTTP door of Bayeux sessions: it turns requests into
+// messages, and answers into responses.
+//
+//  1. Every request is answered: broken HTTP with a problem document (RFC 9457),
+//     everything that is Bayeux with status 200 and messages.
+//  2. /cometd and everything below it are one resource, never redirected; a
+//     redirect would lose the body.
+//  3. A request from a web page of an origin that is not allowed reaches no
+//     session.
+//  4. No response may be cached or sniffed, and all of them, errors too, carry
+//     CORS headers.
+//  5. Time limits cover reading a body and writing an answer, never the wait
+//     between them.
+package transport
+
+import (
+	"crypto/rand"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/cors"
+
+	"github.com/comet-push/comet/bayeux"
+	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+	"github.com/comet-push/comet/services/edge/internal/hold"
+)
+
+// Base is the path of the door.
+const Base = "/cometd"
+
+// Cookie tells browsers apart; it is set at the handshake and never required.
+const Cookie = "BAYEUX_BROWSER"
+
+// Request is what sessions learn of an HTTP request.
+type Request struct {
+	// Messages are at least one.
+	Messages []bayeux.Message
+	// Browser is the value of the browser's cookie, empty without one.
+	Browser string
+	// Multiplexed says that the browser does not count connections (HTTP/2).
+	Multiplexed bool
+}
+
+// Sessions take requests. Receive must not block; it answers the exchange now
+// or later, and owns it if it wants to hear how it ended.
+type Sessions interface {
+	Receive(e *hold.Exchange, r Request)
+}
+
+// Config configures a Handler.
+type Config struct {
+	// Origins are the web pages that may use the door.
+	Origins *Origins
+	// Limits bound request bodies; zero fields stand for the defaults.
+	Limits bayeux.Limits
+	// ReadTimeout bounds the arrival of one body.
+	ReadTimeout time.Duration
+	// Holder keeps the requests that wait.
+	Holder hold.Holder
+	// Refused counts refusals by reason. It may be nil.
+	Refused func(reason string)
+}
+
+// Handler serves Base and what is below it.
+type Handler struct {
+	origins     *Origins
+	limits      bayeux.Limits
+	readTimeout time.Duration
+	holder      hold.Holder
+	refused     func(reason string)
+	sessions    Sessions
+	cors        http.Handler
+	exchanges   atomic.Uint64
+}
+
+// New returns the handler of the door.
+func New(cfg Config, sessions Sessions) *Handler {
+	h := &Handler{
+		origins:     cfg.Origins,
+		limits:      cfg.Limits,
+		readTimeout: cfg.ReadTimeout,
+		holder:      cfg.Holder,
+		refused:     cfg.Refused,
+		sessions:    sessions,
+	}
+	fallback := bayeux.DefaultLimits()
+	if h.limits.Bytes <= 0 {
+		h.limits.Bytes = fallback.Bytes
+	}
+	if h.limits.Messages <= 0 {
+		h.limits.Messages = fallback.Messages
+	}
+	if h.refused == nil {
+		h.refused = func(string) {}
+	}
+	h.cors = cors.New(cors.Options{
+		AllowOriginVaryRequestFunc: func(r *http.Request, _ string) (bool, []string) { return h.origins.Allow(r), nil },
+		AllowedMethods:             []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions},
+		// The last two are Faye's.
+		AllowedHeaders:   []string{"Content-Type", "Accept", "Authorization", "X-Requested-With", "Pragma"},
+		AllowCredentials: true,
+		MaxAge:           int((10 * time.Minute).Seconds()),
+	}).Handler(http.HandlerFunc(h.serve))
+	return h
+}
+
+// Match reports whether a path belongs to the door.
+func Match(path string) bool {
+	return path == Base || strings.HasPrefix(path, Base+"/")
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	if !h.origins.Allow(r) {
+		header.Set("Vary", "Origin")
+		h.refuse(w, problem(http.StatusForbidden, channelv1.ErrorReason_ERROR_REASON_ORIGIN_DENIED,
+			"pages of this origin may not use this server; add it to the allowed origins (--edge.allowed-origins)"))
+		return
+	}
+	h.cors.ServeHTTP(w, r)
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodPost:
+	case http.MethodOptions:
+		w.Header().Set("Allow", allow)
+		w.WriteHeader(http.StatusNoContent)
+		return
+	default:
+		w.Header().Set("Allow", allow)
+		h.refuse(w, problem(http.StatusMethodNotAllowed, channelv1.ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED,
+			"Bayeux messages are sent by POST"))
+		return
+	}
+	messages, p := h.messages(w, r)
+	if p != nil {
+		h.refuse(w, p)
+		return
+	}
+	request := Request{Messages: messages, Multiplexed: r.ProtoMajor >= 2}
+	if c, err := r.Cookie(Cookie); err == nil && validBrowser(c.Value) {
+		request.Browser = c.Value
+	} else if messages[0].Channel == bayeux.Handshake {
+		request.Browser = rand.Text()
+		setCookie(w, r, request.Browser)
+	}
+	e := hold.New(h.exchanges.Add(1))
+	h.sessions.Receive(e, request)
+	h.holder.Hold(w, r, e, h.writeAnswer)
+}
+
+const allow = http.MethodPost + ", " + http.MethodOptions
+
+func (h *Handler) writeAnswer(w http.ResponseWriter, a hold.Answer) error {
+	if a.Status == http.StatusOK {
+		return writeBody(w, http.StatusOK, "application/json", a.Body)
+	}
+	p := statusProblem(a.Status)
+	h.refused(p.Reason)
+	return p.write(w)
+}
+
+func (h *Handler) refuse(w http.ResponseWriter, p *Problem) {
+	h.refused(p.Reason)
+	_ = p.write(w) // nobody is left to tell
+}
+
+// NotFound answers requests for what the edge does not serve.
+func NotFound(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_ = problem(http.StatusNotFound, channelv1.ErrorReason_ERROR_REASON_TRANSPORT_UNKNOWN,
+		"nothing is served at this path; Bayeux clients connect to "+Base).write(w)
+}
+
+// setCookie names the browser. On https the cookie is also sent along by pages
+// of other sites, whose origins were checked.
+func setCookie(w http.ResponseWriter, r *http.Request, browser string) {
+	c := &http.Cookie{Name: Cookie, Value: browser, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
+		c.Secure, c.SameSite = true, http.SameSiteNoneMode
+	}
+	http.SetCookie(w, c)
+}
+
+// validBrowser bounds what clients make the server remember.
+func validBrowser(s string) bool {
+	const longest = 64
+	return s != "" && len(s) <= longest && strings.Trim(s,
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == ""
+}
