@@ -71,7 +71,6 @@ func NewGateway(conn grpc.ClientConnInterface, services ...string) (*Gateway, er
 		runtime.WithErrorHandler(writeError),
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
-		runtime.WithIncomingHeaderMatcher(noHeaders),
 		runtime.WithOutgoingHeaderMatcher(noHeaders),
 		runtime.WithOutgoingTrailerMatcher(noHeaders),
 	)}
@@ -99,8 +98,7 @@ func NewGateway(conn grpc.ClientConnInterface, services ...string) (*Gateway, er
 	return g, nil
 }
 
-// noHeaders lets no header become metadata or the other way round;
-// Authorization is passed on all the same.
+// noHeaders lets no metadata become a header.
 func noHeaders(string) (string, bool) { return "", false }
 
 // ServeHTTP implements [http.Handler].
@@ -111,16 +109,20 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(r.Context(), nil, marshaler{}, w, r, err)
 		return
 	}
+	inner := *r
+	// Of the headers, the calls get to see who asks and nothing else.
+	inner.Header = http.Header{"Content-Type": {"application/json"}}
+	if who, ok := r.Header["Authorization"]; ok {
+		inner.Header["Authorization"] = who
+	}
 	if r.Method == http.MethodPost {
-		limited := *r
-		limited.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, MaxBody)}
-		r = &limited
+		inner.Body = &body{ReadCloser: http.MaxBytesReader(w, r.Body, MaxBody)}
 		// A body has to come in its time; the answer may take longer.
 		deadline := http.NewResponseController(w)
 		_ = deadline.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every test's writer can
 		defer func() { _ = deadline.SetReadDeadline(time.Time{}) }()
 	}
-	g.mux.ServeHTTP(w, r)
+	g.mux.ServeHTTP(w, &inner)
 }
 
 // check refuses what the OpenAPI document does not have.
