@@ -13,7 +13,6 @@ type Policy struct {
 	Base, Max time.Duration
 }
 
-
 // Delay returns how long to wait after the given number of failures in a row;
 // none without a failure.
 func (p Policy) Delay(failures int) time.Duration {
@@ -27,5 +26,5 @@ func (p Policy) Delay(failures int) time.Duration {
 	if d <= 1 {
 		return d
 	}
-	return d/2 + rand.N(d/2) //nolint:gosec // jitter is no secret
+	return d/2 + rand.N(d/2)
 }

@@ -3,11 +3,13 @@ package upstream
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/shard"
 )
 
@@ -18,7 +20,7 @@ type FollowerConfig struct {
 	// Directory says who owns the slots.
 	Directory membership.Directory
 	// Conns reaches their owners.
-	Conns Conns
+	Conns *rpc.Pool
 	// Credit is how many bytes of entries one broker may send ahead; 0: 1 MiB.
 	Credit int
 	// Heartbeat is how often brokers send marks; 0: 1 s. A stream without
@@ -39,20 +41,99 @@ type FollowerConfig struct {
 
 // Follower follows slots for a Sink. Safe for concurrent use.
 type Follower struct {
-	cfg  FollowerConfig
-	sink Sink
+	cfg     FollowerConfig
+	sink    Sink
+	metrics metrics
+
+	wished chan struct{} // holds one token while there are wishes
+
+	mu     sync.Mutex
+	wishes map[string]wish // guarded by mu
+}
+
+// wish is what the callers of Join and Leave want of a channel.
+type wish struct {
+	join bool
+	left bool // Leave was called since the last time
 }
 
 // NewFollower returns a Follower that hands over to sink while it runs.
-func NewFollower(cfg FollowerConfig, sink Sink) *Follower { return &Follower{cfg: cfg, sink: sink} }
+func NewFollower(cfg FollowerConfig, sink Sink) *Follower {
+	if cfg.Credit == 0 {
+		cfg.Credit = 1 << 20
+	}
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	return &Follower{
+		cfg: cfg, sink: sink, metrics: newMetrics(cfg.Registerer),
+		wished: make(chan struct{}, 1), wishes: map[string]wish{},
+	}
+}
 
 // Join asks for a literal channel or pattern; Joined will answer. It never
-// blocks and does nothing where the channel is joined already. With Since or
-// Earliest, channels joined before Run get what came after it, too.
-func (f *Follower) Join(channel string) {}
+// blocks, and does nothing where the channel is joined already. With Since or
+// Earliest, channels joined before Run get everything after that, whatever
+// Joined says.
+func (f *Follower) Join(channel string) { f.wish(channel, true) }
 
-// Leave ends what Join began. It never blocks. A few entries may still come.
-func (f *Follower) Leave(channel string) {}
+// Leave ends what Join began. It never blocks. Entries may still come, but
+// Joined only if Join is called again, which may be answered twice then.
+func (f *Follower) Leave(channel string) { f.wish(channel, false) }
 
-// Run follows until ctx ends.
-func (f *Follower) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (f *Follower) wish(channel string, join bool) {
+	f.mu.Lock()
+	f.wishes[channel] = wish{join: join, left: !join || f.wishes[channel].left}
+	f.mu.Unlock()
+	select {
+	case f.wished <- struct{}{}:
+	default:
+	}
+}
+
+func (f *Follower) takeWishes() map[string]wish {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wishes := f.wishes
+	f.wishes = map[string]wish{}
+	return wishes
+}
+
+// Run follows until ctx ends. It runs once. All calls of the sink come from it.
+func (f *Follower) Run(ctx context.Context) error {
+	streaming, stop := context.WithCancel(ctx)
+	l := newLoop(streaming, f)
+	defer l.streams.Wait()
+	defer stop()
+
+	views := f.cfg.Directory.Watch(streaming)
+	// Silence is counted in ticks: a loop that was held up hears what came
+	// meanwhile before it counts more than one (CORRECTNESS rule 15).
+	tick := time.NewTicker(f.cfg.Heartbeat)
+	defer tick.Stop()
+	defer l.alarm.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case v, ok := <-views:
+			if !ok {
+				views = nil
+				continue
+			}
+			l.see(v)
+		case <-f.wished:
+			l.grant(f.takeWishes())
+		case e := <-l.events:
+			l.handle(e)
+		case <-tick.C:
+			l.listen()
+		case now := <-l.alarm.C:
+			l.again(now)
+		}
+		l.flush()
+	}
+}

@@ -1,0 +1,204 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+
+	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
+	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/internal/shard"
+)
+
+// appendStream is one Append call to a broker.
+type appendStream struct {
+	publisher *Publisher
+	member    string
+	cancel    context.CancelFunc
+	out       *outbox[brokerv1.AppendRequest]
+
+	// Guarded by Publisher.mu.
+	last    uint64              // request id
+	pending map[uint64]*pending // by request id
+	flying  [shard.Slots]int    // how many of these are of each slot
+}
+
+// dialLocked opens a stream to the owner of a slot. It can be sent to at once.
+func (p *Publisher) dialLocked(ctx context.Context, r route) *appendStream {
+	ctx, cancel := context.WithCancel(ctx)
+	st := &appendStream{
+		publisher: p, member: r.row.Primary, cancel: cancel,
+		out:     newOutbox[brokerv1.AppendRequest](),
+		pending: map[uint64]*pending{},
+	}
+	p.targets[st.member] = st
+	p.streams.Go(func() {
+		err := st.run(ctx, r.addr)
+		cancel()
+		p.lost(st, err)
+	})
+	return st
+}
+
+func (st *appendStream) run(ctx context.Context, addr string) error {
+	conn, err := st.publisher.cfg.Conns.Conn(addr)
+	if err != nil {
+		return err
+	}
+	stream, err := brokerv1.NewBrokerServiceClient(conn).Append(ctx, grpc.WaitForReady(true))
+	if err != nil {
+		return err
+	}
+	var resp brokerv1.AppendResponse // reused: nothing of it is kept
+	return converse(stream, st.cancel, st.out, func() error {
+		if err := stream.RecvMsg(&resp); err != nil {
+			return err
+		}
+		st.publisher.receive(st, &resp)
+		return nil
+	})
+}
+
+// sendLocked sends a publication, for the first time or again.
+func (st *appendStream) sendLocked(x *pending) {
+	req := x.again()
+	st.last++
+	req.RequestId = st.last
+	x.on = st
+	st.pending[st.last] = x
+	st.flying[x.slot]++
+	st.out.put(req)
+}
+
+// lost stops the lanes of a stream that ended.
+func (p *Publisher) lost(st *appendStream, err error) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.targets[st.member] == st {
+		delete(p.targets, st.member)
+	}
+	if p.ended != nil {
+		return
+	}
+	used := false
+	for s := range p.lanes {
+		if l := &p.lanes[s]; l.stream == st {
+			used = true
+			l.fail(now)
+			p.advanceLocked(l, now)
+		}
+	}
+	if used {
+		p.metrics.reconnects.Inc()
+		if !errors.Is(err, io.EOF) {
+			p.logger.Info("lost the stream to a broker; publishes will be sent again",
+				slog.String("broker", st.member), slog.Any("err", err))
+		}
+	}
+}
+
+// receive handles an answer.
+func (p *Publisher) receive(st *appendStream, resp *brokerv1.AppendResponse) {
+	now := time.Now()
+	switch resp.GetRefused() {
+	case channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
+		x, overtaken := p.committed(st, resp.GetRequestId(), now)
+		answer(overtaken, errTimeout())
+		if x != nil {
+			x.done(Ack{Position: resp.GetOffset(), Duplicate: resp.GetDuplicate()}, nil)
+		}
+	case channelv1.ErrorReason_ERROR_REASON_MOVED, channelv1.ErrorReason_ERROR_REASON_DRAINING:
+		p.moved(st, resp.GetRequestId(), now)
+	default:
+		if x := p.refused(st, resp.GetRequestId(), now); x != nil {
+			x.done(Ack{}, errRefused(resp.GetRefused(), resp.GetDetail()))
+		}
+	}
+}
+
+// claimLocked returns what a request id stands for, and its lane; nothing for
+// an answer that came too late, after it was sent elsewhere, or from a broker
+// that is known to own the slot no longer: its word is worth nothing.
+func (p *Publisher) claimLocked(st *appendStream, id uint64) (*pending, *lane) {
+	x := st.pending[id]
+	if x == nil {
+		return nil, nil
+	}
+	delete(st.pending, id)
+	st.flying[x.slot]--
+	l := &p.lanes[x.slot]
+	if x.on != st || x.req.GetRequestId() != id || x.answered || !p.routes.of(l.slot).sameOwner(l.row) {
+		x = nil
+	}
+	return x, l
+}
+
+func (p *Publisher) committed(st *appendStream, id uint64, now time.Time) (x *pending, overtaken []*pending) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x, l := p.claimLocked(st, id)
+	if x != nil {
+		l.failures = 0
+		if l.stream == nil {
+			overtaken = l.takeRefused(x, nil)
+		}
+		l.settle(x)
+	}
+	if l != nil {
+		p.advanceLocked(l, now)
+	}
+	return x, overtaken
+}
+
+func (p *Publisher) refused(st *appendStream, id uint64, now time.Time) *pending {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x, l := p.claimLocked(st, id)
+	if x != nil {
+		l.settle(x)
+	}
+	if l != nil {
+		p.advanceLocked(l, now)
+	}
+	return x
+}
+
+func (p *Publisher) moved(st *appendStream, id uint64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x, l := p.claimLocked(st, id)
+	if x != nil {
+		x.refused = true
+		if l.stream == st {
+			l.fail(now)
+		}
+	}
+	if l != nil {
+		p.advanceLocked(l, now)
+	}
+}
+
+// errRefused is a broker's refusal as callers see it.
+func errRefused(reason channelv1.ErrorReason, detail string) error {
+	code := codes.Unavailable
+	switch reason {
+	case channelv1.ErrorReason_ERROR_REASON_BUSY, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED:
+		code = codes.ResourceExhausted
+	case channelv1.ErrorReason_ERROR_REASON_KEY_REUSED:
+		code = codes.AlreadyExists
+	case channelv1.ErrorReason_ERROR_REASON_PUBLISH_DENIED:
+		code = codes.PermissionDenied
+	case channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID, channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID,
+		channelv1.ErrorReason_ERROR_REASON_DATA_INVALID, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID,
+		channelv1.ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE:
+		code = codes.InvalidArgument
+	}
+	return rpc.Error(code, reason, "%s", detail)
+}

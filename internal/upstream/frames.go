@@ -1,0 +1,190 @@
+package upstream
+
+import (
+	"fmt"
+	"time"
+
+	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
+)
+
+// frame handles one frame of a live stream. An error means that the broker
+// broke the protocol, and ends the stream.
+func (l *loop) frame(st *attachment, f *brokerv1.Frame) error {
+	switch k := f.GetKind().(type) {
+	case *brokerv1.Frame_Entries:
+		return l.entries(st, k.Entries)
+	case *brokerv1.Frame_Opened:
+		l.opened(st, k.Opened)
+	case *brokerv1.Frame_Joined:
+		l.joined(st, k.Joined)
+	case *brokerv1.Frame_Lag:
+		l.lag(st, k.Lag)
+	case *brokerv1.Frame_Resumed:
+		l.resumed(st, k.Resumed)
+	case *brokerv1.Frame_Resync:
+		l.resynced(st, k.Resync)
+	case *brokerv1.Frame_Moved:
+		l.moved(st, k.Moved)
+	case *brokerv1.Frame_Marks:
+		return l.marks(st, k.Marks)
+	case *brokerv1.Frame_Ending:
+		// The end of the stream follows; nothing is to be done before.
+	}
+	return nil
+}
+
+// cost is what an entry takes of the credit.
+func cost(e *brokerv1.Entry) uint64 {
+	const envelope = 64
+	return uint64(len(e.GetData()) + len(e.GetExt()) + len(e.GetMembers()) + len(e.GetChannel()) + envelope)
+}
+
+func (l *loop) entries(st *attachment, f *brokerv1.Entries) error {
+	for _, e := range f.GetEntries() {
+		st.taken += cost(e)
+	}
+	s := l.on(st, f.GetSlot())
+	if s == nil || s.state == opening || len(f.GetEntries()) == 0 {
+		return nil
+	}
+	last := s.through
+	for _, e := range f.GetEntries() {
+		if e.GetOffset() <= last || s.state < pulling {
+			return l.broken(s, "entry %d after %d in state %d", e.GetOffset(), last, s.state)
+		}
+		last = e.GetOffset()
+	}
+	l.sink.Entries(s.slot, f.GetEntries())
+	s.through, s.earliest = last, false
+	return nil
+}
+
+// broken makes the worst of a broker's bug: what the slot's interests have may
+// be incomplete.
+func (l *loop) broken(s *followed, format string, args ...any) error {
+	l.lose(s, s.through)
+	return fmt.Errorf("slot %d: broken protocol: %s", s.slot, fmt.Sprintf(format, args...))
+}
+
+func (l *loop) opened(st *attachment, f *brokerv1.Opened) {
+	s := l.on(st, f.GetSlot())
+	if s == nil || s.state != opening {
+		return
+	}
+	l.unsure = true
+	s.term = f.GetTerm()
+	switch {
+	case !s.known:
+		s.state = pushed
+		l.reach(s, f.GetThrough())
+	case f.GetReset_() || s.through < f.GetBase() && !s.earliest:
+		s.state = opened
+		s.through = 0 // it was of another log, and may have been higher
+		l.lose(s, f.GetBase())
+	default:
+		s.state = opened
+	}
+}
+
+func (l *loop) joined(st *attachment, f *brokerv1.Joined) {
+	i := l.byID[f.GetId()]
+	if i == nil || !i.pending {
+		return // it was left meanwhile, or joined again after a reconnect
+	}
+	if !i.literal {
+		l.unsure = true
+		i.answers.by[st] = struct{}{}
+		for _, p := range f.GetPositions() {
+			if s := l.on(st, p.GetSlot()); s != nil && s.state != opening {
+				i.answers.from[s.slot] = p.GetOffset()
+			}
+		}
+		return
+	}
+	s := l.on(st, uint32(i.slot))
+	if s == nil || s.state == opening {
+		return
+	}
+	from := s.through
+	for _, p := range f.GetPositions() {
+		from = max(from, p.GetOffset())
+	}
+	i.pending = false
+	l.sink.Joined(i.channel, []Position{{Slot: i.slot, Offset: from}})
+}
+
+func (l *loop) lag(st *attachment, f *brokerv1.Lag) {
+	s := l.on(st, f.GetSlot())
+	if s == nil || s.state == opening || s.state == lagging {
+		return
+	}
+	switch s.state {
+	case pulling:
+		st.pulling--
+	case pushed:
+		l.metrics.lags.Inc()
+	}
+	s.state = lagging
+	st.lagging = append(st.lagging, s)
+	if f.GetThrough() > s.through {
+		l.reach(s, f.GetThrough())
+	}
+}
+
+func (l *loop) resumed(st *attachment, f *brokerv1.Resumed) {
+	s := l.on(st, f.GetSlot())
+	if s == nil || s.state != pulling {
+		return
+	}
+	st.pulling--
+	s.state, s.earliest, s.failures = pushed, false, 0
+	l.reach(s, f.GetThrough())
+}
+
+func (l *loop) resynced(st *attachment, f *brokerv1.Resync) {
+	s := l.on(st, f.GetSlot())
+	if s == nil || s.state == opening || f.GetThrough() <= s.lost {
+		return
+	}
+	var channels []string
+	for _, id := range f.GetInterests() {
+		if i := l.byID[id]; i != nil {
+			channels = append(channels, i.channel)
+		}
+	}
+	l.resync(Position{Slot: s.slot, Offset: f.GetThrough()}, channels)
+}
+
+// moved waits for a newer row, and asks again in a while in case it was the
+// broker who did not have the newest.
+func (l *loop) moved(st *attachment, f *brokerv1.Moved) {
+	s := l.on(st, f.GetSlot())
+	if s == nil {
+		return
+	}
+	l.detach(s)
+	s.failures++
+	s.retryAt = time.Now().Add(retry(s.failures))
+	l.wake(s.retryAt)
+}
+
+func (l *loop) marks(st *attachment, f *brokerv1.Marks) error {
+	st.silent, st.peer.failures = 0, 0
+	for _, m := range f.GetMarks() {
+		s := l.on(st, m.GetSlot())
+		if s == nil || s.state != pushed {
+			continue
+		}
+		if m.GetTerm() != s.term {
+			return fmt.Errorf("slot %d: mark of term %d, opened in %d", s.slot, m.GetTerm(), s.term)
+		}
+		s.through = max(s.through, m.GetCommit())
+	}
+	for _, s := range l.slots {
+		if s != nil && s.state == pushed && s.peer == st.peer {
+			l.sink.Through(Position{Slot: s.slot, Offset: s.through})
+			s.failures = 0
+		}
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package upstream
+
+import (
+	"slices"
+	"time"
+
+	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
+	"github.com/comet-push/comet/internal/shard"
+)
+
+// state is how a slot stands on the stream of its owner.
+type state uint8
+
+const (
+	detached state = iota // not on a stream
+	opening               // Open was sent; whatever comes before Opened is of an earlier time
+	opened                // with since: Lag is still to come
+	lagging               // to be pulled
+	pulling               // Pull was sent; Resumed or Lag is still to come
+	pushed                // new entries come by themselves
+)
+
+// followed is a slot as the follower knows it.
+type followed struct {
+	slot  shard.Slot
+	row   shard.Row // by which peer was chosen
+	peer  *peer     // its owner; nil: nobody
+	state state
+	term  uint64 // of the primary, while attached
+
+	known    bool   // through says something
+	through  uint64 // nothing up to here is still to come
+	earliest bool   // begin with what is retained after through
+	lost     uint64 // everybody was told that what is up to here is lost
+
+	retryAt  time.Time // when it moved, and nobody knows where
+	failures int       // times it moved in a row
+
+	literals map[string]*interest
+}
+
+// attach opens a slot, with its literals, on the stream of its owner; without
+// a stream nothing happens.
+func (l *loop) attach(s *followed) {
+	if s.peer == nil || s.peer.stream == nil || s.state != detached {
+		return
+	}
+	open := &brokerv1.OpenSlot{Slot: uint32(s.slot)}
+	if s.known {
+		open.Since, open.Earliest = &s.through, s.earliest
+		since := s.through
+		open.Since = &since
+	}
+	t := &s.peer.stream.turn
+	t.opens = append(t.opens, open)
+	for _, i := range s.literals {
+		t.join(i)
+	}
+	s.state, s.retryAt = opening, time.Time{}
+}
+
+// detach takes a slot from its stream. The broker may still send of it; slot
+// and numbers can be used again there.
+func (l *loop) detach(s *followed) {
+	if s.state == detached {
+		return
+	}
+	st := s.peer.stream
+	if s.state == pulling {
+		st.pulling--
+	}
+	for _, i := range s.literals {
+		st.turn.leave(i)
+	}
+	s.state = detached
+}
+
+// on returns a slot if it is on the stream.
+func (l *loop) on(st *attachment, slot uint32) *followed {
+	if slot >= shard.Slots {
+		return nil
+	}
+	s := l.slots[slot]
+	if s == nil || s.state == detached || s.peer != st.peer {
+		return nil
+	}
+	return s
+}
+
+// reach moves a slot's mark.
+func (l *loop) reach(s *followed, through uint64) {
+	s.known = true
+	s.through = max(s.through, through)
+	l.sink.Through(Position{Slot: s.slot, Offset: s.through})
+}
+
+// lose tells everybody in a slot that what is up to a position is lost.
+func (l *loop) lose(s *followed, through uint64) {
+	s.lost = max(through, s.through)
+	var channels []string
+	for channel := range s.literals {
+		channels = append(channels, channel)
+	}
+	for channel := range l.patterns {
+		channels = append(channels, channel)
+	}
+	l.resync(Position{Slot: s.slot, Offset: s.lost}, channels)
+	l.reach(s, s.lost)
+}
+
+func (l *loop) resync(at Position, channels []string) {
+	if len(channels) == 0 {
+		return
+	}
+	slices.Sort(channels)
+	l.metrics.resyncs.Inc()
+	l.sink.Resync(at, channels)
+}
+
+// settle answers the Joins of patterns that every broker has answered.
+func (l *loop) settle() {
+	if !l.unsure {
+		return
+	}
+	l.unsure = false
+	for _, i := range l.patterns {
+		if i.pending && l.covered(i) {
+			l.announce(i)
+		}
+	}
+}
+
+// covered reports whether every slot is open where a pattern was joined.
+func (l *loop) covered(i *interest) bool {
+	for _, s := range l.slots {
+		if s == nil {
+			continue
+		}
+		if s.state < opened {
+			return false
+		}
+		if _, ok := i.answers.by[s.peer.stream]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// announce answers a Join: all up to the position has been handed over or was
+// before the Join, all after it is still to come.
+func (l *loop) announce(i *interest) {
+	var from []Position
+	for _, s := range l.slots {
+		if s == nil || i.literal && s.slot != i.slot {
+			continue
+		}
+		at := Position{Slot: s.slot, Offset: s.through}
+		if i.answers != nil {
+			at.Offset = max(at.Offset, i.answers.from[s.slot])
+		}
+		from = append(from, at)
+	}
+	i.pending, i.answers = false, nil
+	l.sink.Joined(i.channel, from)
+}
