@@ -103,3 +103,10 @@ func (p *Pool) Close() error {
 	clear(p.conns)
 	return errors.Join(errs...)
 }
+
+// Len is the number of connections kept.
+func (p *Pool) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}
