@@ -44,15 +44,16 @@ func (c *channel) queued() bool { return c.at >= 0 }
 type ages []*channel
 
 // Len implements [heap.Interface].
-func (a ages) Len() int { return len(a) }
+func (a *ages) Len() int { return len(*a) }
 
 // Less implements [heap.Interface].
-func (a ages) Less(i, j int) bool { return a[i].due < a[j].due }
+func (a *ages) Less(i, j int) bool { return (*a)[i].due < (*a)[j].due }
 
 // Swap implements [heap.Interface].
-func (a ages) Swap(i, j int) {
-	a[i], a[j] = a[j], a[i]
-	a[i].at, a[j].at = i, j
+func (a *ages) Swap(i, j int) {
+	s := *a
+	s[i], s[j] = s[j], s[i]
+	s[i].at, s[j].at = i, j
 }
 
 // Push implements [heap.Interface].

@@ -53,8 +53,8 @@ type Class struct {
 	MessageBytes int
 }
 
-// retains reports whether channels of the class have a history.
-func (c Class) retains() bool { return c.Messages > 0 }
+// Retains reports whether channels of the class have a history.
+func (c Class) Retains() bool { return c.Messages > 0 }
 
 // Query names a piece of one channel's history.
 type Query struct {

@@ -83,7 +83,7 @@ func (h *History) Tail(name string) Tail {
 		return Tail{Name: ch.name, Prev: ch.last().Offset, Class: ch.class}
 	}
 	class := h.cfg.Class(name)
-	if !class.retains() {
+	if !class.Retains() {
 		return Tail{Name: name, Class: class}
 	}
 	if last, ok := h.gone.byName[name]; ok {
@@ -98,7 +98,7 @@ func (h *History) Add(e *Entry) {
 	ch, ok := h.channels[e.Channel]
 	if !ok {
 		class := h.cfg.Class(e.Channel)
-		if !class.retains() {
+		if !class.Retains() {
 			return
 		}
 		ch = h.open(e.Channel, class)

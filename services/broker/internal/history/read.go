@@ -75,11 +75,15 @@ func (h *History) missing(name string) (through, drop uint64) {
 	if t, ok := h.gone.get(name); ok {
 		return t.last, t.drop
 	}
-	if !h.cfg.Class(name).retains() {
+	if !h.cfg.Class(name).Retains() {
 		return 0, 0
 	}
 	return h.floor, h.floorDrop
 }
+
+// Intact reports whether nothing at all after an offset was dropped later than
+// the clock Drops showed seen.
+func (h *History) Intact(since, seen uint64) bool { return since >= h.dropped || seen >= h.drops }
 
 // Drops is a clock that ticks with every entry that is dropped.
 func (h *History) Drops() uint64 { return h.drops }
@@ -95,7 +99,7 @@ func (h *History) Lost(channel string, since, seen uint64) bool {
 // reports whether it is true of channels that are not remembered. It looks at
 // every channel.
 func (h *History) Gaps(since, seen uint64, visit func(channel string)) (forgotten bool) {
-	if since >= h.dropped || seen >= h.drops {
+	if h.Intact(since, seen) {
 		return false
 	}
 	for name, ch := range h.channels {

@@ -1,77 +1,129 @@
-// Package hub fans committed entries out to followers. Being written.
-//
-// The lock of a slot (the one that also guards its slot.Slot) is the caller's.
-// Methods of Follower take it themselves: never call them while holding one.
-// Slot.Publish and Slot.List are called with it held. The commands of one
-// follower (Open … Close, Marks) come from one goroutine; Items, Ready, Grant
-// may come from any.
 package hub
 
 import (
 	"sync"
+	"sync/atomic"
 
+	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/history"
 )
 
-// Hub connects the owned slots of a broker with its followers.
-type Hub struct{}
+// Hub connects the slots a broker owns with its followers.
+type Hub struct {
+	version func(shard.Slot) int64
+	slots   [shard.Slots]atomic.Pointer[Slot]
+
+	mu       sync.RWMutex       // taken with a slot's lock held
+	patterns bayeux.Tree[*fans] // guarded by mu
+}
 
 // New returns a Hub that owns no slots. version returns the version of the row
-// this broker knows of a slot; it may be called with slot locks held.
-func New(version func(shard.Slot) int64) *Hub { panic("not yet") }
+// this broker knows; it is called with slot locks held, so it must take none.
+func New(version func(shard.Slot) int64) *Hub { return &Hub{version: version} }
+
+// Add begins to serve a slot, whose log the lock guards. A slot of that number
+// that is served already is removed first.
+func (h *Hub) Add(n shard.Slot, lock sync.Locker, log Log) *Slot {
+	h.Remove(n)
+	s := &Slot{
+		hub:      h,
+		number:   n,
+		lock:     lock,
+		log:      log,
+		places:   make(map[*place]struct{}),
+		literals: make(map[string]*fans),
+	}
+	h.slots[n].Store(s)
+	return s
+}
+
+// Remove ends serving a slot. Its followers are told Moved, with the version
+// that version now returns.
+func (h *Hub) Remove(n shard.Slot) {
+	s := h.slots[n].Swap(nil)
+	if s == nil {
+		return
+	}
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.removed.Store(true)
+	for p := range s.places {
+		p.follower.frame(Moved{n, h.version(n)})
+	}
+	s.places, s.literals = nil, nil
+}
+
+// Log is what the hub reads of a slot, under the slot's lock. *slot.Slot is one.
+type Log interface {
+	Term() uint64
+	Base() uint64
+	End() uint64
+	Committed() uint64
+	History() *history.History
+}
 
 // Slot is the fan-out of one owned slot.
-type Slot struct{}
+type Slot struct {
+	hub    *Hub
+	number shard.Slot
+	lock   sync.Locker
+	log    Log
 
-// Add begins to serve a slot. lock guards the log.
-func (h *Hub) Add(n shard.Slot, lock sync.Locker, log Log) *Slot { panic("not yet") }
+	removed atomic.Bool // set with the lock held
 
-// Remove ends serving a slot: its followers are told Moved. Call it without the slot's lock.
-func (h *Hub) Remove(n shard.Slot) { panic("not yet") }
+	places   map[*place]struct{} // guarded by lock
+	literals map[string]*fans    // guarded by lock
+}
 
-// Publish fans out what Slot.Commit returned. The slot's lock is held.
-func (s *Slot) Publish(entries []*history.Entry) { panic("not yet") }
+// Publish fans out what the log's Commit returned. The slot's lock is held.
+func (s *Slot) Publish(entries []*history.Entry) {
+	for _, e := range entries {
+		s.publish(e)
+	}
+}
 
-// List lists channels with entries or followers, by name. The slot's lock is held.
-func (s *Slot) List(pattern, after string, limit int) []Info { panic("not yet") }
+func (s *Slot) publish(e *history.Entry) {
+	if f := s.literals[e.Channel]; f != nil {
+		for _, in := range f.interests {
+			in.place.push(e)
+		}
+	}
+	s.hub.mu.RLock()
+	defer s.hub.mu.RUnlock()
+	s.hub.patterns.Match(e.Channel, func(f *fans) {
+		for _, in := range f.interests {
+			if p := in.follower.places[s.number].Load(); p != nil && p.slot == s {
+				p.push(e)
+			}
+		}
+	})
+}
 
 // Info is what is known of a channel.
 type Info struct {
 	history.Info
-	// Followers is how many interests have exactly this name.
+	// Followers is how many have an interest of exactly this name.
 	Followers int
 }
 
-// Follower is one stream that follows slots.
-type Follower struct{}
-
-// Attach returns a follower with byte credit and no slots.
-func (h *Hub) Attach(credit uint64) *Follower { panic("not yet") }
-
-// Open follows a slot; answered by Opened (and Lag if start is given) or Moved.
-func (f *Follower) Open(n shard.Slot, start Start) error { panic("not yet") }
-
-// Join adds an interest; answered by Joined, or Moved for its slot.
-func (f *Follower) Join(id uint64, channel string) error { panic("not yet") }
-
-// Leave removes an interest; unknown ones are ignored.
-func (f *Follower) Leave(id uint64) { panic("not yet") }
-
-// Pull sends a lagging slot's entries within credit. It ends with Resumed or Lag.
-func (f *Follower) Pull(n shard.Slot) error { panic("not yet") }
-
-// Marks sends the freshness marks that moved; to be called once per heartbeat.
-func (f *Follower) Marks() { panic("not yet") }
-
-// Grant adds credit.
-func (f *Follower) Grant(bytes uint64) { panic("not yet") }
-
-// Ready receives when there are items to take.
-func (f *Follower) Ready() <-chan struct{} { panic("not yet") }
-
-// Items returns what is to be sent, in order; the slice is valid until the next call.
-func (f *Follower) Items() []Item { panic("not yet") }
-
-// Close forgets the follower.
-func (f *Follower) Close() { panic("not yet") }
+// List returns channels by name: the first limit after a name that match a
+// pattern and have retained entries or followers. The slot's lock is held.
+func (s *Slot) List(pattern, after string, limit int) []Info {
+	names := func(yield func(string) bool) {
+		for name := range s.literals {
+			if !yield(name) {
+				return
+			}
+		}
+	}
+	found := s.log.History().List(pattern, after, limit, names)
+	infos := make([]Info, len(found))
+	for i, info := range found {
+		infos[i].Info = info
+		if f := s.literals[info.Channel]; f != nil {
+			infos[i].Followers = len(f.interests)
+		}
+	}
+	return infos
+}

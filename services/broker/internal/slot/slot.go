@@ -82,7 +82,7 @@ func (s *Slot) Append(p Publication, now time.Time) (Result, error) {
 }
 
 func (s *Slot) push(p Publication, at history.Tail, size int) {
-	if head, ok := s.heads[p.Channel]; ok && at.Prev != 0 {
+	if head, ok := s.heads[p.Channel]; ok && at.Class.Retains() {
 		at.Prev = head
 	}
 	s.end++

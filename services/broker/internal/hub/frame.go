@@ -1,43 +1,13 @@
 package hub
 
 import (
-	"errors"
-
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/history"
 )
 
-// The ways a follower breaks the protocol; its stream should be ended.
-var (
-	ErrInterestReused   = errors.New("interest number in use")
-	ErrInterestInvalid  = errors.New("interest is not a channel or pattern")
-	ErrTooManyInterests = errors.New("too many interests")
-	ErrSlotInvalid      = errors.New("no such slot")
-)
-
-// Log is what the hub reads of a slot; *slot.Slot is one. All of it is read
-// under the slot's lock.
-type Log interface {
-	Term() uint64
-	Base() uint64
-	End() uint64
-	Committed() uint64
-	History() *history.History
-}
-
-// Start says where a follower begins in a slot.
-type Start struct {
-	// Given: begin after Since, by pulling. Otherwise the slot is pushed from
-	// its end.
-	Given bool
-	Since uint64
-	// Earliest: with Given, everything retained after Since, without a resync.
-	Earliest bool
-}
-
-// Item is one piece of news for a follower: a committed entry, or a Frame.
+// Item is one piece of news for a follower: a committed entry, or a frame.
 type Item struct {
-	Slot  shard.Slot
+	Slot  shard.Slot     // of the entry
 	Entry *history.Entry // nil: Frame is set
 	Frame Frame
 }
@@ -49,7 +19,8 @@ type Frame interface{ frame() }
 type Opened struct {
 	Slot                shard.Slot
 	Term, Base, Through uint64
-	Reset               bool
+	// Reset: the given position is not of this log; pulling starts at Base.
+	Reset bool
 }
 
 // Joined answers Join: what is committed after the positions will come.
@@ -76,22 +47,22 @@ type Resumed struct {
 	Through uint64
 }
 
-// Resync says that entries of these interests are gone that the follower has
-// not seen. What is retained after Through is sent, for all interests.
+// Resync says that entries of these interests after Through are gone. What is
+// retained after Through is sent.
 type Resync struct {
 	Slot      shard.Slot
 	Interests []uint64
 	Through   uint64
 }
 
-// Moved says that the slot is not owned here, by the row of this version. The
-// stream no longer follows it and has no literal interests in it.
+// Moved says that the slot is not open here; Version is that of the row this
+// broker knows.
 type Moved struct {
 	Slot    shard.Slot
 	Version int64
 }
 
-// Marks are the freshness marks that moved since the last ones.
+// Marks are the freshness marks of pushed slots that moved since the last ones.
 type Marks []Mark
 
 // Mark says that all committed entries up to Commit precede it.
