@@ -1,0 +1,145 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+)
+
+// Deadline is when Tick is due; zero: never.
+func (s *Session) Deadline() time.Time {
+	switch {
+	case s.ended != "":
+		return time.Time{}
+	case s.connect.state == held:
+		return s.born.Add(s.connect.until - 1)
+	case s.expires != 0:
+		return s.born.Add(s.expires - 1)
+	}
+	return time.Time{}
+}
+
+// Tick says that Deadline may have come.
+func (s *Session) Tick(now time.Time, out *Effects) {
+	switch at := s.since(now); {
+	case s.ended != "":
+	case s.connect.state == held && at >= s.connect.until:
+		s.answerConnect(now, out)
+	case s.expires != 0 && at >= s.expires:
+		s.close(now, Expired, nil, out)
+	}
+}
+
+// touch keeps the session alive because of a message other than a connect.
+func (s *Session) touch(now time.Time) {
+	if s.expires != 0 {
+		s.expires = max(s.expires, s.since(now.Add(s.cfg.MaxInterval)))
+	}
+}
+
+// startClock starts the clock that only the next connect stops.
+func (s *Session) startClock(now time.Time) {
+	s.connect.state = over
+	s.expires = s.since(now.Add(s.connect.interval + s.cfg.MaxInterval))
+}
+
+// Written says that the answer of an exchange was written.
+func (s *Session) Written(now time.Time, ex Exchange, _ *Effects) {
+	if s.ended != "" {
+		return
+	}
+	s.returned(ex)
+	if ex == s.connect.exchange && s.connect.state == answered {
+		s.startClock(now)
+	}
+}
+
+// Lost says that the peer of an exchange vanished, or that writing its answer
+// failed.
+func (s *Session) Lost(now time.Time, ex Exchange, out *Effects) {
+	if s.ended != "" {
+		return
+	}
+	for _, r := range s.requests {
+		if r.exchange == ex {
+			r.lost = true
+		}
+	}
+	lost := s.returned(ex)
+	if ex == s.connect.exchange && s.connect.state != over {
+		if s.connect.state == answered {
+			lost = s.connect.batch
+		}
+		s.startClock(now)
+	}
+	if lost != 0 && !s.ack {
+		s.refresh(func(batch uint64) bool { return batch == lost })
+	}
+	s.release(now, out)
+}
+
+// Drain sends the client away: a held connect is answered, and no further one
+// is held. The client is asked to come back after the interval.
+func (s *Session) Drain(now time.Time, interval time.Duration, out *Effects) {
+	s.draining, s.drain = true, interval
+	if s.connect.state == held {
+		s.answerConnect(now, out)
+	}
+}
+
+// End ends the session. After Evicted a client whose connect is held stops for
+// good; otherwise its next message is answered 402.
+func (s *Session) End(now time.Time, reason Reason, out *Effects) {
+	if s.ended == "" {
+		s.close(now, reason, nil, out)
+	}
+}
+
+// close ends the session; by is the request that asked for it, if any, and is
+// left to be answered.
+func (s *Session) close(now time.Time, reason Reason, by *request, out *Effects) {
+	if s.connect.state == held {
+		s.free(now, reason, out)
+	}
+	s.ended, out.Ended = reason, reason
+	for len(s.subs) > 0 {
+		s.remove(s.subs[len(s.subs)-1], true, out)
+	}
+	for _, r := range slices.Clone(s.requests) {
+		if r != by {
+			s.giveUp(now, r, out)
+		}
+	}
+	s.log, s.seen, s.lent = nil, nil, nil
+	s.fresh, s.sent = tally{}, tally{}
+}
+
+// free answers the held connect of a session that ends.
+func (s *Session) free(now time.Time, reason Reason, out *Effects) {
+	switch reason {
+	case Drained:
+		s.answerWith(now, nil, s.advice(max(s.drain, s.cfg.Interval)), out)
+	case Evicted:
+		ok := true
+		goodbye := bayeux.Message{Channel: bayeux.Disconnect, Successful: &ok}
+		s.answerWith(now, append(s.cfg.appendReply(nil, now, &goodbye), ','), s.stop(), out)
+	default:
+		s.answerWith(now, nil, s.stop(), out)
+	}
+}
+
+// giveUp answers a request of a session that has ended. What was begun may
+// still come to be; what was not begun never will.
+func (s *Session) giveUp(now time.Time, r *request, out *Effects) {
+	for i := range r.replies {
+		switch m := &r.messages[i]; {
+		case r.replies[i].text != nil || i < r.next && m.Channel == bayeux.Connect:
+		case i < r.next:
+			s.reply(now, waiter{r, i}, bayeux.Unavailable())
+		default:
+			r.replies[i].text = unknown(s.cfg, now, m)
+		}
+	}
+	s.finish(now, r, out)
+}

@@ -1,0 +1,196 @@
+package session
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+)
+
+type connectState uint8
+
+const (
+	none     connectState = iota
+	begun                 // answered when the other messages of its request are
+	held                  // waits for news
+	answered              // its answer is on the way
+	over                  // its answer was written or lost
+)
+
+// connect is the newest connect.
+type connect struct {
+	exchange Exchange
+	state    connectState
+	asked    bool // it is to be answered with advice
+	id       []byte
+	batch    uint64        // of its answer
+	until    time.Duration // when held: how long
+	interval time.Duration // the pause the client will make after it
+	sync     *timesync
+}
+
+// maxRepeats is how often in a row an answer is sent again. A client that
+// never stops asking (it polls with timeout 0, or gives each connect one id)
+// would get each event for ever.
+const maxRepeats = 8
+
+// receiveConnect takes a connect that is alone in its request.
+func (s *Session) receiveConnect(now time.Time, r Request, out *Effects) {
+	m := &r.Messages[0]
+	first := !s.connected
+	s.beginConnect(now, r.Exchange, m, true, out)
+
+	timeout, given := s.timeout(m)
+	hold := !first && !s.news() && !s.draining && timeout > 0 && (given || !s.unacknowledged())
+	switch {
+	case !hold:
+		s.answerConnect(now, out)
+	case r.NoHold:
+		advice := s.advice(s.cfg.MultiInterval)
+		advice.MultipleClients = true
+		s.answerWith(now, nil, advice, out)
+		s.advise = true // the next one takes it back
+	default:
+		s.connect.state = held
+		s.connect.until = s.since(now.Add(timeout))
+		out.Held = r.Exchange
+	}
+}
+
+// beginConnect makes a connect the current one, ends one that is held, and
+// stops the clock.
+func (s *Session) beginConnect(now time.Time, ex Exchange, m *bayeux.Message, alone bool, out *Effects) {
+	if s.connect.state == held {
+		out.Answers = append(out.Answers, Answer{Exchange: s.connect.exchange, Status: statusReplaced})
+	}
+	s.settle(m, alone)
+	s.connected = true
+	s.expires = 0
+	s.connect = connect{
+		exchange: ex,
+		state:    begun,
+		asked:    m.Advice != nil,
+		id:       bytes.Clone(m.ID),
+		interval: s.cfg.Interval,
+		sync:     syncOf(m, now),
+	}
+	if a := m.Advice; a != nil && a.Interval != nil {
+		s.connect.interval = max(s.cfg.Interval, s.bounded(*a.Interval))
+	}
+}
+
+// settle decides what a connect says about the answers before it.
+func (s *Session) settle(m *bayeux.Message, alone bool) {
+	if s.ack {
+		if batch, ok := bayeux.AckBatch(m.Ext); ok {
+			s.acknowledge(uint64(batch))
+		}
+		return
+	}
+	timeout, given := s.timeout(m)
+	again := alone && given && timeout == 0 || len(m.ID) > 0 && bytes.Equal(m.ID, s.connect.id)
+	if !again {
+		s.repeats = 0
+	}
+	if again && s.repeats < maxRepeats && s.connected {
+		s.repeats++
+		s.refresh(func(batch uint64) bool { return !s.isLent(batch) })
+		return
+	}
+	s.confirm()
+}
+
+// timeout is how long a connect may be held, and whether the client gave it.
+func (s *Session) timeout(m *bayeux.Message) (d time.Duration, given bool) {
+	if m.Advice == nil || m.Advice.Timeout == nil {
+		return s.cfg.Timeout, false
+	}
+	return s.bounded(*m.Advice.Timeout), true
+}
+
+func (s *Session) bounded(ms int64) time.Duration {
+	return time.Duration(min(ms, s.cfg.MaxTimeout.Milliseconds())) * time.Millisecond
+}
+
+// unacknowledged reports whether something was sent that an ack session's
+// client has not acknowledged.
+func (s *Session) unacknowledged() bool { return s.ack && s.sent.events+s.sent.notices > 0 }
+
+// answerConnect answers the current connect with all there is.
+func (s *Session) answerConnect(now time.Time, out *Effects) {
+	s.answerWith(now, nil, s.adviceDue(), out)
+}
+
+// answerWith does so with the given advice; before is a reply and a comma that
+// precede all else, or nothing.
+func (s *Session) answerWith(now time.Time, before []byte, advice *bayeux.Advice, out *Effects) {
+	a := Answer{Exchange: s.connect.exchange, Status: statusOK}
+	a.Body = append(make([]byte, 0, s.answerSize()+len(before)), '[')
+	a.Body = append(a.Body, before...)
+	ext := s.send(&a)
+	a.Body = append(s.appendConnectReply(a.Body, now, ext, advice), ']')
+	out.Answers = append(out.Answers, a)
+	s.pump(out)
+}
+
+// answerSize guesses the size of an answer.
+func (s *Session) answerSize() int {
+	const reply = 256
+	size := reply + s.fresh.bytes
+	if s.ack {
+		size += s.sent.bytes
+	}
+	return size
+}
+
+// send takes what goes with the current connect's answer, and returns the ext
+// of its reply.
+func (s *Session) send(a *Answer) extension {
+	s.batch++
+	c := &s.connect
+	c.state, c.batch = answered, s.batch
+	ext := extension{timesync: c.sync, resync: s.take(a, s.batch, true)}
+	if s.ack {
+		ext.ack = s.batch
+	}
+	c.sync = nil
+	return ext
+}
+
+// appendConnectReply appends the reply to the current connect.
+func (s *Session) appendConnectReply(dst []byte, now time.Time, ext extension, advice *bayeux.Advice) []byte {
+	c := &s.connect
+	if advice != nil {
+		c.interval = max(c.interval, time.Duration(*advice.Interval)*time.Millisecond)
+	}
+	s.advise = false
+	ok := true
+	return s.cfg.appendReply(dst, now, &bayeux.Message{
+		Channel: bayeux.Connect, ID: c.id, Successful: &ok, ClientID: s.id, Advice: advice, Ext: ext.json(now),
+	})
+}
+
+// adviceDue is the advice of the current connect's answer, nil if none is due.
+func (s *Session) adviceDue() *bayeux.Advice {
+	switch {
+	case s.draining:
+		return s.advice(s.drain)
+	case s.connect.asked || s.advise:
+		return s.advice(s.cfg.Interval)
+	}
+	return nil
+}
+
+// advice tells the client to go on after an interval.
+func (s *Session) advice(interval time.Duration) *bayeux.Advice {
+	a := bayeux.NewAdvice(bayeux.ReconnectRetry, interval, s.cfg.Timeout)
+	if s.cfg.AdviseMaxInterval {
+		a.WithMaxInterval(s.cfg.MaxInterval)
+	}
+	return a
+}
+
+// stop tells the client to stop for good.
+func (s *Session) stop() *bayeux.Advice {
+	return bayeux.NewAdvice(bayeux.ReconnectNone, s.cfg.Interval, s.cfg.Timeout)
+}

@@ -1,0 +1,85 @@
+package session
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+)
+
+// extension is the ext of a reply.
+type extension struct {
+	agreed        bool // a handshake's: says what was agreed on
+	acks, replays bool
+	ack           uint64   // a connect's batch, 0: none
+	resync        []string // channels that lost events
+	timesync      *timesync
+}
+
+// timesync is what a client sent to set its clock, and when it came.
+type timesync struct {
+	bayeux.Timesync
+	arrived time.Time
+}
+
+func syncOf(m *bayeux.Message, arrived time.Time) *timesync {
+	if len(m.Ext) == 0 {
+		return nil
+	}
+	if t, ok := bayeux.ParseTimesync(m.Ext); ok {
+		return &timesync{t, arrived}
+	}
+	return nil
+}
+
+// json returns the ext member, nil if it would be empty.
+func (x extension) json(now time.Time) json.RawMessage {
+	var ext []byte
+	member := func(name string) {
+		ext = append(append(append(ext, ',', '"'), name...), '"', ':')
+	}
+	if x.agreed && x.acks {
+		member("ack")
+		ext = append(ext, "true"...)
+	}
+	if x.agreed && x.replays {
+		member("replay")
+		ext = append(ext, "true"...)
+	}
+	if x.ack != 0 {
+		member("ack")
+		ext = strconv.AppendUint(ext, x.ack, 10)
+	}
+	if len(x.resync) > 0 {
+		member("comet")
+		ext = append(ext, `{"resync":[`...)
+		for _, channel := range x.resync {
+			ext = append(append(ext, quote(channel)...), ',')
+		}
+		ext = append(ext[:len(ext)-1], ']', '}')
+	}
+	if x.timesync != nil {
+		if text := x.timesync.AppendReply(nil, x.timesync.arrived, now.Sub(x.timesync.arrived)); len(text) > 0 {
+			member("timesync")
+			ext = append(ext, text...)
+		}
+	}
+	if ext == nil {
+		return nil
+	}
+	ext[0] = '{'
+	return append(ext, '}')
+}
+
+func (e *Effects) answer(ex Exchange, body []byte) {
+	e.Answers = append(e.Answers, Answer{Exchange: ex, Status: statusOK, Body: body})
+}
+
+// appendReply encodes a reply.
+func (c *Config) appendReply(dst []byte, now time.Time, m *bayeux.Message) []byte {
+	if c.Timestamp {
+		m.Timestamp = now.UTC().Format(bayeux.TimestampLayout)
+	}
+	return m.AppendJSON(dst)
+}

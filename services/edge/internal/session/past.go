@@ -1,0 +1,158 @@
+package session
+
+import (
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
+)
+
+// past is a subscription that reads history: a cursor. Until it has reached
+// what is pushed, entries that are pushed meanwhile are not kept but read like
+// all before them, so nothing is buffered, and nothing comes twice or out of
+// order.
+type past struct {
+	token    uint64 // of the Replay that is asked for, or 0
+	cursor   uint64 // complete up to here
+	target   uint64 // entries up to here are not pushed, or were withheld
+	from, to uint64 // entries in (from, to] came through older subscriptions
+	earliest bool   // the cursor is before everything retained
+	done     bool   // entries after the cursor are pushed
+}
+
+// passes reports whether an entry of the channel that was pushed is to be
+// delivered, and notes those that are withheld.
+func (p *past) passes(offset uint64) bool {
+	if !p.done {
+		p.target = max(p.target, offset)
+		return false
+	}
+	return offset > p.cursor
+}
+
+// probe begins to read history.
+func (s *Session) probe(sub *subscription, out *Effects) {
+	sub.state = probing
+	sub.past = &past{target: sub.start}
+	if sub.pending.since == bayeux.ReplayRetained {
+		sub.past.earliest = true
+	} else {
+		sub.past.cursor = uint64(max(sub.pending.since, 0))
+	}
+	s.catching++
+	s.ask(sub, out)
+}
+
+// overlap notes what older subscriptions have delivered when a subscription
+// that reads history becomes active.
+func (s *Session) overlap(sub *subscription) {
+	slot := shard.Of(sub.channel)
+	i, known := s.slot(slot)
+	if !known {
+		return
+	}
+	s.matching(sub.channel, func(older *subscription) {
+		start := older.startIn(slot)
+		if sub.past.to == 0 || start < sub.past.from {
+			sub.past.from = start
+		}
+		sub.past.to = s.seen[i].Offset
+	})
+}
+
+// ask asks for the next page.
+func (s *Session) ask(sub *subscription, out *Effects) {
+	p := sub.past
+	p.token = s.nextToken()
+	out.Replays = append(out.Replays, Replay{
+		Token: p.token, Channel: sub.channel, Since: p.cursor, Earliest: p.earliest,
+		Limit: max(1, s.room()),
+	})
+}
+
+// room is how many events of history the queue takes: half of it is left to
+// what is pushed.
+func (s *Session) room() int { return s.cfg.QueueMessages/2 - s.fresh.events }
+
+// pump asks for more history where there is room for it.
+func (s *Session) pump(out *Effects) {
+	if s.catching == 0 || s.room() <= 0 || s.fresh.bytes >= s.cfg.QueueBytes/2 {
+		return
+	}
+	for _, sub := range s.subs {
+		if p := sub.past; p != nil && !p.done && p.token == 0 && sub.state == active {
+			s.ask(sub, out)
+		}
+	}
+}
+
+// Replayed answers a Replay: err, or a page.
+func (s *Session) Replayed(now time.Time, token uint64, page Page, err *bayeux.Error, out *Effects) {
+	var sub *subscription
+	for _, each := range s.subs {
+		if each.past != nil && each.past.token == token {
+			sub = each
+		}
+	}
+	if sub == nil {
+		return
+	}
+	if err == nil && page.Lost {
+		err = bayeux.ReplayLost(sub.channel)
+	}
+	switch {
+	case err != nil && sub.state == probing:
+		s.failSubscription(now, sub, err, true, out)
+		return
+	case err != nil:
+		s.breakOff(sub, page.Through)
+	default:
+		if sub.state == probing {
+			s.becomeReady(now, sub, out)
+		}
+		sub.past.token = 0
+		if sub.state == active && s.find(sub.channel) == sub {
+			s.absorb(sub, page, out)
+		} // else it is read again when the other channels of its message are ready
+	}
+	s.release(now, out)
+	s.pump(out)
+}
+
+// absorb queues a page as far as there is room.
+func (s *Session) absorb(sub *subscription, page Page, out *Effects) {
+	p, before := sub.past, sub.past.cursor
+	for _, e := range page.Events {
+		switch {
+		case e.At.Offset <= p.cursor:
+			continue
+		case e.At.Offset > p.from && e.At.Offset <= p.to:
+		case s.fresh.events > 0 && (s.room() <= 0 || s.fresh.bytes+e.Size() > s.cfg.QueueBytes/2):
+			return // the rest is read again later
+		default:
+			s.enqueue(e, out)
+		}
+		p.cursor, p.earliest = e.At.Offset, false
+	}
+	p.cursor, p.earliest = max(p.cursor, page.Through), false
+	switch {
+	case p.cursor >= p.target:
+		s.live(sub)
+	case p.cursor == before:
+		s.breakOff(sub, 0) // a page that leads nowhere; asking again would spin
+	}
+}
+
+// breakOff gives up history that is lost: the client is told.
+func (s *Session) breakOff(sub *subscription, through uint64) {
+	sub.past.cursor = max(sub.past.cursor, sub.past.target, through)
+	s.live(sub)
+	s.notice(sub.channel)
+}
+
+// live ends the reading of history.
+func (s *Session) live(sub *subscription) {
+	sub.past.done, sub.past.token = true, 0
+	sub.start = sub.past.cursor
+	s.catching--
+}

@@ -1,0 +1,178 @@
+package session
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
+)
+
+// Session is one Bayeux client.
+type Session struct {
+	cfg      *Config
+	id       string
+	publicID string
+	user     string
+	born     time.Time // times below count from it, so they are monotonic and small
+
+	// What it listens to.
+	subs     []*subscription // by channel
+	seen     []Position      // by slot: the last offset queued
+	catching int             // subscriptions that read history
+	token    uint64          // the last one given out
+
+	// What it is to be told.
+	log   []item // sent and unconfirmed first, then fresh
+	fresh tally  // of the items never sent, or to be sent again
+	sent  tally  // of the others
+	batch uint64 // the last one sent
+	lent  []lent // piggybacked batches whose fate is not reported yet
+
+	// Who waits for an answer.
+	connect  connect
+	requests []*request
+	expires  time.Duration // 0: the clock is stopped
+
+	repeats   uint8 // answers sent again in a row
+	connected bool  // the first connect has come
+	advise    bool  // the next connect's answer has advice
+	ack       bool  // extensions that the handshake agreed on
+	replay    bool
+	draining  bool
+	drain     time.Duration // with draining: the interval to advise
+	ended     Reason
+}
+
+// New makes the session for a handshake; Handshake comes next. cfg is what
+// Config.Defaults returned. id is the clientId, a secret; publicID names the
+// session to backends; user is empty if nobody authenticated.
+func New(cfg *Config, id, publicID, user string, now time.Time) *Session {
+	return &Session{cfg: cfg, id: id, publicID: publicID, user: user, born: now}
+}
+
+// ID is the clientId.
+func (s *Session) ID() string { return s.id }
+
+// PublicID is the session's name among backends.
+func (s *Session) PublicID() string { return s.publicID }
+
+// User is who authenticated, or empty.
+func (s *Session) User() string { return s.user }
+
+// Ended is why the session is over, or empty.
+func (s *Session) Ended() Reason { return s.ended }
+
+// Holding reports whether a connect is held.
+func (s *Session) Holding() bool { return s.connect.state == held }
+
+// Queued is how many events wait to be sent.
+func (s *Session) Queued() int { return s.fresh.events }
+
+// Channels returns what the client is subscribed to, sorted.
+func (s *Session) Channels() []string {
+	channels := make([]string, 0, len(s.subs))
+	for _, sub := range s.subs {
+		if sub.state == active {
+			channels = append(channels, sub.channel)
+		}
+	}
+	return channels
+}
+
+// Deliver gives the session an entry that matches one of its interests, via.
+// Entries of one slot come in the order of their offsets; an entry that
+// matches several interests may be given once for each.
+func (s *Session) Deliver(now time.Time, via string, e *Event, out *Effects) {
+	sub := s.find(via)
+	if sub == nil || sub.state != active || !s.wants(sub, e) {
+		return
+	}
+	s.see(e.At)
+	s.enqueue(e, out)
+	s.release(now, out)
+}
+
+// Send queues a message for this session alone, whatever it is subscribed to:
+// one made by NewMessage.
+func (s *Session) Send(now time.Time, e *Event, out *Effects) {
+	if s.ended != "" {
+		return
+	}
+	s.enqueue(e, out)
+	s.release(now, out)
+}
+
+// Resync tells the client that it has missed entries of a channel or pattern
+// it is subscribed to.
+func (s *Session) Resync(now time.Time, channel string, out *Effects) {
+	if sub := s.find(channel); sub == nil || sub.state != active {
+		return
+	}
+	s.notice(channel)
+	s.release(now, out)
+}
+
+// wants reports whether an entry is to be delivered through a subscription.
+func (s *Session) wants(sub *subscription, e *Event) bool {
+	if s.replay {
+		if own := s.find(e.Channel); own != nil && own.state == active && own.past != nil && !own.past.passes(e.At.Offset) {
+			return false
+		}
+	}
+	if e.At.Offset <= sub.startIn(e.At.Slot) {
+		return false
+	}
+	i, known := s.slot(e.At.Slot)
+	return !known || e.At.Offset > s.seen[i].Offset
+}
+
+// see notes that an entry has been queued.
+func (s *Session) see(at Position) {
+	i, known := s.slot(at.Slot)
+	if !known {
+		s.seen = slices.Insert(s.seen, i, at)
+		return
+	}
+	s.seen[i].Offset = at.Offset
+}
+
+func (s *Session) slot(slot shard.Slot) (int, bool) {
+	return slices.BinarySearchFunc(s.seen, slot, func(p Position, slot shard.Slot) int {
+		return int(p.Slot) - int(slot)
+	})
+}
+
+// find returns the subscription to exactly this channel or pattern, or nil.
+func (s *Session) find(channel string) *subscription {
+	if i, ok := s.search(channel); ok {
+		return s.subs[i]
+	}
+	return nil
+}
+
+func (s *Session) search(channel string) (int, bool) {
+	return slices.BinarySearchFunc(s.subs, channel, func(sub *subscription, channel string) int {
+		return strings.Compare(sub.channel, channel)
+	})
+}
+
+// matching calls fn with every active subscription that matches a channel.
+func (s *Session) matching(channel string, fn func(*subscription)) {
+	for _, sub := range s.subs {
+		if sub.state == active && bayeux.Match(sub.channel, channel) {
+			fn(sub)
+		}
+	}
+}
+
+func (s *Session) nextToken() uint64 {
+	s.token++
+	return s.token
+}
+
+// since is now as the session counts time; it is never 0.
+func (s *Session) since(now time.Time) time.Duration {
+	return max(now.Sub(s.born), 0) + 1
+}
