@@ -23,6 +23,18 @@ func Alone(t testing.TB, args ...string) *Process {
 	return p
 }
 
+// Dev starts one process as a new user does: with the demo page, and open.
+func Dev(t testing.TB) *Process {
+	t.Helper()
+	p := New(t, "dev", "all")
+	p.args = []string{
+		"dev", "--edge.listen=" + p.HTTP, "--grpc.listen=" + p.GRPC, "--internal.listen=" + p.Internal,
+	}
+	p.Start(t)
+	p.Ready(t, 30*time.Second)
+	return p
+}
+
 // Split starts an etcd and the services apart, and waits until all are ready.
 func Split(t testing.TB, edges, brokers int, args ...string) *Topology {
 	t.Helper()
