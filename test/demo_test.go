@@ -33,34 +33,41 @@ func TestDemoPage(t *testing.T) {
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
 
-	step := func(what string, actions ...chromedp.Action) {
-		t.Helper()
-		if err := chromedp.Run(ctx, actions...); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-	arrived := func(text string) chromedp.Action {
-		return chromedp.Poll(`document.getElementById("messages").textContent.includes(`+text+`)`, nil,
-			chromedp.WithPollingTimeout(10*time.Second))
-	}
-	step("the page connects", chromedp.Navigate("http://"+p.HTTP+"/"),
-		chromedp.Poll(`document.getElementById("state").dataset.state === "connected"`, nil, chromedp.WithPollingTimeout(10*time.Second)),
-		chromedp.Poll(`document.getElementById("channels").children.length > 0`, nil, chromedp.WithPollingTimeout(10*time.Second)))
+	run(ctx, t, "open the page", chromedp.Navigate("http://"+p.HTTP+"/"))
+	shows(ctx, t, `document.getElementById("state").dataset.state === "connected"`)
+	shows(ctx, t, `document.getElementById("channels").children.length > 0`)
 
 	status, reply := post(t, "http://"+p.Internal+"/v1/publish", "application/json",
 		`{"channel":"/demo","data":{"from":"a backend","price":42.5}}`)
 	if status != http.StatusOK {
 		t.Fatalf("publish: %d %s", status, reply)
 	}
-	step("a backend's message arrives", arrived(`"a backend"`))
-	step("the page publishes", chromedp.SetValue("#publish-data", "Hello from Chromium"),
-		chromedp.Click("#publish button"), arrived(`"Hello from Chromium"`))
+	shows(ctx, t, `document.getElementById("messages").textContent.includes("a backend")`)
+
+	run(ctx, t, "write a message", chromedp.SetValue("#publish-data", "Hello from Chromium"))
+	run(ctx, t, "publish it", chromedp.Click("#publish button"))
+	shows(ctx, t, `document.getElementById("messages").textContent.includes("Hello from Chromium")`)
 
 	if folder := os.Getenv("SCREENSHOTS"); folder != "" {
-		var png []byte
-		step("screenshot", chromedp.FullScreenshot(&png, 100))
+		png := run(ctx, t, "take a screenshot", chromedp.FullScreenshot(100))
 		if err := os.WriteFile(filepath.Join(folder, "demo.png"), png, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// run carries out one step in the browser.
+func run[T any](ctx context.Context, t *testing.T, what string, a chromedp.Action[T]) T {
+	t.Helper()
+	value, err := chromedp.Run(ctx, a)
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	return value
+}
+
+// shows waits until an expression holds in the page.
+func shows(ctx context.Context, t *testing.T, expression string) {
+	t.Helper()
+	run(ctx, t, "wait for "+expression, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(10*time.Second)))
 }
