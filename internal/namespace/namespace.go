@@ -115,6 +115,9 @@ func NewSet(list []Options, fallback Options) (*Set, error) {
 	return s, nil
 }
 
+// List returns the namespaces in order.
+func (s *Set) List() []Options { return slices.Clone(s.list) }
+
 // Of returns the options of a literal channel. It allocates nothing.
 func (s *Set) Of(channel string) Options {
 	for i := range s.list {

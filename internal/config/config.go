@@ -1,0 +1,217 @@
+// Package config is what can be configured: one tree of keys that is flags,
+// environment variables and a YAML file at once.
+//
+//  1. A key is a flag (--edge.poll-timeout=30s), a variable
+//     (COMET_EDGE_POLL_TIMEOUT=30s) and a path in the file (edge: poll-timeout:
+//     30s). The flag wins over the variable, the variable over the file, the
+//     file over the default.
+//  2. A key that does not exist is an error that names the nearest one that
+//     does; a bad value is an error that says where it stands and what is
+//     allowed.
+//  3. Every default works.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/comet-push/comet/internal/namespace"
+)
+
+// The targets: which services a process runs.
+const (
+	All      = "all"
+	Edge     = "edge"
+	Broker   = "broker"
+	Presence = "presence"
+)
+
+// Config is all of it.
+type Config struct {
+	// Dev is not a key: comet dev sets it, comet serve does not.
+	Dev bool
+
+	Target       string
+	File         string
+	DrainTimeout time.Duration
+	Zone         string
+	Log          Log
+	Node         Node
+	Edge         EdgeConfig
+	GRPC         Listen
+	Internal     Listen
+	Etcd         Etcd
+	Presence     PresenceConfig
+	Broker       BrokerConfig
+	// Namespaces can be given in the file only.
+	Namespaces []namespace.Options
+}
+
+// Log says what is logged, and how.
+type Log struct{ Format, Level string }
+
+// Listen is a door.
+type Listen struct{ Listen string }
+
+// Node is what other nodes know of this one.
+type Node struct{ Name, Listen, Advertise string }
+
+// Etcd says where the directory is; no endpoints: in memory.
+type Etcd struct {
+	Endpoints []string
+	Prefix    string
+	LeaseTTL  time.Duration
+}
+
+// EdgeConfig is the public door and the sessions behind it.
+type EdgeConfig struct {
+	Listen         string
+	PollTimeout    time.Duration
+	MaxInterval    time.Duration
+	AllowedOrigins []string
+	JSONP          bool
+	Piggyback      bool
+	H2C            bool
+	TLSCertFile    string
+	TLSKeyFile     string
+	QueueMessages  int
+	QueueBytes     Size
+	MaxSessions    int
+}
+
+// BrokerConfig bounds what a broker keeps.
+type BrokerConfig struct {
+	Credit Size
+}
+
+// PresenceConfig says how long presence believes an edge that fell silent.
+type PresenceConfig struct {
+	Grace time.Duration
+}
+
+// Dev returns the defaults of comet dev: everything in one process, open, on
+// loopback.
+func Dev() Config {
+	c := Serve()
+	c.Dev = true
+	c.Log.Format = "text"
+	c.Edge.Listen, c.GRPC.Listen, c.Internal.Listen, c.Node.Listen = "127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:8081", ""
+	c.Edge.JSONP = true
+	c.DrainTimeout = 5 * time.Second
+	return c
+}
+
+// Serve returns the defaults of comet serve: closed, on all addresses.
+func Serve() Config {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "comet"
+	}
+	return Config{
+		Target:       All,
+		DrainTimeout: 25 * time.Second,
+		Log:          Log{Format: "json", Level: "info"},
+		Node:         Node{Name: name, Listen: ":7070"},
+		Edge: EdgeConfig{
+			Listen: ":8080", PollTimeout: 30 * time.Second, MaxInterval: 10 * time.Second,
+			QueueMessages: 1000, QueueBytes: 1 << 20, MaxSessions: 100_000,
+		},
+		GRPC:     Listen{":9090"},
+		Internal: Listen{":8081"},
+		Etcd:     Etcd{Prefix: "/comet", LeaseTTL: 2 * time.Second},
+		Presence: PresenceConfig{Grace: 10 * time.Second},
+		Broker:   BrokerConfig{Credit: 4 << 20},
+	}
+}
+
+// Bind makes every key a flag, with the present value as its default.
+func (c *Config) Bind(fs *pflag.FlagSet) {
+	fs.SortFlags = false
+	fs.StringVar(&c.Target, "target", c.Target, "the services of this process: all, edge, broker or presence")
+	fs.StringVar(&c.File, "config", c.File, "a YAML file with these keys and namespaces")
+	fs.DurationVar(&c.DrainTimeout, "drain-timeout", c.DrainTimeout, "how long SIGTERM lets work go on")
+	fs.StringVar(&c.Zone, "zone", c.Zone, "the failure domain this process runs in")
+	fs.StringVar(&c.Log.Format, "log.format", c.Log.Format, "text or json")
+	fs.StringVar(&c.Log.Level, "log.level", c.Log.Level, "debug, info, warn or error")
+
+	fs.StringVar(&c.Edge.Listen, "edge.listen", c.Edge.Listen, "address for browsers")
+	fs.DurationVar(&c.Edge.PollTimeout, "edge.poll-timeout", c.Edge.PollTimeout, "how long a request without news is held")
+	fs.DurationVar(&c.Edge.MaxInterval, "edge.max-interval", c.Edge.MaxInterval, "how long a session lives without a connect")
+	fs.StringSliceVar(&c.Edge.AllowedOrigins, "edge.allowed-origins", c.Edge.AllowedOrigins,
+		"origins of pages that may connect, as https://example.com; always allowed: the door's own (dev: and loopback)")
+	fs.BoolVar(&c.Edge.JSONP, "edge.jsonp", c.Edge.JSONP, "allow JSONP")
+	fs.BoolVar(&c.Edge.Piggyback, "edge.piggyback", c.Edge.Piggyback, "send events with every answer, not only with those to connects")
+	fs.BoolVar(&c.Edge.H2C, "edge.h2c", c.Edge.H2C, "allow HTTP/2 without TLS")
+	fs.StringVar(&c.Edge.TLSCertFile, "edge.tls-cert-file", c.Edge.TLSCertFile, "PEM file that turns TLS on")
+	fs.StringVar(&c.Edge.TLSKeyFile, "edge.tls-key-file", c.Edge.TLSKeyFile, "PEM file with the key of it")
+	fs.IntVar(&c.Edge.QueueMessages, "edge.queue-messages", c.Edge.QueueMessages, "how many events may wait for a session")
+	fs.Var(&c.Edge.QueueBytes, "edge.queue-bytes", "how many bytes of events may wait for a session")
+	fs.IntVar(&c.Edge.MaxSessions, "edge.max-sessions", c.Edge.MaxSessions, "how many sessions an edge takes")
+
+	fs.StringVar(&c.GRPC.Listen, "grpc.listen", c.GRPC.Listen, "address for backends")
+	fs.StringVar(&c.Internal.Listen, "internal.listen", c.Internal.Listen, "address for REST, metrics and health")
+	fs.StringVar(&c.Node.Name, "node.name", c.Node.Name, "name of this process, the same after a restart")
+	fs.StringVar(&c.Node.Listen, "node.listen", c.Node.Listen, "address for other nodes; not opened without etcd")
+	fs.StringVar(&c.Node.Advertise, "node.advertise", c.Node.Advertise, "address at which other nodes find it (default: this host's, with the port of node.listen)")
+	fs.StringSliceVar(&c.Etcd.Endpoints, "etcd.endpoints", c.Etcd.Endpoints, "where etcd is, as http://etcd:2379; none: this process is alone")
+	fs.StringVar(&c.Etcd.Prefix, "etcd.prefix", c.Etcd.Prefix, "what the keys in etcd begin with")
+	fs.DurationVar(&c.Etcd.LeaseTTL, "etcd.lease-ttl", c.Etcd.LeaseTTL, "how long a process counts as alive without a sign of life; whole seconds")
+
+	fs.Var(&c.Broker.Credit, "broker.credit", "how many bytes a broker may send to a follower before it says it took them")
+	fs.DurationVar(&c.Presence.Grace, "presence.grace", c.Presence.Grace, "how long the sessions of a silent edge count as present")
+}
+
+// Validate checks what single keys cannot.
+func (c *Config) Validate() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	targets := []string{All, Edge, Broker, Presence}
+	if !slices.Contains(targets, c.Target) {
+		fail("target: %q is not one of %s", c.Target, strings.Join(targets, ", "))
+	}
+	if c.Target != All && len(c.Etcd.Endpoints) == 0 {
+		fail("etcd.endpoints: target %s meets the other services through etcd; name its endpoints, or use target all", c.Target)
+	}
+	if c.Node.Name == "" || strings.ContainsAny(c.Node.Name, "@/ \t\n") || len(c.Node.Name) > 128 {
+		fail("node.name: %q is not a name: 1 to 128 characters without @, / and spaces", c.Node.Name)
+	}
+	for _, d := range []struct {
+		key       string
+		v         time.Duration
+		low, high time.Duration
+	}{
+		{"drain-timeout", c.DrainTimeout, 0, time.Hour},
+		{"edge.poll-timeout", c.Edge.PollTimeout, time.Second, 10 * time.Minute},
+		{"edge.max-interval", c.Edge.MaxInterval, time.Second, time.Hour},
+		{"etcd.lease-ttl", c.Etcd.LeaseTTL, time.Second, time.Minute},
+		{"presence.grace", c.Presence.Grace, 0, time.Hour},
+	} {
+		if d.v < d.low || d.v > d.high {
+			fail("%s: %v is not between %v and %v", d.key, d.v, d.low, d.high)
+		}
+	}
+	for _, n := range []struct {
+		key       string
+		v         int
+		low, high int
+	}{
+		{"edge.queue-messages", c.Edge.QueueMessages, 1, 1_000_000},
+		{"edge.queue-bytes", int(c.Edge.QueueBytes), 1 << 10, 1 << 30},
+		{"edge.max-sessions", c.Edge.MaxSessions, 1, 100_000_000},
+		{"broker.credit", int(c.Broker.Credit), 1 << 20, 1 << 30},
+	} {
+		if n.v < n.low || n.v > n.high {
+			fail("%s: %d is not between %d and %d", n.key, n.v, n.low, n.high)
+		}
+	}
+	if (c.Edge.TLSCertFile == "") != (c.Edge.TLSKeyFile == "") {
+		fail("edge.tls-cert-file, edge.tls-key-file: give both or none")
+	}
+	return errors.Join(errs...)
+}
