@@ -1,0 +1,85 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"time"
+
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/namespace"
+	"github.com/comet-push/comet/services/broker/internal/history"
+	"github.com/comet-push/comet/services/broker/internal/slot"
+)
+
+// Config says how a broker behaves. The zero value of a field is its default.
+type Config struct {
+	// AnyPattern lets backends subscribe to patterns that fix no segment, as /**.
+	AnyPattern bool
+	// Heartbeat is how often followers get freshness marks; 1 s.
+	Heartbeat time.Duration
+	// DrainTimeout is how long a drain waits for others to take the slots; 20 s.
+	DrainTimeout time.Duration
+	// Lease is that of the directory; 2 s.
+	Lease time.Duration
+
+	// PublishTimeout is how long a publish may take; 8 s.
+	PublishTimeout time.Duration
+	// Timeout is how long other calls to nodes may take; 5 s.
+	Timeout time.Duration
+	// MaxInFlight is how many publishes of one PublishStream may wait; 1024.
+	MaxInFlight int
+	// MaxSubscriptions is how many Subscribe calls are served; 10,000.
+	MaxSubscriptions int
+	// SubscribeBuffer is how many bytes wait for one subscriber before its
+	// brokers have to; 1 MiB. SlowTimeout is how long they do before the
+	// stream is ended as slow; 10 s.
+	SubscribeBuffer int
+	SlowTimeout     time.Duration
+	// IdleCursor is after how much silence a subscriber gets a cursor, 25 s;
+	// CursorEvery how often it gets one among messages, 10 s.
+	IdleCursor  time.Duration
+	CursorEvery time.Duration
+
+	// SlotBytes bounds the memory of one slot's history; 64 MiB.
+	SlotBytes int
+	// KeyWindow is how long an idempotency key is remembered; 5 min.
+	KeyWindow time.Duration
+	// SweepEvery is how often what is too old is dropped; 1 s.
+	SweepEvery time.Duration
+
+	// Dial opens a connection to the node door of another broker, to see
+	// whether it is gone: then the error wraps syscall.ECONNREFUSED. nil: TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+}
+
+func (c Config) withDefaults() Config {
+	c.Heartbeat = cmp.Or(c.Heartbeat, time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 20*time.Second)
+	c.Lease = cmp.Or(c.Lease, membership.DefaultLease)
+	c.PublishTimeout = cmp.Or(c.PublishTimeout, 8*time.Second)
+	c.Timeout = cmp.Or(c.Timeout, 5*time.Second)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 1024)
+	c.MaxSubscriptions = cmp.Or(c.MaxSubscriptions, 10_000)
+	c.SubscribeBuffer = cmp.Or(c.SubscribeBuffer, 1<<20)
+	c.SlowTimeout = cmp.Or(c.SlowTimeout, 10*time.Second)
+	c.IdleCursor = cmp.Or(c.IdleCursor, 25*time.Second)
+	c.CursorEvery = cmp.Or(c.CursorEvery, 10*time.Second)
+	c.SlotBytes = cmp.Or(c.SlotBytes, 64<<20)
+	c.KeyWindow = cmp.Or(c.KeyWindow, slot.DefaultKeyWindow)
+	c.SweepEvery = cmp.Or(c.SweepEvery, time.Second)
+	if c.Dial == nil {
+		c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		}
+	}
+	return c
+}
+
+// classes is what namespaces say about retention.
+func classes(set *namespace.Set) func(channel string) history.Class {
+	return func(channel string) history.Class {
+		o := set.Of(channel)
+		return history.Class{Messages: o.Messages, Bytes: o.Bytes, Age: o.Age, MessageBytes: o.MaxMessageBytes}
+	}
+}

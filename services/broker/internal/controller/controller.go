@@ -1,0 +1,147 @@
+// Package controller writes the rows of the slot table: every broker
+// campaigns, one of them leads, and what package placement plans it writes by
+// compare-and-swap.
+//
+//  1. Rows are written only while leading. A leader that may have lost its
+//     place stops at once.
+//  2. A silent member's log counts as lost only on evidence: another id is
+//     announced under its name (package placement sees that), or it is absent
+//     and the probe says that it is gone, or it is absent after draining and
+//     its address is silent. A member that answers keeps its slots, announced
+//     or not.
+//  3. For three leases after its election, and after every gap in its view of
+//     the store, a leader gathers no evidence and declares nobody lost
+//     (CORRECTNESS rule 14).
+//  4. A plan is made only from a view that shows the outcome of the plan before.
+package controller
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/services/broker/internal/placement"
+)
+
+const (
+	maxWrites    = 32 // rows written at a time
+	writeTimeout = 3 * time.Second
+	planEvery    = time.Second
+	retryAfter   = 500 * time.Millisecond
+	quarantine   = 3  // leases
+	maxProbes    = 16 // under way
+)
+
+// Verdict is what a probe found at a member's address.
+type Verdict int
+
+// The verdicts.
+const (
+	// Silent: nothing can be said.
+	Silent Verdict = iota
+	// Alive: the member itself answered.
+	Alive
+	// Gone: nobody listens there, or somebody else does.
+	Gone
+)
+
+// Config says what a controller works with. All fields are required.
+type Config struct {
+	Directory membership.Directory
+	// Candidate is this broker as name@id.
+	Candidate string
+	// Probe asks who is at a node's address; it returns soon.
+	Probe func(ctx context.Context, n membership.Node) Verdict
+	// Lease is the directory's.
+	Lease time.Duration
+	// Moved is told of every row that was written.
+	Moved  func(why placement.Reason)
+	Logger *slog.Logger
+}
+
+// Controller is a candidate, and at times the leader.
+type Controller struct {
+	cfg     Config
+	members memory
+}
+
+// New returns a Controller that does nothing yet.
+func New(cfg Config) *Controller { return &Controller{cfg: cfg} }
+
+// Run campaigns, and leads when elected, until ctx ends.
+func (c *Controller) Run(ctx context.Context) error {
+	var remembering sync.WaitGroup
+	defer remembering.Wait()
+	remembering.Go(func() { c.members.follow(c.cfg.Directory.Watch(ctx)) })
+	for ctx.Err() == nil {
+		leadership, err := c.cfg.Directory.Campaign(ctx, c.cfg.Candidate)
+		if err != nil {
+			if ctx.Err() == nil {
+				c.cfg.Logger.Warn("campaign failed", slog.Any("error", err))
+				pause(ctx, retryAfter)
+			}
+			continue
+		}
+		c.cfg.Logger.Info("elected to be the controller")
+		c.lead(ctx, leadership)
+		resign(ctx, leadership)
+	}
+	return nil
+}
+
+// lead writes rows until the leadership may be lost, or ctx ends.
+func (c *Controller) lead(ctx context.Context, leadership membership.Leadership) {
+	ctx, cancel := context.WithCancel(ctx)
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	defer cancel()
+	helpers.Go(func() {
+		defer cancel()
+		select {
+		case <-ctx.Done():
+		case <-leadership.Lost():
+			c.cfg.Logger.Warn("the leadership may be lost; stopped writing slots")
+		}
+	})
+	r := newReign(c, leadership, &helpers, time.Now())
+	views := c.cfg.Directory.Watch(ctx)
+	tick := time.NewTicker(planEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case v, ok := <-views:
+			if !ok {
+				return
+			}
+			r.see(v, time.Now())
+		case f := <-r.findings:
+			r.learn(f, time.Now())
+		case <-tick.C:
+			r.probe(ctx, time.Now())
+		}
+		if err := r.act(ctx, time.Now()); err != nil {
+			c.cfg.Logger.Warn("stopped writing slots", slog.Any("error", err))
+			return
+		}
+	}
+}
+
+// resign lets others lead at once, also when ctx has ended.
+func resign(ctx context.Context, leadership membership.Leadership) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	leadership.Resign(ctx)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
