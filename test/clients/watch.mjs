@@ -1,39 +1,45 @@
-// Watches one channel with the CometD client as a careful application does:
-// it subscribes after every handshake. Prints a line of JSON for each event:
+// Follows one channel with the CometD client, as an application would: it
+// subscribes after every handshake. Prints a line of JSON for each event:
 //   node watch.mjs --url http://127.0.0.1:8080/cometd --channel /a
-//   {"event":"subscribed"|"message"|"resync"|"lost","at":<ms since 1970>,"n":<data.n>}
-import {Console} from "node:console";
+//   {"event":"subscribed"|"message"|"resync"|"handshake"|"refused","at":ms,"n":data.n}
 import {parseArgs} from "node:util";
-import {adapt} from "cometd-nodejs-client";
-import {CometD} from "cometd";
+import {Client} from "./lib/cometd.mjs";
 
 const {values: options} = parseArgs({
     options: {
         url: {type: "string", default: "http://127.0.0.1:8080/cometd"},
-        channel: {type: "string"},
+        channel: {type: "string", default: "/watch"},
     },
 });
-const say = (event, more) => console.log(JSON.stringify({event, at: Date.now(), ...more}));
+const tell = (event, more) => console.log(JSON.stringify({event, at: Date.now(), ...more}));
 
-adapt();
-window.console = new Console(process.stderr); // stdout belongs to the events
-const cometd = new CometD();
-cometd.unregisterTransport("websocket");
-cometd.configure({url: options.url, maxBackoff: 1000, backoffIncrement: 200});
-cometd.addListener("/meta/handshake", reply => {
-    if (!reply.successful) {
-        say("lost");
-        return;
+const {native} = new Client(options.url);
+native.configure({url: options.url, logLevel: "error", backoffIncrement: 500, maxBackoff: 2000});
+
+let session = 0; // counts handshakes
+function subscribe(mine) {
+    native.subscribe(options.channel, ({data}) => mine === session && tell("message", {n: data.n}), reply => {
+        if (mine !== session) {
+            return;
+        }
+        if (reply.successful) {
+            tell("subscribed");
+            return;
+        }
+        tell("refused", {error: reply.error});
+        setTimeout(() => mine === session && subscribe(mine), 500);
+    });
+}
+
+native.addListener("/meta/handshake", reply => {
+    if (reply.successful) {
+        tell("handshake");
+        subscribe(++session);
     }
-    cometd.subscribe(
-        options.channel,
-        message => say("message", {n: message.data.n}),
-        answer => say(answer.successful ? "subscribed" : "lost"),
-    );
 });
-cometd.addListener("/meta/connect", reply => {
+native.addListener("/meta/connect", reply => {
     if (reply.ext?.comet?.resync?.includes(options.channel)) {
-        say("resync");
+        tell("resync");
     }
 });
-cometd.handshake();
+native.handshake();

@@ -1,0 +1,39 @@
+// Faye's client on long-polling, with the same face as that of CometD.
+import faye from "faye";
+import {Inbox, Refused} from "./inbox.mjs";
+
+const refused = error => new Refused(error && `${error.code}:${(error.params ?? []).join(",")}:${error.message}`, error);
+
+export class Client {
+    constructor(url) {
+        this.native = new faye.Client(url, {retry: 1});
+        this.native.disable("websocket");
+    }
+
+    open() {
+        return new Promise(ok => this.native.connect(ok));
+    }
+
+    subscribe(channel) {
+        const inbox = new Inbox();
+        inbox.handle = this.native.subscribe(channel).withChannel((channel, data) => inbox.push({channel, data}));
+        return new Promise((ok, failed) => inbox.handle.then(() => ok(inbox), e => failed(refused(e))));
+    }
+
+    async unsubscribe(inbox) {
+        inbox.handle.cancel();
+    }
+
+    publish(channel, data) {
+        return new Promise((ok, failed) => this.native.publish(channel, data).then(ok, e => failed(refused(e))));
+    }
+
+    // Faye's client sends what one tick brings in one request.
+    batch(fn) {
+        return Promise.all(fn());
+    }
+
+    async close() {
+        await this.native.disconnect();
+    }
+}
