@@ -1,0 +1,210 @@
+package slot
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/broker/internal/history"
+	"github.com/comet-push/comet/services/broker/internal/replica"
+)
+
+const base = 5000
+
+func newSlot(change func(*Config)) *Slot {
+	cfg := Config{Term: 7, Base: base, Retention: history.Config{Class: func(channel string) history.Class {
+		if strings.HasPrefix(channel, "/n/") {
+			return history.Class{}
+		}
+		return history.Class{Messages: 100, MessageBytes: 50}
+	}}}
+	if change != nil {
+		change(&cfg)
+	}
+	return New(cfg)
+}
+
+func start() time.Time { return time.Unix(1_700_000_000, 0) }
+
+func pub(channel, key, data string) Publication {
+	return Publication{Channel: channel, Key: key, Data: []byte(data)}
+}
+
+// outcome appends and says what came of it, with the offset relative to base.
+func outcome(s *Slot, p Publication, now time.Time) string {
+	switch r, err := s.Append(p, now); {
+	case err != nil:
+		return err.Error()
+	case r.Duplicate:
+		return fmt.Sprint("duplicate ", r.Offset-base)
+	default:
+		return fmt.Sprint(r.Offset - base)
+	}
+}
+
+func check[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func TestOneCopyCommitsAtOnce(t *testing.T) {
+	var set replica.Set = replica.Sole{}
+	s := newSlot(nil)
+	for want := uint64(base + 1); want < base+4; want++ {
+		if _, err := s.Append(pub("/a", "", "1"), start()); err != nil {
+			t.Fatal(err)
+		}
+		passed := s.Commit(set.Appended(s.End()))
+		if len(passed) != 1 || passed[0].Offset != want || passed[0].Prev != want-1 || passed[0].Term != 7 {
+			t.Fatalf("committed %+v, want offset %d", passed, want)
+		}
+	}
+	check(t, "committed", s.Committed(), base+3)
+}
+
+// CORRECTNESS rule 10: a reader's position moves with the commit mark of the
+// slot, so that a quiet channel is still complete long after its entry is gone.
+func TestRule10PositionsMoveWithTheSlot(t *testing.T) {
+	s := newSlot(func(c *Config) {
+		c.Retention.PositionTTL = time.Minute
+		c.Retention.Class = func(string) history.Class { return history.Class{Messages: 10, Age: time.Second} }
+	})
+	now := start()
+	outcome(s, pub("/quiet", "", "1"), now)
+	s.Commit(s.End())
+	stale := s.Committed()
+	for range 300 { // five minutes of traffic elsewhere
+		outcome(s, pub("/busy", "", "1"), now)
+		s.Commit(s.End())
+		now = now.Add(time.Second)
+		for s.Expire(now, 10) {
+		}
+	}
+	page, err := s.Read(history.Query{Channel: "/quiet", Since: stale - 1, Limit: 1})
+	if err != nil || !page.Lost {
+		t.Errorf("what is gone was not lost: %+v, %v", page, err)
+	}
+	for _, since := range []uint64{stale, s.Committed() - 30, s.Committed()} {
+		page, err := s.Read(history.Query{Channel: "/quiet", Since: since, Limit: 1})
+		if err != nil || page.Lost || page.Through != s.Committed() {
+			t.Errorf("position %d on a quiet channel: %+v, %v", since-base, page, err)
+		}
+	}
+}
+
+// CORRECTNESS rule 13: a duplicate is answered by the offset of the first, so
+// that it waits for the first's commit; the tail counts, too.
+func TestRule13DuplicatesOfTheTail(t *testing.T) {
+	s := newSlot(nil)
+	now := start()
+	check(t, "first", outcome(s, pub("/a", "k", "1"), now), "1")
+	check(t, "retry before the commit", outcome(s, pub("/a", "k", "1"), now), "duplicate 1")
+	check(t, "nothing is committed", s.Committed(), base)
+	check(t, "nothing was appended", s.End(), base+1)
+	check(t, "other bytes", outcome(s, pub("/a", "k", "2"), now), ErrKeyReused.Error())
+	check(t, "bytes at another place", outcome(s, Publication{Channel: "/a", Key: "k", Ext: []byte("1")}, now), ErrKeyReused.Error())
+	check(t, "other channel", outcome(s, pub("/b", "k", "1"), now), "2")
+	s.Commit(s.End())
+	check(t, "retry after the commit", outcome(s, pub("/a", "k", "1"), now.Add(5*time.Minute-time.Millisecond)), "duplicate 1")
+	check(t, "after the window", outcome(s, pub("/a", "k", "2"), now.Add(5*time.Minute)), "3")
+	check(t, "without a key", outcome(s, pub("/a", "", "2"), now), "4")
+	check(t, "again without a key", outcome(s, pub("/a", "", "2"), now), "5")
+}
+
+func TestRefusals(t *testing.T) {
+	s := newSlot(func(c *Config) { c.UncommittedBytes = 60 })
+	long := `"` + strings.Repeat("x", 40) + `"`
+	check(t, "too large", outcome(s, pub("/a", "k", long+long), start()), ErrTooLarge.Error())
+	check(t, "fits", outcome(s, pub("/a", "k", long), start()), "1")
+	check(t, "busy", outcome(s, pub("/a", "l", long), start()), ErrBusy.Error())
+	check(t, "smaller", outcome(s, pub("/a", "m", "1"), start()), "2")
+	s.Commit(base + 1)
+	check(t, "a refused key left no trace", outcome(s, pub("/a", "l", long), start()), "3")
+
+	last := newSlot(func(c *Config) { c.Base = shard.MaxPosition - 2 })
+	if _, err := last.Append(pub("/a", "", "1"), start()); err != nil {
+		t.Errorf("last offset: %v", err)
+	}
+	if _, err := last.Append(pub("/a", "", "1"), start()); !errors.Is(err, ErrExhausted) {
+		t.Errorf("beyond the last offset: %v", err)
+	}
+}
+
+// CORRECTNESS rule 11.
+func TestPositions(t *testing.T) {
+	s := newSlot(nil)
+	for range 3 {
+		outcome(s, pub("/a", "", "1"), start())
+	}
+	s.Commit(base + 2)
+	tests := []struct {
+		name  string
+		since uint64
+		want  string
+	}{
+		{"before the log", base - 1, "lost through 2"},
+		{"base", base, "2 entries through 2"},
+		{"committed", base + 2, "0 entries through 2"},
+		{"not yet committed", base + 3, ErrAhead.Error()},
+		{"beyond the log", base + 4, "lost through 2"},
+	}
+	for _, tt := range tests {
+		page, err := s.Read(history.Query{Channel: "/a", Since: tt.since, Limit: 10})
+		got := fmt.Sprintf("%d entries through %d", len(page.Entries), page.Through-base)
+		if page.Lost {
+			got = fmt.Sprintf("lost through %d", page.Through-base)
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		check(t, tt.name, got, tt.want)
+	}
+}
+
+func TestClockNeverGoesBack(t *testing.T) {
+	s := newSlot(nil)
+	outcome(s, pub("/a", "", "1"), start())
+	outcome(s, pub("/a", "", "1"), start().Add(-time.Hour))
+	passed := s.Commit(s.End())
+	check(t, "time", passed[1].Time, passed[0].Time)
+}
+
+func TestKeysAreBounded(t *testing.T) {
+	s := newSlot(func(c *Config) { c.Keys = 2 })
+	for i, key := range []string{"a", "b", "c"} {
+		check(t, key, outcome(s, pub("/x", key, "1"), start()), fmt.Sprint(i+1))
+	}
+	check(t, "kept", outcome(s, pub("/x", "b", "1"), start()), "duplicate 2")
+	check(t, "forgotten", outcome(s, pub("/x", "a", "1"), start()), "4")
+}
+
+func BenchmarkAppendCommit(b *testing.B) {
+	s := newSlot(func(c *Config) { c.Retention.Class = func(string) history.Class { return history.Class{Messages: 100} } })
+	now := start()
+	channels := make([]string, 1000)
+	for i := range channels {
+		channels[i] = fmt.Sprint("/bench/", i)
+	}
+	data := []byte(`{"price":1}`)
+	var keys [1 << 12]string
+	for i := range keys {
+		keys[i] = fmt.Sprint("key-", i)
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if i%len(keys) == 0 {
+			now = now.Add(time.Hour) // keys may come again
+		}
+		if _, err := s.Append(Publication{Channel: channels[i%1000], Key: keys[i%len(keys)], Data: data}, now); err != nil {
+			b.Fatal(err)
+		}
+		s.Commit(s.End())
+		i++
+	}
+}
