@@ -8,7 +8,8 @@
 //     Connected false, and registered nodes announce themselves again, within
 //     a second of the store's return.
 //  3. Rows change only by compare-and-swap on their version, by the leader.
-//  4. Views only move forward: a row's version never goes down.
+//  4. Views only move forward: a row's version never goes down, unless the
+//     store itself lost its data; then views show what it has now.
 package membership
 
 import (

@@ -48,6 +48,7 @@ type Handle interface {
 // Run tests a driver: each case on a store of its own, inside around, which is
 // synctest.Test if the driver's time is virtual.
 func Run(t *testing.T, around func(*testing.T, func(*testing.T)), open func(*testing.T) Store) {
+	t.Helper()
 	for _, c := range []struct {
 		name string
 		test func(*suite)
@@ -70,7 +71,10 @@ func Run(t *testing.T, around func(*testing.T, func(*testing.T)), open func(*tes
 		{"leaving in an outage", (*suite).leaveInOutage},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			around(t, func(t *testing.T) { c.test(&suite{T: t, store: open(t)}) })
+			around(t, func(t *testing.T) {
+				t.Helper()
+				c.test(&suite{T: t, store: open(t)})
+			})
 		})
 	}
 }

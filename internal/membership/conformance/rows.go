@@ -80,9 +80,12 @@ func (s *suite) absent() {
 func (s *suite) elect() {
 	const candidates = 5
 	var leading, led atomic.Int32
-	gone, cancel := context.WithCancel(s.Context())
+	var handles []Handle
+	for range candidates {
+		handles = append(handles, s.store.Open(s.T))
+	}
 	parallel(candidates, func(i int) {
-		h := s.store.Open(s.T)
+		h := handles[i]
 		l, err := h.Campaign(s.Context(), fmt.Sprintf("c%d@1", i))
 		if err != nil {
 			s.Errorf("candidate %d: %v", i, err)
@@ -93,7 +96,7 @@ func (s *suite) elect() {
 		}
 		s.write(l, shard.Slot(i), row(1, "a@1", 0), nil)
 		if led.Add(1) == 1 { // who waits in vain
-			s.giveUp(gone, cancel, h)
+			s.giveUp(h)
 		}
 		leading.Add(-1)
 		l.Resign(s.Context())
@@ -110,10 +113,11 @@ func (s *suite) elect() {
 }
 
 // giveUp campaigns while another leads, and stops waiting.
-func (s *suite) giveUp(ctx context.Context, cancel context.CancelFunc, h Handle) {
-	time.AfterFunc(soon/4, cancel)
-	if _, err := h.Campaign(ctx, "late@1"); !errors.Is(err, context.Canceled) {
-		s.Errorf("campaign that was given up returned %v, want context.Canceled", err)
+func (s *suite) giveUp(h Handle) {
+	ctx, cancel := context.WithTimeout(s.Context(), soon/4)
+	defer cancel()
+	if _, err := h.Campaign(ctx, "late@1"); !errors.Is(err, context.DeadlineExceeded) {
+		s.Errorf("campaign that was given up returned %v, want context.DeadlineExceeded", err)
 	}
 }
 

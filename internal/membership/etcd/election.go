@@ -46,7 +46,7 @@ func (d *Directory) campaign(ctx context.Context, candidate string) (*leadership
 
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(session.Ctx(), cancel)()
+	defer context.AfterFunc(session.Ctx(), cancel)() //nolint:contextcheck // joins two contexts
 	if err := l.election.Campaign(ctx, candidate); err != nil {
 		l.Resign(ctx)
 		return nil, err

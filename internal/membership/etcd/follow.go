@@ -19,7 +19,10 @@ import (
 // maxBehind is how many probes in a row a watch may lag behind.
 const maxBehind = 3
 
-var errBehind = errors.New("the watch fell behind")
+var (
+	errBehind = errors.New("the watch fell behind")
+	errBack   = errors.New("the store is at an earlier revision than before: it lost data, or is another one")
+)
 
 // follow lists everything and then watches it, until ctx ends or it is in
 // doubt whether nothing is missed.
@@ -59,6 +62,9 @@ func (d *Directory) follow(ctx context.Context) error {
 			}
 			if due, err = d.probe(ctx); err != nil {
 				return err
+			}
+			if due < m.revision {
+				return errBack
 			}
 		}
 	}

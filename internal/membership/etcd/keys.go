@@ -26,8 +26,9 @@ func (k keys) slot(s shard.Slot) string { return fmt.Sprintf("%s%03d", k.slots()
 
 // slotOf reads what slot wrote.
 func (k keys) slotOf(key string) (shard.Slot, bool) {
-	n, err := strconv.ParseUint(strings.TrimPrefix(key, k.slots()), 10, 16)
-	return shard.Slot(n), err == nil && n < shard.Slots
+	number, ok := strings.CutPrefix(key, k.slots())
+	n, err := strconv.ParseUint(number, 10, 16)
+	return shard.Slot(n), ok && err == nil && n < shard.Slots
 }
 
 // span is a range of keys, end excluded.

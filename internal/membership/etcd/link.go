@@ -40,7 +40,7 @@ func (l *link) failed(err error) {
 	if l.refused != nil {
 		err = l.refused
 	}
-	l.log.Warn("etcd does not answer; going on with what is known and trying again",
+	l.log.Warn("etcd cannot be followed; going on with what is known and trying again",
 		slog.Any("endpoints", l.endpoints), slog.Any("error", err),
 		slog.String("hint", "check that etcd runs and that --etcd.endpoints names it"))
 }
