@@ -54,15 +54,16 @@ func (l *loop) entries(st *attachment, f *brokerv1.Entries) error {
 		}
 		last = e.GetOffset()
 	}
+	l.tell(s)
 	l.sink.Entries(s.slot, f.GetEntries())
 	s.through, s.earliest = last, false
 	return nil
 }
 
 // broken makes the worst of a broker's bug: what the slot's interests have may
-// be incomplete.
+// be incomplete. They are told when the stream is given up.
 func (l *loop) broken(s *followed, format string, args ...any) error {
-	l.lose(s, s.through)
+	s.owed = true
 	return fmt.Errorf("slot %d: broken protocol: %s", s.slot, fmt.Sprintf(format, args...))
 }
 
@@ -79,8 +80,7 @@ func (l *loop) opened(st *attachment, f *brokerv1.Opened) {
 		l.reach(s, f.GetThrough())
 	case f.GetReset_() || s.through < f.GetBase() && !s.earliest:
 		s.state = opened
-		s.through = 0 // it was of another log, and may have been higher
-		l.lose(s, f.GetBase())
+		s.through, s.owed = f.GetBase(), true
 	default:
 		s.state = opened
 	}
@@ -121,6 +121,7 @@ func (l *loop) lag(st *attachment, f *brokerv1.Lag) {
 	switch s.state {
 	case pulling:
 		st.pulling--
+		l.tell(s)
 	case pushed:
 		l.metrics.lags.Inc()
 	}
@@ -137,13 +138,19 @@ func (l *loop) resumed(st *attachment, f *brokerv1.Resumed) {
 		return
 	}
 	st.pulling--
+	l.tell(s)
 	s.state, s.earliest, s.failures = pushed, false, 0
 	l.reach(s, f.GetThrough())
 }
 
 func (l *loop) resynced(st *attachment, f *brokerv1.Resync) {
 	s := l.on(st, f.GetSlot())
-	if s == nil || s.state == opening || f.GetThrough() <= s.lost {
+	switch {
+	case s == nil || s.state == opening:
+		return
+	case s.owed:
+		s.through = max(s.through, f.GetThrough())
+		l.tell(s)
 		return
 	}
 	var channels []string

@@ -31,7 +31,7 @@ type followed struct {
 	known    bool   // through says something
 	through  uint64 // nothing up to here is still to come
 	earliest bool   // begin with what is retained after through
-	lost     uint64 // everybody was told that what is up to here is lost
+	owed     bool   // all interests are to be told that they lost what was before through
 
 	retryAt  time.Time // when it moved, and nobody knows where
 	failures int       // times it moved in a row
@@ -47,9 +47,8 @@ func (l *loop) attach(s *followed) {
 	}
 	open := &brokerv1.OpenSlot{Slot: uint32(s.slot)}
 	if s.known {
-		open.Since, open.Earliest = &s.through, s.earliest
 		since := s.through
-		open.Since = &since
+		open.Since, open.Earliest = &since, s.earliest
 	}
 	t := &s.peer.stream.turn
 	t.opens = append(t.opens, open)
@@ -65,6 +64,7 @@ func (l *loop) detach(s *followed) {
 	if s.state == detached {
 		return
 	}
+	l.tell(s)
 	st := s.peer.stream
 	if s.state == pulling {
 		st.pulling--
@@ -94,9 +94,14 @@ func (l *loop) reach(s *followed, through uint64) {
 	l.sink.Through(Position{Slot: s.slot, Offset: s.through})
 }
 
-// lose tells everybody in a slot that what is up to a position is lost.
-func (l *loop) lose(s *followed, through uint64) {
-	s.lost = max(through, s.through)
+// tell tells all interests of a slot what they are owed: that its log began
+// anew. That waits for the answer to the first pull, which may tell of further
+// losses, so that they are told once.
+func (l *loop) tell(s *followed) {
+	if !s.owed {
+		return
+	}
+	s.owed = false
 	var channels []string
 	for channel := range s.literals {
 		channels = append(channels, channel)
@@ -104,8 +109,8 @@ func (l *loop) lose(s *followed, through uint64) {
 	for channel := range l.patterns {
 		channels = append(channels, channel)
 	}
-	l.resync(Position{Slot: s.slot, Offset: s.lost}, channels)
-	l.reach(s, s.lost)
+	l.resync(Position{Slot: s.slot, Offset: s.through}, channels)
+	l.reach(s, s.through)
 }
 
 func (l *loop) resync(at Position, channels []string) {

@@ -33,19 +33,22 @@ type Position struct {
 }
 
 // Sink takes what a Follower receives. Calls for one slot never overlap and
-// come in order; calls for different slots may overlap. A sink must not block
-// for long, and must not call the Follower from within Joined.
+// come in order; calls for different slots may overlap. While a sink blocks
+// nothing else is handed over, and brokers stop pushing when credit has run out.
 type Sink interface {
 	// Entries hands over committed entries that match a joined channel.
 	Entries(slot shard.Slot, entries []*brokerv1.Entry)
-	// Resync says that entries of these joined channels and patterns up to the
-	// position are lost to this follower; what comes after it will be handed over.
+	// Resync says that entries of these channels and patterns are lost that had
+	// not been handed over: those up to the position, and those after it that
+	// were no longer retained by now. Everything else after it will be handed
+	// over. Channels may be named whose Joined is still to come.
 	Resync(at Position, channels []string)
 	// Through says that nothing up to the position is still to come. It comes
 	// with every freshness mark that moved, and about once a second when idle.
 	Through(at Position)
 	// Joined answers Join: what is committed after the positions will be
-	// handed over. For a literal channel there is one position, for a pattern
-	// one for each slot.
+	// handed over, and is not yet. For a literal channel there is one position,
+	// for a pattern one for each slot. Entries up to a position may have come
+	// before, and may still come.
 	Joined(channel string, from []Position)
 }
