@@ -165,7 +165,7 @@ func (s *Session) appendConnectReply(dst []byte, now time.Time, ext extension, a
 	}
 	s.advise = false
 	ok := true
-	return s.cfg.appendReply(dst, now, &bayeux.Message{
+	return appendReply(s.cfg, dst, now, &bayeux.Message{
 		Channel: bayeux.Connect, ID: c.id, Successful: &ok, ClientID: s.id, Advice: advice, Ext: ext.json(now),
 	})
 }

@@ -77,7 +77,7 @@ func (e *Effects) answer(ex Exchange, body []byte) {
 }
 
 // appendReply encodes a reply.
-func (c *Config) appendReply(dst []byte, now time.Time, m *bayeux.Message) []byte {
+func appendReply(c *Config, dst []byte, now time.Time, m *bayeux.Message) []byte {
 	if c.Timestamp {
 		m.Timestamp = now.UTC().Format(bayeux.TimestampLayout)
 	}

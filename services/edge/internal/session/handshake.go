@@ -54,7 +54,7 @@ func unknown(cfg *Config, now time.Time, m *bayeux.Message) []byte {
 		interval := time.Duration(least+cfg.Jitter(spread)) * time.Millisecond
 		r.Advice = bayeux.NewAdvice(bayeux.ReconnectHandshake, interval, cfg.Timeout)
 	}
-	return cfg.appendReply(nil, now, &r)
+	return appendReply(cfg, nil, now, &r)
 }
 
 // Handshake answers a request that has a handshake in it. The other messages
@@ -72,7 +72,7 @@ func (s *Session) Handshake(now time.Time, r Request, out *Effects) {
 			continue
 		}
 		other := r.Messages[i].Reply(bayeux.SessionUnknown())
-		body = s.cfg.appendReply(body, now, &other)
+		body = appendReply(s.cfg, body, now, &other)
 	}
 	out.answer(r.Exchange, append(body, ']'))
 	s.connect = connect{exchange: r.Exchange, state: answered, interval: s.cfg.Interval}
@@ -83,7 +83,7 @@ func (s *Session) shakeHands(now time.Time, m *bayeux.Message, out *Effects) []b
 		s.ended, out.Ended = Refused, Refused
 		reply := m.Reply(err)
 		reply.Advice = s.stop()
-		return s.cfg.appendReply(nil, now, &reply)
+		return appendReply(s.cfg, nil, now, &reply)
 	}
 	s.ack = bayeux.AckRequested(m.Ext)
 	s.replay = bayeux.ReplayRequested(m.Ext)
@@ -94,7 +94,7 @@ func (s *Session) shakeHands(now time.Time, m *bayeux.Message, out *Effects) []b
 	reply.SupportedConnectionTypes = s.cfg.ConnectionTypes
 	reply.Advice = s.advice(s.cfg.Interval)
 	reply.Ext = extension{agreed: true, acks: s.ack, replays: s.replay, timesync: syncOf(m, now)}.json(now)
-	return s.cfg.appendReply(nil, now, &reply)
+	return appendReply(s.cfg, nil, now, &reply)
 }
 
 func (s *Session) acceptable(m *bayeux.Message) *bayeux.Error {

@@ -16,7 +16,7 @@ type request struct {
 	replies  []reply // one for each message
 	next     int     // the message to look at next
 	waiting  int     // messages before it that are not answered
-	behind   bool    // these are publishes, so more publishes may follow
+	behind   bool    // these are publishes, so a publish need not wait for them
 	connect  int     // index of the newest connect, -1: none
 	lost     bool    // nobody waits for the answer
 	done     bool    // it has been answered
@@ -62,7 +62,7 @@ func (s *Session) isConnect(m *bayeux.Message) bool {
 func (s *Session) advance(now time.Time, r *request, out *Effects) {
 	for r.next < len(r.messages) {
 		publish := !bayeux.IsMeta(r.messages[r.next].Channel)
-		if r.waiting > 0 && !(publish && r.behind) {
+		if barrier := !publish || !r.behind; barrier && r.waiting > 0 {
 			return
 		}
 		r.next++
@@ -147,7 +147,7 @@ func (s *Session) reply(now time.Time, w waiter, err *bayeux.Error) {
 	if bayeux.IsMeta(m.Channel) {
 		r.Ext = extension{timesync: syncOf(m, w.request.arrived)}.json(now)
 	}
-	w.reply().text = s.cfg.appendReply(nil, now, &r)
+	w.reply().text = appendReply(s.cfg, nil, now, &r)
 }
 
 // finish answers a request whose messages are all answered.
@@ -193,7 +193,7 @@ func (s *Session) pastConnect(now time.Time, m *bayeux.Message) []byte {
 	if s.ended == Disconnected || s.ended == Evicted {
 		r.Advice = s.stop()
 	}
-	return s.cfg.appendReply(nil, now, &r)
+	return appendReply(s.cfg, nil, now, &r)
 }
 
 // piggyback sends fresh events with an answer that is not to a connect.

@@ -126,7 +126,7 @@ type Effects struct {
 	// Replays ask for history.
 	Replays []Replay
 	// Joined and Left are the channels and patterns that the client is now
-	// subscribed to, or no longer; for presence.
+	// subscribed to, or no longer, for presence. One that is in both has left.
 	Joined []string
 	Left   []string
 	// Dropped counts events that were dropped because the queue was full.

@@ -1,0 +1,433 @@
+package session_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/session"
+)
+
+// TestTranscripts plays testdata: commands in, effects out. The commands are
+// methods of transcript; go test -rewrite writes the effects anew.
+func TestTranscripts(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		tr := &transcript{cfg: session.Config{}}
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			t.Helper()
+			return tr.run(t, d)
+		})
+	})
+}
+
+// transcript is a session and what a shell around it would know.
+type transcript struct {
+	cfg    session.Config
+	s      *session.Session
+	now    time.Time
+	out    session.Effects
+	next   session.Exchange
+	joins  map[string]uint64 // tokens not answered
+	pubs   []uint64
+	pages  map[string]uint64
+	joined map[string]bool // interests
+	manual bool            // Written is not called for answers
+	b      strings.Builder
+}
+
+func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
+	t.Helper()
+	tr.b.Reset()
+	switch d.Cmd {
+	case "config":
+		tr.configure(t, d)
+	case "session":
+		tr.start(d)
+	case "send":
+		tr.send(t, d)
+	case "wait":
+		tr.wait(t, d.CmdArgs[0].Key)
+	case "subscribed":
+		tr.subscribed(t, d)
+	case "published":
+		tr.published(t, d)
+	case "replayed":
+		tr.replayed(t, d)
+	case "deliver":
+		tr.deliver(t, d)
+	case "message":
+		tr.message(t, d)
+	case "resync":
+		tr.s.Resync(tr.now, d.CmdArgs[0].Key, &tr.out)
+	case "lost":
+		tr.s.Lost(tr.now, tr.exchange(t, d), &tr.out)
+	case "written":
+		tr.s.Written(tr.now, tr.exchange(t, d), &tr.out)
+	case "drain":
+		tr.s.Drain(tr.now, duration(t, d.CmdArgs[0].Key), &tr.out)
+	case "end":
+		tr.s.End(tr.now, session.Reason(d.CmdArgs[0].Key), &tr.out)
+	case "state":
+		return tr.state()
+	default:
+		t.Fatalf("unknown command %q", d.Cmd)
+	}
+	tr.flush()
+	if tr.b.Len() == 0 {
+		return "nothing"
+	}
+	return tr.b.String()
+}
+
+func (tr *transcript) configure(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	for _, a := range d.CmdArgs {
+		v := ""
+		if len(a.Vals) > 0 {
+			v = a.Vals[0]
+		}
+		switch a.Key {
+		case "timeout":
+			tr.cfg.Timeout = duration(t, v)
+		case "interval":
+			tr.cfg.Interval = duration(t, v)
+		case "advise-max-interval":
+			tr.cfg.AdviseMaxInterval = true
+		case "queue":
+			tr.cfg.QueueMessages = number(t, v)
+		case "queue-bytes":
+			tr.cfg.QueueBytes = number(t, v)
+		case "subscriptions":
+			tr.cfg.Subscriptions = number(t, v)
+		case "exchanges":
+			tr.cfg.Exchanges = number(t, v)
+		case "piggyback":
+			tr.cfg.Piggyback = true
+		case "timestamp":
+			tr.cfg.Timestamp = true
+		case "deny":
+			tr.cfg.MaySubscribe = func(_, channel string) *bayeux.Error {
+				if bayeux.Match(v, channel) {
+					return bayeux.SubscribeDenied(bayeux.DeniedByPolicy)
+				}
+				return nil
+			}
+			tr.cfg.MayPublish = func(_, channel string, _ int) *bayeux.Error {
+				if bayeux.Match(v, channel) {
+					return bayeux.PublishDenied(bayeux.DeniedByPolicy)
+				}
+				return nil
+			}
+		default:
+			t.Fatalf("unknown option %q", a.Key)
+		}
+	}
+}
+
+// start makes a session; with args, it has shaken hands and sent its first
+// connect (exchanges 1 and 2) asking for these extensions, "plain" for none.
+func (tr *transcript) start(d *datadriven.TestData) {
+	*tr = transcript{
+		cfg: tr.cfg, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		joins: map[string]uint64{}, pages: map[string]uint64{}, joined: map[string]bool{},
+	}
+	tr.s = session.New(tr.cfg.Defaults(), "S", "public", "ann", tr.now)
+	if len(d.CmdArgs) == 0 {
+		return
+	}
+	ext := ""
+	for _, a := range d.CmdArgs {
+		if a.Key == "manual" {
+			tr.manual = true
+		} else if a.Key != "plain" {
+			ext += fmt.Sprintf(`,%q:true`, a.Key)
+		}
+	}
+	ext = "{" + strings.TrimPrefix(ext, ",") + "}"
+	for _, body := range []string{
+		`{"channel":"/meta/handshake","version":"1.0","supportedConnectionTypes":["long-polling"],"ext":` + ext + `}`,
+		`{"channel":"/meta/connect","clientId":"S"}`,
+	} {
+		in, err := bayeux.Decode([]byte(body), bayeux.Limits{})
+		if err != nil {
+			panic(err)
+		}
+		tr.next++
+		tr.receive(session.Request{Exchange: tr.next, Messages: in})
+		tr.s.Written(tr.now, tr.next, &tr.out)
+		tr.out.Reset()
+	}
+}
+
+func (tr *transcript) receive(r session.Request) {
+	if _, handshake := session.Route(r.Messages); handshake {
+		tr.s.Handshake(tr.now, r, &tr.out)
+		return
+	}
+	tr.s.Receive(tr.now, r, &tr.out)
+}
+
+// send is a request with the messages in the input; CLIENT is left out of them.
+func (tr *transcript) send(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	in, err := bayeux.Decode([]byte(d.Input), bayeux.Limits{})
+	if err != nil {
+		fmt.Fprintf(&tr.b, "undecodable: %v\n", err)
+		return
+	}
+	for i := range in {
+		if in[i].ClientID == "" && !d.HasArg("stranger") {
+			in[i].ClientID = tr.s.ID()
+		}
+	}
+	tr.next++
+	fmt.Fprintf(&tr.b, "exchange %d\n", tr.next)
+	if d.HasArg("unknown") {
+		tr.print(0, session.Unknown(tr.cfg.Defaults(), tr.now, in))
+		return
+	}
+	tr.receive(session.Request{Exchange: tr.next, Messages: in, NoHold: d.HasArg("no-hold")})
+}
+
+// wait lets time pass, and ticks when the deadline comes.
+func (tr *transcript) wait(t *testing.T, d string) {
+	t.Helper()
+	until := tr.now.Add(duration(t, d))
+	for {
+		at := tr.s.Deadline()
+		if at.IsZero() || at.After(until) {
+			break
+		}
+		fmt.Fprintf(&tr.b, "after %v:\n", at.Sub(tr.now))
+		tr.now = at
+		tr.s.Tick(tr.now, &tr.out)
+		tr.flush()
+	}
+	tr.now = until
+}
+
+func (tr *transcript) subscribed(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	channel := d.CmdArgs[0].Key
+	token, ok := tr.joins[channel]
+	if !ok {
+		t.Fatalf("no join of %s", channel)
+	}
+	delete(tr.joins, channel)
+	var from []session.Position
+	if d.HasArg("at") {
+		offset := arg(t, d, "at")
+		from = []session.Position{{Slot: shard.Of(channel), Offset: offset}}
+		if bayeux.IsPattern(channel) {
+			from = nil
+			for slot := range shard.Slot(shard.Slots) {
+				from = append(from, session.Position{Slot: slot, Offset: offset})
+			}
+		}
+	}
+	tr.joined[channel] = !d.HasArg("fail")
+	tr.s.Subscribed(tr.now, token, from, failure(d), &tr.out)
+}
+
+func (tr *transcript) published(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	i := number(t, d.CmdArgs[0].Key) - 1
+	tr.s.Published(tr.now, tr.pubs[i], failure(d), &tr.out)
+}
+
+func (tr *transcript) replayed(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	channel := d.CmdArgs[0].Key
+	token, ok := tr.pages[channel]
+	if !ok {
+		t.Fatalf("no replay of %s", channel)
+	}
+	delete(tr.pages, channel)
+	page := session.Page{Lost: d.HasArg("lost")}
+	if d.HasArg("through") {
+		page.Through = arg(t, d, "through")
+	}
+	for line := range strings.Lines(d.Input) {
+		page.Events = append(page.Events, event(t, channel+" "+line))
+	}
+	tr.s.Replayed(tr.now, token, page, failure(d), &tr.out)
+}
+
+// deliver gives entries, one per line as channel, offset and data, through
+// every interest that matches, as a hub would.
+func (tr *transcript) deliver(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	for line := range strings.Lines(d.Input) {
+		e := event(t, line)
+		vias := []string{}
+		for channel, on := range tr.joined {
+			if on && bayeux.Match(channel, e.Channel) {
+				vias = append(vias, channel)
+			}
+		}
+		slices.Sort(vias)
+		for _, via := range vias {
+			tr.s.Deliver(tr.now, via, e, &tr.out)
+		}
+	}
+}
+
+func (tr *transcript) message(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	var id string
+	if d.HasArg("id") {
+		d.ScanArgs(t, "id", &id)
+	}
+	tr.s.Send(tr.now, session.NewMessage(d.CmdArgs[0].Key, []byte(d.Input), nil, id, d.HasArg("failed")), &tr.out)
+}
+
+func (tr *transcript) exchange(t *testing.T, d *datadriven.TestData) session.Exchange {
+	t.Helper()
+	return session.Exchange(number(t, d.CmdArgs[0].Key))
+}
+
+// flush prints the effects, carries them out, and reports answers as written.
+func (tr *transcript) flush() {
+	out := tr.out
+	tr.out = session.Effects{}
+	for _, i := range out.Interests {
+		if i.Leave {
+			fmt.Fprintf(&tr.b, "leave %s\n", i.Channel)
+			delete(tr.joined, i.Channel)
+			continue
+		}
+		fmt.Fprintf(&tr.b, "join %s\n", i.Channel)
+		tr.joins[i.Channel] = i.Token
+	}
+	for _, p := range out.Publishes {
+		tr.pubs = append(tr.pubs, p.Token)
+		fmt.Fprintf(&tr.b, "publish %d: %s %s", len(tr.pubs), p.Channel, p.Data)
+		for _, part := range []struct{ name, text string }{
+			{"ext", string(p.Ext)},
+			{"members", string(p.Members)},
+			{"session", p.Session},
+			{"id", p.ID},
+		} {
+			if part.text != "" {
+				fmt.Fprintf(&tr.b, " %s=%s", part.name, part.text)
+			}
+		}
+		tr.b.WriteByte('\n')
+	}
+	for _, r := range out.Replays {
+		tr.pages[r.Channel] = r.Token
+		since := strconv.FormatUint(r.Since, 10)
+		if r.Earliest {
+			since = "the earliest"
+		}
+		fmt.Fprintf(&tr.b, "replay %s since %s, %d at most\n", r.Channel, since, r.Limit)
+	}
+	for _, list := range []struct {
+		name     string
+		channels []string
+	}{{"joined", out.Joined}, {"left", out.Left}} {
+		if len(list.channels) > 0 {
+			fmt.Fprintf(&tr.b, "%s %s\n", list.name, strings.Join(list.channels, " "))
+		}
+	}
+	if out.Dropped > 0 {
+		fmt.Fprintf(&tr.b, "dropped %d\n", out.Dropped)
+	}
+	if out.Held != 0 {
+		fmt.Fprintf(&tr.b, "hold %d\n", out.Held)
+	}
+	for _, a := range out.Answers {
+		if a.Status != 200 {
+			fmt.Fprintf(&tr.b, "answer %d: %d\n", a.Exchange, a.Status)
+			continue
+		}
+		tr.print(a.Exchange, a.Body)
+	}
+	if out.Ended != "" {
+		fmt.Fprintf(&tr.b, "ended: %s\n", out.Ended)
+	}
+	for _, a := range out.Answers {
+		if !tr.manual {
+			tr.s.Written(tr.now, a.Exchange, &tr.out)
+		}
+	}
+}
+
+// print prints a body with one message per line.
+func (tr *transcript) print(ex session.Exchange, body []byte) {
+	var messages []json.RawMessage
+	if err := json.Unmarshal(body, &messages); err != nil {
+		fmt.Fprintf(&tr.b, "answer %d is broken: %v\n", ex, err)
+	}
+	fmt.Fprintf(&tr.b, "answer %d:\n", ex)
+	for _, m := range messages {
+		fmt.Fprintf(&tr.b, "  %s\n", m)
+	}
+}
+
+func (tr *transcript) state() string {
+	due := "never"
+	if at := tr.s.Deadline(); !at.IsZero() {
+		due = "in " + at.Sub(tr.now).String()
+	}
+	return fmt.Sprintf("channels %v, queued %d, holding %v, deadline %s",
+		tr.s.Channels(), tr.s.Queued(), tr.s.Holding(), due)
+}
+
+func event(t *testing.T, line string) *session.Event {
+	t.Helper()
+	parts := strings.SplitN(strings.TrimSpace(line), " ", 4)
+	data, ext := parts[1], ""
+	if len(parts) > 2 {
+		data = parts[2]
+	}
+	if len(parts) > 3 {
+		ext = parts[3]
+	}
+	at := session.Position{Slot: shard.Of(parts[0]), Offset: uint64(number(t, parts[1]))}
+	var raw []byte
+	if ext != "" {
+		raw = []byte(ext)
+	}
+	return session.NewEvent(parts[0], at, []byte(data), raw, nil, time.Time{})
+}
+
+func failure(d *datadriven.TestData) *bayeux.Error {
+	if d.HasArg("fail") {
+		return bayeux.Unavailable()
+	}
+	return nil
+}
+
+func arg(t *testing.T, d *datadriven.TestData, name string) uint64 {
+	t.Helper()
+	var text string
+	d.ScanArgs(t, name, &text)
+	return uint64(number(t, text))
+}
+
+func number(t *testing.T, text string) int {
+	t.Helper()
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func duration(t *testing.T, text string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
