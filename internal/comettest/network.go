@@ -1,0 +1,189 @@
+package comettest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Network is a network in memory: hosts listen and dial by host:port, and what
+// is between two hosts can be slow, broken or gone. It lives on the clock of
+// the bubble it is used in.
+type Network struct {
+	mu        sync.Mutex
+	listeners map[string]*listener
+	links     map[link]state
+	conns     map[*conn]struct{}
+	ports     int
+}
+
+// link is a pair of hosts, in order of their names.
+type link struct{ a, b string }
+
+type state struct {
+	partitioned bool
+	delay       time.Duration
+}
+
+func between(a, b string) link {
+	if a > b {
+		a, b = b, a
+	}
+	return link{a, b}
+}
+
+// NewNetwork returns a network without faults.
+func NewNetwork() *Network {
+	return &Network{listeners: map[string]*listener{}, links: map[link]state{}, conns: map[*conn]struct{}{}}
+}
+
+// Listen opens a door at host:port.
+func (n *Network) Listen(addr string) (net.Listener, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, busy := n.listeners[addr]; busy {
+		return nil, fmt.Errorf("listen %s: %w", addr, syscall.EADDRINUSE)
+	}
+	l := &listener{net: n, addr: address(addr), backlog: make(chan *conn, 128), closed: make(chan struct{})}
+	n.listeners[addr] = l
+	return l, nil
+}
+
+// Dial returns the dialer of a host. Into a partition it waits until its
+// context ends; where nobody listens it is refused at once.
+func (n *Network) Dial(host string) func(ctx context.Context, addr string) (net.Conn, error) {
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		to, _, _ := strings.Cut(addr, ":")
+		if n.state(host, to).partitioned {
+			<-ctx.Done()
+			return nil, fmt.Errorf("dial %s: %w", addr, ctx.Err())
+		}
+		n.mu.Lock()
+		l := n.listeners[addr]
+		n.ports++
+		local := address(fmt.Sprintf("%s:%d", host, 10_000+n.ports))
+		n.mu.Unlock()
+		if l == nil {
+			return nil, fmt.Errorf("dial %s: %w", addr, syscall.ECONNREFUSED)
+		}
+		near, far := n.connect(between(host, to), local, address(addr))
+		select {
+		case l.backlog <- far:
+			return near, nil
+		case <-l.closed:
+			near.reset()
+			return nil, fmt.Errorf("dial %s: %w", addr, syscall.ECONNREFUSED)
+		case <-ctx.Done():
+			near.reset()
+			return nil, fmt.Errorf("dial %s: %w", addr, ctx.Err())
+		}
+	}
+}
+
+func (n *Network) state(a, b string) state {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.links[between(a, b)]
+}
+
+// change changes what is between two hosts and wakes whoever waits for it.
+func (n *Network) change(a, b string, do func(*state)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k := between(a, b)
+	s := n.links[k]
+	do(&s)
+	n.links[k] = s
+	for c := range n.conns {
+		if c.link == k {
+			c.wakeLocked()
+		}
+	}
+}
+
+// Partition lets nothing through between two hosts. What is under way waits.
+func (n *Network) Partition(a, b string) { n.change(a, b, func(s *state) { s.partitioned = true }) }
+
+// Heal ends a partition.
+func (n *Network) Heal(a, b string) { n.change(a, b, func(s *state) { s.partitioned = false }) }
+
+// Delay makes every byte between two hosts take so long.
+func (n *Network) Delay(a, b string, d time.Duration) { n.change(a, b, func(s *state) { s.delay = d }) }
+
+// Cut resets every connection between two hosts.
+func (n *Network) Cut(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		if c.link == between(a, b) {
+			c.resetLocked()
+		}
+	}
+}
+
+// Crash resets every connection of a host and closes its doors.
+func (n *Network) Crash(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		if c.link.a == host || c.link.b == host {
+			c.resetLocked()
+		}
+	}
+	for addr, l := range n.listeners {
+		if strings.HasPrefix(addr, host+":") {
+			l.closeLocked()
+		}
+	}
+}
+
+// address is a host:port.
+type address string
+
+func (address) Network() string  { return "memory" }
+func (a address) String() string { return string(a) }
+
+type listener struct {
+	net     *Network
+	addr    address
+	backlog chan *conn
+	closed  chan struct{}
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.backlog:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *listener) Addr() net.Addr { return l.addr }
+
+func (l *listener) Close() error {
+	l.net.mu.Lock()
+	defer l.net.mu.Unlock()
+	l.closeLocked()
+	return nil
+}
+
+func (l *listener) closeLocked() {
+	if l.net.listeners[string(l.addr)] != l {
+		return
+	}
+	delete(l.net.listeners, string(l.addr))
+	close(l.closed)
+	for {
+		select {
+		case c := <-l.backlog:
+			c.resetLocked()
+		default:
+			return
+		}
+	}
+}
