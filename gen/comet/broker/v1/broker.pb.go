@@ -1643,8 +1643,13 @@ type AppendRequest struct {
 	Id string `protobuf:"bytes,7,opt,name=id,proto3" json:"id,omitempty"`
 	// Always set; made by the caller's node where the publisher gave none.
 	IdempotencyKey string `protobuf:"bytes,8,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The version of the row by which the caller chose this broker, or 0. A
+	// broker that has not heard of it yet waits for it a moment before it answers
+	// MOVED: of requests that follow each other closely it would else refuse the
+	// first and take the next.
+	Version       int64 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AppendRequest) Reset() {
@@ -1731,6 +1736,13 @@ func (x *AppendRequest) GetIdempotencyKey() string {
 		return x.IdempotencyKey
 	}
 	return ""
+}
+
+func (x *AppendRequest) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
 }
 
 // AppendResponse answers one publish.
@@ -2470,7 +2482,7 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x06commit\x18\x03 \x01(\x04R\x06commit\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x03R\aversion\"?\n" +
 	"\x06Ending\x125\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x1d.comet.channel.v1.ErrorReasonR\x06reason\"\xdb\x01\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x1d.comet.channel.v1.ErrorReasonR\x06reason\"\xf5\x01\n" +
 	"\rAppendRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x18\n" +
@@ -2480,7 +2492,8 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\amembers\x18\x05 \x01(\fR\amembers\x12\x18\n" +
 	"\asession\x18\x06 \x01(\tR\asession\x12\x0e\n" +
 	"\x02id\x18\a \x01(\tR\x02id\x12'\n" +
-	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\"\xd0\x01\n" +
+	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\x12\x18\n" +
+	"\aversion\x18\t \x01(\x03R\aversion\"\xd0\x01\n" +
 	"\x0eAppendResponse\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x16\n" +
