@@ -204,7 +204,7 @@ func (m *model) checkState(t *rapid.T) {
 	}
 }
 
-var modelChannels = []string{"/a/1", "/a/2", "/s/1", "/s/2", "/c/1", "/c/2", "/b/1", "/n/1"} //nolint:gochecknoglobals // read only
+var modelChannels = []string{"/a/1", "/a/2", "/s/1", "/s/2", "/c/1", "/c/2", "/b/1", "/n/1"}
 
 func TestHistoryAgainstTheWholeLog(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -137,7 +137,10 @@ func (f *Follower) joinLiteral(id uint64, channel string) error {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	if s.removed.Load() {
-		return nil // answered by the Moved of its removal
+		// The follower may not have read Moved when it sent this; it must not
+		// take the answer for one to an Open that is already on its way.
+		f.frame(Moved{n, s.gone})
+		return nil
 	}
 	in := f.literals[channel]
 	if in == nil {

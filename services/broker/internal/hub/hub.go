@@ -48,8 +48,9 @@ func (h *Hub) Remove(n shard.Slot) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
 	s.removed.Store(true)
+	s.gone = h.version(n)
 	for p := range s.places {
-		p.follower.frame(Moved{n, h.version(n)})
+		p.follower.frame(Moved{n, s.gone})
 	}
 	s.places, s.literals = nil, nil
 }
@@ -71,6 +72,7 @@ type Slot struct {
 	log    Log
 
 	removed atomic.Bool // set with the lock held
+	gone    int64       // guarded by lock; the version that removed it
 
 	places   map[*place]struct{} // guarded by lock
 	literals map[string]*fans    // guarded by lock

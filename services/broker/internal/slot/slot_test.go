@@ -184,7 +184,7 @@ func TestKeysAreBounded(t *testing.T) {
 }
 
 func BenchmarkAppendCommit(b *testing.B) {
-	s := newSlot(func(c *Config) { c.Retention.Class = func(string) history.Class { return history.Class{Messages: 100} } })
+	s := newSlot(nil)
 	now := start()
 	channels := make([]string, 1000)
 	for i := range channels {
