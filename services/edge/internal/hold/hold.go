@@ -6,6 +6,8 @@
 //  3. Every exchange that was given an owner ends in exactly one call of it:
 //     Written after the answer was handed to the connection whole, Lost if the
 //     peer vanished or the write failed.
+//  4. When the server drains, owners are asked for their answers one by one
+//     over a short time, so that the clients do not come back all at once.
 //
 // Session code sees nothing of this package: it names exchanges by number. So
 // what holds an exchange can be a goroutine, as here, or a parked connection
@@ -14,9 +16,13 @@ package hold
 
 import (
 	"context"
+	"errors"
+	"math/rand/v2"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/comet-push/comet/internal/run"
 )
 
 // Answer is what goes back on an exchange.
@@ -32,6 +38,8 @@ type Answer struct {
 type Owner interface {
 	Written(number uint64)
 	Lost(number uint64)
+	// Drain asks to answer soon: the server that holds the exchange is leaving.
+	Drain(number uint64)
 }
 
 // Exchange is one HTTP request that awaits its answer.
@@ -79,11 +87,13 @@ type Holder interface {
 type Waiting struct {
 	// WriteTimeout bounds the writing of one answer.
 	WriteTimeout time.Duration
+	// DrainWindow is the time over which a drain is spread.
+	DrainWindow time.Duration
 }
 
 // Hold implements [Holder].
 func (h Waiting) Hold(w http.ResponseWriter, r *http.Request, e *Exchange, write Writer) {
-	a, ok := e.await(r.Context())
+	a, ok := h.await(r.Context(), e)
 	if ok {
 		// Not every writer has deadlines; one without cannot be bounded here.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.WriteTimeout))
@@ -101,11 +111,22 @@ func (h Waiting) Hold(w http.ResponseWriter, r *http.Request, e *Exchange, write
 
 // await returns the answer, or false if the peer vanished first. An answer that
 // came at the same moment is lost with the peer.
-func (e *Exchange) await(ctx context.Context) (Answer, bool) {
+func (h Waiting) await(ctx context.Context, e *Exchange) (Answer, bool) {
 	select {
 	case a := <-e.answer:
 		return a, true
 	case <-ctx.Done():
+	}
+	if e.owner == nil || !errors.Is(context.Cause(ctx), run.ErrDraining) {
 		return Answer{}, false
 	}
+	turn := time.NewTimer(rand.N(max(h.DrainWindow, 1)))
+	defer turn.Stop()
+	select {
+	case a := <-e.answer:
+		return a, true
+	case <-turn.C:
+	}
+	e.owner.Drain(e.number)
+	return <-e.answer, true
 }

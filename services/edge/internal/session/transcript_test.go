@@ -16,10 +16,10 @@ import (
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
-// TestTranscripts plays testdata: commands in, effects out. The commands are
+// TestTranscripts plays testdata/transcripts: commands in, effects out. The commands are
 // methods of transcript; go test -rewrite writes the effects anew.
 func TestTranscripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/transcripts", func(t *testing.T, path string) {
 		tr := &transcript{cfg: session.Config{}}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			t.Helper()

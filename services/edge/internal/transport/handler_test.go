@@ -47,6 +47,7 @@ func (f *fakeSessions) Receive(e *hold.Exchange, r transport.Request) {
 }
 
 func (f *fakeSessions) Written(uint64) { f.mu.Lock(); defer f.mu.Unlock(); f.written++ }
+func (f *fakeSessions) Drain(uint64)   {}
 func (f *fakeSessions) Lost(uint64)    { f.mu.Lock(); defer f.mu.Unlock(); f.lost++ }
 
 func newHandler(t testing.TB, s transport.Sessions, origins ...string) *transport.Handler {

@@ -1,0 +1,261 @@
+package edge
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/services/edge/internal/deadline"
+	"github.com/comet-push/comet/services/edge/internal/hold"
+	"github.com/comet-push/comet/services/edge/internal/session"
+)
+
+// client is the shell of one session: its lock, its exchanges and its effects.
+//
+// Each call of the session is one method: lock, call, settle. Answers are
+// handed to their exchanges under the lock. All other effects are carried out
+// without it, in order, by one goroutine at a time: whoever finds nobody at it.
+type client struct {
+	service  *Service // static, as are the next three
+	id       string
+	publicID string
+	since    time.Time
+
+	publishes atomic.Int32 // unanswered
+
+	mu        sync.Mutex // guards what follows; calls under it take leaf locks only
+	session   *session.Session
+	exchanges []exchange
+	effects   []session.Effects // to be carried out
+	busy      bool              // somebody is at it
+	timer     deadline.Entry[*client]
+	wake      time.Time // what timer is set to
+}
+
+// exchange is a request that is not answered, or whose answer is on its way.
+type exchange struct {
+	*hold.Exchange
+	browser *browser // has counted it
+	held    bool     // a connect that waits
+	events  int      // in its answer
+	newest  time.Time
+}
+
+func (c *client) handshake(e *hold.Exchange, r session.Request) {
+	var out session.Effects
+	c.mu.Lock()
+	c.exchanges = append(c.exchanges, exchange{Exchange: e})
+	c.session.Handshake(time.Now(), r, &out)
+	if out.Ended == "" {
+		c.service.reports.Changed(c.publicID) // before anything can end it
+	}
+	c.settle(&out)
+}
+
+func (c *client) receive(e *hold.Exchange, b *browser, r session.Request) {
+	var out session.Effects
+	c.mu.Lock()
+	c.exchanges = append(c.exchanges, exchange{Exchange: e, browser: b})
+	c.session.Receive(time.Now(), r, &out)
+	c.settle(&out)
+}
+
+// Written implements [hold.Owner].
+func (c *client) Written(number uint64) {
+	var out session.Effects
+	now := time.Now()
+	c.mu.Lock()
+	x := c.forget(number)
+	c.session.Written(now, session.Exchange(number), &out)
+	c.settle(&out)
+	c.service.written(now, x)
+}
+
+// Lost implements [hold.Owner].
+func (c *client) Lost(number uint64) {
+	var out session.Effects
+	c.mu.Lock()
+	x := c.forget(number)
+	c.session.Lost(time.Now(), session.Exchange(number), &out)
+	c.settle(&out)
+	c.service.release(c, &x)
+	c.service.unanswered.done()
+}
+
+// Drain implements [hold.Owner].
+func (c *client) Drain(uint64) { c.drain(c.service.drainInterval()) }
+
+func (c *client) drain(interval time.Duration) {
+	var out session.Effects
+	c.mu.Lock()
+	c.session.Drain(time.Now(), interval, &out)
+	c.settle(&out)
+}
+
+func (c *client) end(reason session.Reason) {
+	var out session.Effects
+	c.mu.Lock()
+	c.session.End(time.Now(), reason, &out)
+	c.settle(&out)
+}
+
+// endIdle ends a session that waits for no answer and, unless it had its time,
+// has nothing left to be told.
+func (c *client) endIdle(hadTime bool) {
+	var out session.Effects
+	c.mu.Lock()
+	if len(c.exchanges) == 0 && (hadTime || c.session.Queued() == 0) {
+		c.session.End(time.Now(), session.Drained, &out)
+	}
+	c.settle(&out)
+}
+
+// Deliver implements [hub.Subscriber].
+func (c *client) Deliver(via string, e *session.Event) {
+	var out session.Effects
+	c.mu.Lock()
+	c.session.Deliver(time.Now(), via, e, &out)
+	c.settle(&out)
+}
+
+// Resync implements [hub.Subscriber].
+func (c *client) Resync(channel string) {
+	var out session.Effects
+	c.mu.Lock()
+	c.session.Resync(time.Now(), channel, &out)
+	c.settle(&out)
+}
+
+// Subscribed implements [hub.Subscriber]: the hub is locked, so effects wait
+// for Settle.
+func (c *client) Subscribed(token uint64, from []session.Position, err *bayeux.Error) {
+	var out session.Effects
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.session.Subscribed(time.Now(), token, from, err, &out)
+	if c.settleLocked(&out) {
+		c.effects = append(c.effects, out)
+	}
+}
+
+// Settle implements [hub.Subscriber].
+func (c *client) Settle() {
+	c.mu.Lock()
+	c.carryOut()
+}
+
+func (c *client) published(token uint64, err *bayeux.Error) {
+	var out session.Effects
+	c.mu.Lock()
+	c.session.Published(time.Now(), token, err, &out)
+	c.settle(&out)
+}
+
+func (c *client) replayed(token uint64, page session.Page, err *bayeux.Error) {
+	var out session.Effects
+	c.mu.Lock()
+	c.session.Replayed(time.Now(), token, page, err, &out)
+	c.settle(&out)
+}
+
+// send queues a message for this session alone and reports whether it lives.
+func (c *client) send(e *session.Event) bool {
+	var out session.Effects
+	c.mu.Lock()
+	alive := c.session.Ended() == ""
+	c.session.Send(time.Now(), e, &out)
+	c.settle(&out)
+	return alive
+}
+
+func (c *client) tick(now time.Time) {
+	var out session.Effects
+	c.mu.Lock()
+	c.wake = time.Time{} // the timer let go of it
+	c.session.Tick(now, &out)
+	c.settle(&out)
+}
+
+// settle ends a call of the session. It takes the lock over.
+func (c *client) settle(out *session.Effects) {
+	if !c.settleLocked(out) {
+		c.mu.Unlock()
+		return
+	}
+	c.effects = append(c.effects, *out)
+	c.carryOut()
+}
+
+// settleLocked answers exchanges, sets the timer, and reports whether there is
+// more to carry out.
+func (c *client) settleLocked(out *session.Effects) bool {
+	if wake := c.session.Deadline(); !wake.Equal(c.wake) {
+		c.wake = wake
+		c.service.timers(c).Set(&c.timer, wake)
+	}
+	for i := range out.Answers {
+		c.answer(&out.Answers[i])
+	}
+	if x := c.find(uint64(out.Held)); x != nil {
+		x.held = true
+		c.service.metrics.held.Inc()
+	}
+	if out.Dropped > 0 {
+		c.service.metrics.dropped.Add(float64(out.Dropped))
+	}
+	return len(out.Interests)+len(out.Publishes)+len(out.Replays)+len(out.Joined)+len(out.Left) > 0 || out.Ended != ""
+}
+
+func (c *client) answer(a *session.Answer) {
+	x := c.find(uint64(a.Exchange))
+	if x == nil {
+		return // lost meanwhile
+	}
+	c.service.release(c, x)
+	x.events, x.newest = a.Events, a.Newest
+	x.Answer(hold.Answer{Status: a.Status, Body: a.Body})
+}
+
+func (c *client) find(number uint64) *exchange {
+	i := slices.IndexFunc(c.exchanges, func(x exchange) bool { return x.Number() == number })
+	if i < 0 {
+		return nil
+	}
+	return &c.exchanges[i]
+}
+
+func (c *client) forget(number uint64) exchange {
+	x := c.find(number)
+	if x == nil {
+		return exchange{}
+	}
+	forgotten := *x
+	last := len(c.exchanges) - 1
+	*x = c.exchanges[last]
+	c.exchanges[last] = exchange{}
+	c.exchanges = c.exchanges[:last]
+	return forgotten
+}
+
+// carryOut carries out effects unless somebody else is at it. It takes the
+// lock over.
+func (c *client) carryOut() {
+	if c.busy {
+		c.mu.Unlock()
+		return
+	}
+	c.busy = true
+	for len(c.effects) > 0 {
+		effects := c.effects
+		c.effects = nil
+		c.mu.Unlock()
+		for i := range effects {
+			c.service.carryOut(c, &effects[i])
+		}
+		c.mu.Lock()
+	}
+	c.busy = false
+	c.mu.Unlock()
+}

@@ -1,0 +1,127 @@
+package edge
+
+import (
+	"cmp"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/namespace"
+	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/services/edge/internal/hub"
+	"github.com/comet-push/comet/services/edge/internal/session"
+	"github.com/comet-push/comet/services/edge/internal/transport"
+)
+
+// Config says how an edge behaves. The zero value of a field is its default.
+type Config struct {
+	// PollTimeout is how long a connect without news is held; 30 s.
+	PollTimeout time.Duration
+	// MaxInterval is how long a session lives without a connect; 10 s.
+	MaxInterval time.Duration
+	// Piggyback sends events with every answer, not only with those to connects.
+	Piggyback bool
+
+	// AllowedOrigins are the origins of pages that may use the edge besides its
+	// own: https://app.example.com, https://*.example.com or loopback.
+	AllowedOrigins []string
+	// Dev serves the demo page and allows pages of this machine.
+	Dev bool
+	// PublishURL is where the demo page says to publish by REST; it may be empty.
+	PublishURL string
+
+	// MaxSessions bounds the sessions of the edge; 100,000.
+	MaxSessions int
+	// BrowserConnects bounds the connects held for one browser on HTTP/1.1,
+	// which opens only about six connections; more are answered at once, with
+	// the advice multiple-clients. 1 as in CometD, in Dev 4; below 0: no bound.
+	BrowserConnects int
+	// QueueMessages and QueueBytes bound what waits for one session; 1000, 1 MiB.
+	QueueMessages int
+	QueueBytes    int
+	// Subscriptions bounds those of one session; 1000.
+	Subscriptions int
+	// Requests and Publishes bound what one session has under way; 64, 1000.
+	Requests  int
+	Publishes int
+
+	// RingMessages and RingBytes bound what is kept of each channel to answer
+	// replays with, RingTotal all of it; 32, 64 KiB, 64 MiB.
+	RingMessages int
+	RingBytes    int
+	RingTotal    int
+
+	// ReadTimeout bounds the arrival of a body, WriteTimeout the writing of an
+	// answer; 10 s.
+	ReadTimeout  time.Duration
+	WriteTimeout time.Duration
+	// JoinTimeout is how long a subscribe waits for a broker; 5 s. It and
+	// PublishTimeout, 8 s, have to lie below the 10 s that clients wait.
+	JoinTimeout    time.Duration
+	PublishTimeout time.Duration
+	// DrainTimeout bounds a drain, DrainWindow is the part of it over which
+	// held requests are answered; 25 s, 2 s.
+	DrainTimeout time.Duration
+	DrainWindow  time.Duration
+}
+
+// Deps is what an edge needs of the process it runs in.
+type Deps struct {
+	// Node is this process as it is announced.
+	Node       membership.Node
+	Directory  membership.Directory
+	Conns      *rpc.Pool
+	Namespaces *namespace.Set
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	c.PollTimeout = cmp.Or(c.PollTimeout, 30*time.Second)
+	c.MaxInterval = cmp.Or(c.MaxInterval, 10*time.Second)
+	c.MaxSessions = cmp.Or(c.MaxSessions, 100_000)
+	c.Subscriptions = cmp.Or(c.Subscriptions, 1000)
+	c.Requests = cmp.Or(c.Requests, 64)
+	c.Publishes = cmp.Or(c.Publishes, 1000)
+	c.RingMessages = cmp.Or(c.RingMessages, 32)
+	c.RingBytes = cmp.Or(c.RingBytes, 64<<10)
+	c.RingTotal = cmp.Or(c.RingTotal, 64<<20)
+	c.ReadTimeout = cmp.Or(c.ReadTimeout, 10*time.Second)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
+	c.JoinTimeout = cmp.Or(c.JoinTimeout, 5*time.Second)
+	c.PublishTimeout = cmp.Or(c.PublishTimeout, 8*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 25*time.Second)
+	c.DrainWindow = min(cmp.Or(c.DrainWindow, 2*time.Second), c.DrainTimeout/2)
+	if c.Dev && !slices.Contains(c.AllowedOrigins, transport.Loopback) {
+		c.AllowedOrigins = append(slices.Clone(c.AllowedOrigins), transport.Loopback)
+	}
+	if c.BrowserConnects == 0 {
+		c.BrowserConnects = 1
+		if c.Dev {
+			c.BrowserConnects = 4 // the page is meant to be opened twice
+		}
+	}
+	return c
+}
+
+// sessions is the config of sessions, without permissions.
+func (c *Config) sessions() session.Config {
+	return session.Config{
+		Timeout:       c.PollTimeout,
+		MaxInterval:   c.MaxInterval,
+		QueueMessages: c.QueueMessages,
+		QueueBytes:    c.QueueBytes,
+		Subscriptions: c.Subscriptions,
+		Exchanges:     c.Requests,
+		Piggyback:     c.Piggyback,
+		Jitter:        rand.Int64N,
+	}
+}
+
+func (c *Config) rings() hub.Config {
+	return hub.Config{RingMessages: c.RingMessages, RingBytes: c.RingBytes, SlotBytes: c.RingTotal / slots}
+}

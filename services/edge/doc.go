@@ -1,0 +1,17 @@
+// Package edge terminates browsers: it holds their requests, keeps their
+// sessions, and connects these to brokers and presence.
+//
+//  1. A handshake that was answered successfully made a session, which lives on
+//     this edge until it disconnects, expires, or the edge stops.
+//  2. What is committed on a channel after a subscribe to it was confirmed
+//     reaches the session once, in order; or the session is told that it was
+//     not (resync).
+//  3. A channel crosses the wire once, however many sessions listen.
+//  4. Sessions, their queues, requests and publishes are bounded; what is over
+//     a bound is refused with its name.
+//  5. Nothing that is called under a session's lock blocks, or takes a lock
+//     under which anything is called; what a session wants done is done after,
+//     in order.
+//  6. A drain refuses handshakes, answers every held request over a short time,
+//     and ends with no session left; presence is told.
+package edge

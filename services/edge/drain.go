@@ -1,0 +1,119 @@
+package edge
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/comet-push/comet/services/edge/internal/session"
+)
+
+// drainInterval is the pause asked of a client that is sent away: short, since
+// it is to find another edge, random, so that not all come at once.
+func (s *Service) drainInterval() time.Duration {
+	const least, spread = 100 * time.Millisecond, 900 * time.Millisecond
+	return least + rand.N(spread)
+}
+
+// fullInterval is the pause asked of a client for which there is no room.
+func (s *Service) fullInterval() time.Duration {
+	const least, spread = 2 * time.Second, 8 * time.Second
+	return least + rand.N(spread)
+}
+
+// comeBack is how long a session that was sent away, but is owed something,
+// waits for its client to fetch it.
+const comeBack = 2 * time.Second
+
+// drain says no to handshakes, sends the clients away evenly over the window,
+// ends their sessions once nothing of them is under way, and the rest when the
+// time is up.
+func (s *Service) drain() {
+	s.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
+	defer cancel()
+	s.sendAway(ctx)
+	s.endIdle(ctx)
+	for c := range s.registry.all() {
+		c.end(session.Drained) // answers whatever it has
+	}
+	last, cancel := context.WithTimeout(context.Background(), s.cfg.WriteTimeout)
+	defer cancel()
+	s.unanswered.wait(last)
+}
+
+func (s *Service) endIdle(ctx context.Context) {
+	const every = 20 * time.Millisecond
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	late := time.Now().Add(comeBack)
+	for s.registry.len() > 0 {
+		for c := range s.registry.all() {
+			c.endIdle(time.Now().After(late))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Service) sendAway(ctx context.Context) {
+	clients := slices.Collect(s.registry.all())
+	start := time.Now()
+	for i, c := range clients {
+		due := start.Add(s.cfg.DrainWindow * time.Duration(i) / time.Duration(len(clients)))
+		if wait := time.Until(due); wait > time.Millisecond {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return
+			}
+		}
+		c.drain(s.drainInterval())
+	}
+}
+
+// inFlight counts exchanges that are not answered, or whose answers are on
+// their way.
+type inFlight struct {
+	mu   sync.Mutex // leaf
+	n    int
+	none chan struct{} // closed when n becomes 0; nil while nobody waits
+}
+
+func (f *inFlight) add() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n++
+}
+
+func (f *inFlight) done() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n--; f.n == 0 && f.none != nil {
+		close(f.none)
+		f.none = nil
+	}
+}
+
+// wait waits until there are none, or ctx ends.
+func (f *inFlight) wait(ctx context.Context) {
+	f.mu.Lock()
+	if f.n == 0 {
+		f.mu.Unlock()
+		return
+	}
+	if f.none == nil {
+		f.none = make(chan struct{})
+	}
+	none := f.none
+	f.mu.Unlock()
+	select {
+	case <-none:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,56 @@
+package edge
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are what an edge counts. Labels come from the contract's reasons and
+// the session's reasons to end.
+type metrics struct {
+	held       prometheus.Gauge
+	deliveries prometheus.Counter
+	publishes  prometheus.Counter
+	refused    *prometheus.CounterVec
+	ended      *prometheus.CounterVec
+	resyncs    prometheus.Counter
+	dropped    prometheus.Counter
+	socket     prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer, sessions, topics func() int) *metrics {
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "comet_edge_sessions", Help: "Sessions that live on this edge.",
+	}, func() float64 { return float64(sessions()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "comet_edge_channels", Help: "Channels and patterns that sessions of this edge are subscribed to.",
+	}, func() float64 { return float64(topics()) })
+	return &metrics{
+		held: f.NewGauge(prometheus.GaugeOpts{
+			Name: "comet_edge_connects_held", Help: "Connects that wait for news.",
+		}),
+		deliveries: f.NewCounter(prometheus.CounterOpts{
+			Name: "comet_edge_deliveries_total", Help: "Events written to clients, copies included.",
+		}),
+		publishes: f.NewCounter(prometheus.CounterOpts{
+			Name: "comet_edge_publishes_total", Help: "Messages of clients that were committed.",
+		}),
+		refused: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "comet_edge_refused_total", Help: "Requests and messages of clients that were refused, by reason.",
+		}, []string{"reason"}),
+		ended: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "comet_edge_sessions_ended_total", Help: "Sessions that are over, by reason.",
+		}, []string{"reason"}),
+		resyncs: f.NewCounter(prometheus.CounterOpts{
+			Name: "comet_edge_resyncs_total", Help: "Times a session was to be told that a subscription lost messages upstream.",
+		}),
+		dropped: f.NewCounter(prometheus.CounterOpts{
+			Name: "comet_edge_dropped_total", Help: "Events dropped because a session's queue was full; the session is told.",
+		}),
+		socket: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "comet_edge_commit_to_socket_seconds", Help: "How long the newest event of an answer took from its commit to the socket.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30},
+		}),
+	}
+}

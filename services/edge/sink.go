@@ -1,0 +1,63 @@
+package edge
+
+import (
+	"context"
+	"time"
+
+	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
+	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/internal/upstream"
+	"github.com/comet-push/comet/services/edge/internal/hub"
+	"github.com/comet-push/comet/services/edge/internal/session"
+)
+
+// sink is where entries from brokers arrive.
+type sink struct{ *Service }
+
+// Entries implements [upstream.Sink].
+func (s sink) Entries(slot shard.Slot, entries []*brokerv1.Entry) {
+	for _, e := range entries {
+		s.hub.Entry(newEvent(slot, e))
+	}
+}
+
+// Resync implements [upstream.Sink].
+func (s sink) Resync(at upstream.Position, channels []string) {
+	s.metrics.resyncs.Add(float64(s.hub.Resync(session.Position(at), channels)))
+}
+
+// Through implements [upstream.Sink].
+func (s sink) Through(at upstream.Position) { s.hub.Through(session.Position(at)) }
+
+// Joined implements [upstream.Sink].
+func (s sink) Joined(channel string, from []upstream.Position) {
+	positions := make([]session.Position, len(from))
+	for i, p := range from {
+		positions[i] = session.Position(p)
+	}
+	s.hub.Joined(channel, positions)
+}
+
+// interests tells the follower what the hub wants, and the sessions when they
+// waited too long for it. It is one goroutine, so joins and leaves of a channel
+// do not overtake each other.
+func (s *Service) interests(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.hub.Changed():
+			s.hub.Changes(func(c hub.Change) {
+				if c.Join {
+					s.follower.Join(c.Channel)
+				} else {
+					s.follower.Leave(c.Channel)
+				}
+			})
+		case now := <-tick.C:
+			s.hub.Expire(now.Add(-s.cfg.JoinTimeout))
+		}
+	}
+}
