@@ -75,19 +75,21 @@ type EdgeConfig struct {
 	PollTimeout    time.Duration
 	MaxInterval    time.Duration
 	AllowedOrigins []string
-	JSONP          bool
 	Piggyback      bool
 	H2C            bool
 	TLSCertFile    string
 	TLSKeyFile     string
-	QueueMessages  int
-	QueueBytes     Size
 	MaxSessions    int
+	// BrowserConnects bounds the connects held for one browser; -1: no bound.
+	BrowserConnects int
+	QueueMessages   int
+	QueueBytes      Size
 }
 
 // BrokerConfig bounds what a broker keeps.
 type BrokerConfig struct {
-	Credit Size
+	AnyPattern bool
+	SlotBytes  Size
 }
 
 // PresenceConfig says how long presence believes an edge that fell silent.
@@ -102,7 +104,8 @@ func Dev() Config {
 	c.Dev = true
 	c.Log.Format = "text"
 	c.Edge.Listen, c.GRPC.Listen, c.Internal.Listen, c.Node.Listen = "127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:8081", ""
-	c.Edge.JSONP = true
+	c.Edge.BrowserConnects = 4 // the demo page is meant to be opened twice
+	c.Broker.AnyPattern = true
 	c.DrainTimeout = 5 * time.Second
 	return c
 }
@@ -120,13 +123,13 @@ func Serve() Config {
 		Node:         Node{Name: name, Listen: ":7070"},
 		Edge: EdgeConfig{
 			Listen: ":8080", PollTimeout: 30 * time.Second, MaxInterval: 10 * time.Second,
-			QueueMessages: 1000, QueueBytes: 1 << 20, MaxSessions: 100_000,
+			MaxSessions: 100_000, BrowserConnects: 1, QueueMessages: 1000, QueueBytes: 1 << 20,
 		},
 		GRPC:     Listen{":9090"},
 		Internal: Listen{":8081"},
 		Etcd:     Etcd{Prefix: "/comet", LeaseTTL: 2 * time.Second},
 		Presence: PresenceConfig{Grace: 10 * time.Second},
-		Broker:   BrokerConfig{Credit: 4 << 20},
+		Broker:   BrokerConfig{SlotBytes: 64 << 20},
 	}
 }
 
@@ -145,14 +148,15 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.Edge.MaxInterval, "edge.max-interval", c.Edge.MaxInterval, "how long a session lives without a connect")
 	fs.StringSliceVar(&c.Edge.AllowedOrigins, "edge.allowed-origins", c.Edge.AllowedOrigins,
 		"origins of pages that may connect, as https://example.com; always allowed: the door's own (dev: and loopback)")
-	fs.BoolVar(&c.Edge.JSONP, "edge.jsonp", c.Edge.JSONP, "allow JSONP")
 	fs.BoolVar(&c.Edge.Piggyback, "edge.piggyback", c.Edge.Piggyback, "send events with every answer, not only with those to connects")
 	fs.BoolVar(&c.Edge.H2C, "edge.h2c", c.Edge.H2C, "allow HTTP/2 without TLS")
 	fs.StringVar(&c.Edge.TLSCertFile, "edge.tls-cert-file", c.Edge.TLSCertFile, "PEM file that turns TLS on")
 	fs.StringVar(&c.Edge.TLSKeyFile, "edge.tls-key-file", c.Edge.TLSKeyFile, "PEM file with the key of it")
+	fs.IntVar(&c.Edge.MaxSessions, "edge.max-sessions", c.Edge.MaxSessions, "how many sessions an edge takes")
+	fs.IntVar(&c.Edge.BrowserConnects, "edge.browser-connects", c.Edge.BrowserConnects,
+		"how many connects are held for one browser on HTTP/1.1, which opens six connections at most; -1: no bound")
 	fs.IntVar(&c.Edge.QueueMessages, "edge.queue-messages", c.Edge.QueueMessages, "how many events may wait for a session")
 	fs.Var(&c.Edge.QueueBytes, "edge.queue-bytes", "how many bytes of events may wait for a session")
-	fs.IntVar(&c.Edge.MaxSessions, "edge.max-sessions", c.Edge.MaxSessions, "how many sessions an edge takes")
 
 	fs.StringVar(&c.GRPC.Listen, "grpc.listen", c.GRPC.Listen, "address for backends")
 	fs.StringVar(&c.Internal.Listen, "internal.listen", c.Internal.Listen, "address for REST, metrics and health")
@@ -163,7 +167,8 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Etcd.Prefix, "etcd.prefix", c.Etcd.Prefix, "what the keys in etcd begin with")
 	fs.DurationVar(&c.Etcd.LeaseTTL, "etcd.lease-ttl", c.Etcd.LeaseTTL, "how long a process counts as alive without a sign of life; whole seconds")
 
-	fs.Var(&c.Broker.Credit, "broker.credit", "how many bytes a broker may send to a follower before it says it took them")
+	fs.BoolVar(&c.Broker.AnyPattern, "broker.any-pattern", c.Broker.AnyPattern, "let backends subscribe to patterns that fix no segment, as /**")
+	fs.Var(&c.Broker.SlotBytes, "broker.slot-bytes", "how many bytes of history one of the 256 slots may keep")
 	fs.DurationVar(&c.Presence.Grace, "presence.grace", c.Presence.Grace, "how long the sessions of a silent edge count as present")
 }
 
@@ -204,7 +209,8 @@ func (c *Config) Validate() error {
 		{"edge.queue-messages", c.Edge.QueueMessages, 1, 1_000_000},
 		{"edge.queue-bytes", int(c.Edge.QueueBytes), 1 << 10, 1 << 30},
 		{"edge.max-sessions", c.Edge.MaxSessions, 1, 100_000_000},
-		{"broker.credit", int(c.Broker.Credit), 1 << 20, 1 << 30},
+		{"edge.browser-connects", c.Edge.BrowserConnects, -1, 1000},
+		{"broker.slot-bytes", int(c.Broker.SlotBytes), 1 << 20, 1 << 40},
 	} {
 		if n.v < n.low || n.v > n.high {
 			fail("%s: %d is not between %d and %d", n.key, n.v, n.low, n.high)

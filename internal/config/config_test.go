@@ -57,7 +57,7 @@ edge:
   poll-timeout: 2s
   max-interval: 3s
   allowed-origins: ["https://a.example", "https://b.example"]
-  jsonp: true
+  piggyback: true
   queue-bytes: 2MiB
 etcd: {endpoints: ["http://etcd:2379"]}
 `
@@ -71,7 +71,7 @@ etcd: {endpoints: ["http://etcd:2379"]}
 	}
 	want := config.Serve()
 	want.File, want.Target, want.Zone, want.DrainTimeout = c.File, config.Edge, "env", time.Second
-	want.Edge.PollTimeout, want.Edge.MaxInterval, want.Edge.JSONP, want.Edge.QueueBytes = 5*time.Second, 3*time.Second, true, 2<<20
+	want.Edge.PollTimeout, want.Edge.MaxInterval, want.Edge.Piggyback, want.Edge.QueueBytes = 5*time.Second, 3*time.Second, true, 2<<20
 	want.Edge.AllowedOrigins = []string{"https://a.example", "https://b.example"}
 	want.Etcd.Endpoints = []string{"http://a:1", "http://b:2"}
 	if diff := cmp.Diff(want, c); diff != "" {
@@ -128,8 +128,10 @@ func TestLoadRefuses(t *testing.T) {
 		env, args  []string
 		want       []string
 	}{
-		{"unknown key", "zone: a\nedge:\n  pol-timeout: 3s\n", nil, nil,
-			[]string{"comet.yaml:3: edge.pol-timeout: unknown key; did you mean edge.poll-timeout?"}},
+		{
+			"unknown key", "zone: a\nedge:\n  pol-timeout: 3s\n", nil, nil,
+			[]string{"comet.yaml:3: edge.pol-timeout: unknown key; did you mean edge.poll-timeout?"},
+		},
 		{"unknown branch", "egde: {listen: ':1'}", nil, nil, []string{"comet.yaml:1: egde: unknown key"}},
 		{"two errors", "a: 1\nb: 2", nil, nil, []string{"comet.yaml:1: a: unknown key", "comet.yaml:2: b: unknown key"}},
 		{"bad duration", "drain-timeout: soon", nil, nil, []string{"comet.yaml:1: drain-timeout: ", `"soon"`}},
@@ -141,12 +143,18 @@ func TestLoadRefuses(t *testing.T) {
 		{"not YAML", "a: [", nil, nil, []string{"comet.yaml: yaml:"}},
 		{"two documents", "zone: a\n---\nzone: b", nil, nil, []string{"want one YAML document"}},
 		{"a list", "- a", nil, nil, []string{"want keys and values"}},
-		{"namespace key", "namespaces:\n  - {pattern: /a, subscribr: anyone}", nil, nil,
-			[]string{"comet.yaml:2: namespaces[0].subscribr: unknown key; did you mean subscribe?"}},
+		{
+			"namespace key", "namespaces:\n  - {pattern: /a, subscribr: anyone}", nil, nil,
+			[]string{"comet.yaml:2: namespaces[0].subscribr: unknown key; did you mean subscribe?"},
+		},
 		{"namespace age", "namespaces:\n- pattern: /a\n  age: 5", nil, nil, []string{`comet.yaml:3: namespaces[0].age: "5" is not a duration`}},
 		{"namespaces", "namespaces: {pattern: /a}", nil, nil, []string{"namespaces: want a list"}},
-		{"variable", "", []string{"COMET_EDGE_POL_TIMEOUT=3s"}, nil,
-			[]string{"environment: unknown variable COMET_EDGE_POL_TIMEOUT; did you mean COMET_EDGE_POLL_TIMEOUT?"}},
+		{
+			"variable", "",
+			[]string{"COMET_EDGE_POL_TIMEOUT=3s"},
+			nil,
+			[]string{"environment: unknown variable COMET_EDGE_POL_TIMEOUT; did you mean COMET_EDGE_POLL_TIMEOUT?"},
+		},
 		{"variable's value", "", []string{"COMET_EDGE_POLL_TIMEOUT=x"}, nil, []string{"COMET_EDGE_POLL_TIMEOUT (for edge.poll-timeout): "}},
 		{"no file", "", []string{"COMET_CONFIG=/nowhere.yaml"}, nil, []string{"/nowhere.yaml", "no such file"}},
 		{"flag", "", nil, []string{"--edge.pol-timeout=3s"}, []string{"--edge.pol-timeout; did you mean edge.poll-timeout?"}},

@@ -57,7 +57,7 @@ func envName(key string) string {
 
 // foreign matches variables that begin like ours and are not: what Kubernetes
 // sets for a service named comet-something, and what tests are steered by.
-var foreign = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$|^COMET_(TEST|BINARY)`) //nolint:gochecknoglobals // a constant
+var foreign = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)$|^COMET_(TEST|BINARY)`)
 
 // variables returns the environment's values by key.
 func variables(fs *pflag.FlagSet, environ []string) (map[string]string, error) {
@@ -86,8 +86,8 @@ func variables(fs *pflag.FlagSet, environ []string) (map[string]string, error) {
 // UnknownFlag makes pflag's complaint about a flag that does not exist name the
 // nearest one that does. Other errors stay as they are.
 func UnknownFlag(fs *pflag.FlagSet, err error) error {
-	var missing *pflag.NotExistError
-	if !errors.As(err, &missing) {
+	missing, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
 		return err
 	}
 	return fmt.Errorf("%w; %s", err, didYouMean(missing.GetSpecifiedName(), keys(fs)))

@@ -209,7 +209,7 @@ func writeError(
 		w.Header().Set("Retry-After", "1")
 	}
 	w.WriteHeader(code)
-	_, _ = w.Write(text) // whoever asked is gone
+	_, _ = w.Write(text) //nolint:gosec // JSON, and nosniff says so
 }
 
 // httpStatus is the gateway's, except where the reason knows better.

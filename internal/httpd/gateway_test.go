@@ -111,15 +111,19 @@ func TestGateway(t *testing.T) {
 		status                                int
 		want                                  string
 	}{
-		{"publish", "POST", "/v1/publish", js, `{"channel":"/a","data":{"z":9007199254740993,"a":1}}`, 200,
-			`{"position":"4503599627370496","duplicate":false}`},
+		{
+			"publish", "POST", "/v1/publish", js, `{"channel":"/a","data":{"z":9007199254740993,"a":1}}`, 200,
+			`{"position":"4503599627370496","duplicate":false}`,
+		},
 		{"charset", "POST", "/v1/publish", js + `; charset="UTF-8"`, `{"channel":"/a","data":1}`, 200, `{"position":`},
 		{"history", "GET", "/v1/history?channel=/a", "", "", 200, `{"messages":[],"cursor":"/a"}`},
 		{"lost", "GET", "/v1/history?channel=/a&since=1", "", "", 400, `{"code":11,"message":"gone","details":[` +
 			`{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"HISTORY_LOST","domain":"comet","metadata":{}}]}`},
 		{"unknown field", "POST", "/v1/publish", js, `{"chanel":"/a"}`, 400, `unknown field \"chanel\"; allowed: channel, data`},
-		{"unknown parameter", "GET", "/v1/history?chanel=/a", "", "", 400,
-			`unknown query parameter \"chanel\"; allowed: channel, since, limit, reverse`},
+		{
+			"unknown parameter", "GET", "/v1/history?chanel=/a", "", "", 400,
+			`unknown query parameter \"chanel\"; allowed: channel, since, limit, reverse`,
+		},
 		{"parameter twice", "GET", "/v1/history?channel=/a&channel=/b", "", "", 400, `\"channel\" is given 2 times`},
 		{"parameter of a post", "POST", "/v1/publish?channel=/a", js, `{}`, 400, "none is allowed here"},
 		{"bad number", "GET", "/v1/history?channel=/a&limit=x", "", "", 400, `limit`},
@@ -133,10 +137,12 @@ func TestGateway(t *testing.T) {
 		{"nowhere", "GET", "/v1/nowhere", "", "", 404, `{"code":5,"message":"nothing is at /v1/nowhere`},
 		{"not here", "GET", "/v1/presence?channel=/a", "", "", 501, "not served by this process"},
 		{"panic", "POST", "/v1/publish", js, `{"channel":"/panic","data":1}`, 500, "internal error"},
-		{"stream", "GET", "/v1/subscribe?channels=/a&channels=/b", "", "", 200,
+		{
+			"stream", "GET", "/v1/subscribe?channels=/a&channels=/b", "", "", 200,
 			`{"result":{"message":{"channel":"/a","position":"0","data":{ }}}}` + "\n" +
 				`{"result":{"message":{"channel":"/b","position":"0","data":{ }}}}` + "\n" +
-				`{"error":{"code":14,"message":"bye"`},
+				`{"error":{"code":14,"message":"bye"`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			status, header, text := ask(t, tt.method, front.URL+tt.path, tt.contentType, tt.body)

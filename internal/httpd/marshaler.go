@@ -108,8 +108,7 @@ type body struct {
 }
 
 func bodyError(err error) error {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return rpc.Error(codes.ResourceExhausted, channelv1.ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE,
 			"request body: more than %d bytes", tooLarge.Limit)
 	}

@@ -63,7 +63,7 @@ func TestServerInsists(t *testing.T) {
 		}))
 		begin := time.Now()
 		time.AfterFunc(time.Second, drain)
-		if _, err := client.Get("http://x/"); err == nil { //nolint:bodyclose // there is none
+		if _, err := client.Get("http://x/"); err == nil {
 			t.Error("want a cut connection")
 		}
 		if err := <-done; err != nil {
@@ -89,7 +89,7 @@ func TestServerFailsWithItsListener(t *testing.T) {
 
 func TestInternal(t *testing.T) {
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "comet_test"}, func() float64 { return 7 }))
+	metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "comet_test", Help: "A test's."}, func() float64 { return 7 }))
 	parts := map[string]error{"edge": nil, "broker": errors.New("no owner for 3 slots"), "alpha": errors.New("x")}
 	door := httptest.NewServer(httpd.Internal(httpd.InternalConfig{
 		Gateway: http.NotFoundHandler(), Metrics: metrics, Ready: func() map[string]error { return parts },

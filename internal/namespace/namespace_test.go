@@ -105,8 +105,11 @@ func TestNewSetRefuses(t *testing.T) {
 		{"no slash", []namespace.Options{{Pattern: "chat"}}, "does not begin with /"},
 		{"double star inside", []namespace.Options{{Pattern: "/**/a"}}, "a wildcard before the last segment"},
 		{"meta", []namespace.Options{{Pattern: "/meta/**"}}, "no options"},
-		{"who", []namespace.Options{{Pattern: "/a", Publish: "all"}},
-			`namespaces[0] (/a): publish: "all" is not one of [nobody backends sessions anyone]`},
+		{
+			"who",
+			[]namespace.Options{{Pattern: "/a", Publish: "all"}},
+			`namespaces[0] (/a): publish: "all" is not one of [nobody backends sessions anyone]`,
+		},
 		{"messages", []namespace.Options{{Pattern: "/a", Messages: -2}}, "messages: -2 is not between 0 and 1000000"},
 		{"shadowed", []namespace.Options{{Pattern: "/a/**"}, {Pattern: "/a/*"}}, "namespaces[1] (/a/*): never reached"},
 		{"twice", []namespace.Options{{Pattern: "/a"}, {Pattern: "/a"}}, "never reached"},

@@ -12,7 +12,7 @@ import (
 
 // interceptor is around every call of a server.
 type interceptor struct {
-	draining context.Context // ends with the cause that streams are to see
+	draining context.Context //nolint:containedctx // not a call: it ends with the cause that streams are to see
 	logger   *slog.Logger
 }
 

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrDraining is the cause of a context that ends because the process is asked
@@ -66,11 +67,11 @@ func All(ctx context.Context, components ...Component) error {
 		markUnasked(cells)
 	}
 	var errs []error
-	for i := len(cells) - 1; i >= 0; i-- {
-		cells[i].cancel(cause)
-		<-cells[i].done
-		if err := cells[i].err; err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", cells[i].name, err))
+	for _, c := range slices.Backward(cells) {
+		c.cancel(cause)
+		<-c.done
+		if c.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.name, c.err))
 		}
 	}
 	return errors.Join(errs...)

@@ -37,10 +37,10 @@ func TestLogger(t *testing.T) {
 func TestCatalogue(t *testing.T) {
 	c := &telemetry.Catalogue{Registerer: telemetry.Registry("v1")}
 	f := promauto.With(c)
-	f.NewCounterVec(prometheus.CounterOpts{Name: "comet_b_total", Help: "b"}, []string{"b", "a"})
+	f.NewCounterVec(prometheus.CounterOpts{Name: "comet_hits_total", Help: "b"}, []string{"b", "a"})
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "comet_a", Help: "a"}, func() float64 { return 1 })
 	f.NewHistogramVec(prometheus.HistogramOpts{Name: "comet_c_seconds", Help: "c"}, []string{"x"}).WithLabelValues("1")
-	want := []string{"comet_a gauge", "comet_b_total counter b,a", "comet_c_seconds histogram x"}
+	want := []string{"comet_a gauge", "comet_c_seconds histogram x", "comet_hits_total counter b,a"}
 	if got := c.Lines(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}

@@ -40,7 +40,7 @@ func generate(in io.Reader, out io.Writer) error {
 		if !json.Valid(text) {
 			return fmt.Errorf("%s would not be JSON", file.GetName())
 		}
-		file.Content = proto.String(string(text))
+		file.Content = new(string(text))
 	}
 	text, err := proto.Marshal(&resp)
 	if err != nil {

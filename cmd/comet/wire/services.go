@@ -1,0 +1,136 @@
+package wire
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/comet-push/comet/internal/config"
+	"github.com/comet-push/comet/internal/httpd"
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/namespace"
+	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/services/broker"
+	"github.com/comet-push/comet/services/edge"
+)
+
+// The services' names in logs and readiness reports.
+const (
+	edgeName     = "edge"
+	brokerName   = "broker"
+	presenceName = "presence"
+)
+
+// deps is what services work with.
+type deps struct {
+	node       membership.Node
+	directory  membership.Directory
+	conns      *rpc.Pool
+	namespaces *namespace.Set
+	dial       dialer
+	metrics    prometheus.Registerer
+	logger     *slog.Logger
+}
+
+// public is a service that backends call.
+type public struct {
+	name     string
+	register func(grpc.ServiceRegistrar)
+}
+
+func targetsOf(target string) ([]membership.Role, error) {
+	switch target {
+	case config.All:
+		return []membership.Role{membership.Presence, membership.Broker, membership.Edge}, nil
+	case config.Edge, config.Broker, config.Presence:
+		return []membership.Role{membership.Role(target)}, nil
+	}
+	return nil, fmt.Errorf("target: %q is not one of all, edge, broker, presence", target)
+}
+
+// addServices adds the services of the targets behind their doors.
+func (p *Process) addServices(env Env, targets []membership.Role, d deps, node grpc.ServiceRegistrar) (http.Handler, error) {
+	var doors []public
+	if slices.Contains(targets, membership.Broker) {
+		s, err := p.broker(d)
+		if err != nil {
+			return nil, fmt.Errorf("broker: %w", err)
+		}
+		s.RegisterNode(node)
+		p.addService(brokerName, s)
+		doors = append(doors, public{httpd.PubSub, s.RegisterPublic})
+	}
+	gateway, err := p.publicDoor(env, doors)
+	if err != nil {
+		return nil, err
+	}
+	return gateway, nil
+}
+
+func (p *Process) addService(name string, s service) {
+	p.services[name] = s
+	p.add(name, s)
+}
+
+// addEdge adds the edge after its door: the door is open while the edge takes
+// leave of its sessions.
+func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
+	s, err := edge.New(edge.Config{
+		PollTimeout:     p.cfg.Edge.PollTimeout,
+		MaxInterval:     p.cfg.Edge.MaxInterval,
+		Piggyback:       p.cfg.Edge.Piggyback,
+		AllowedOrigins:  p.cfg.Edge.AllowedOrigins,
+		Dev:             p.cfg.Dev,
+		PublishURL:      p.publishURL(),
+		MaxSessions:     p.cfg.Edge.MaxSessions,
+		BrowserConnects: p.cfg.Edge.BrowserConnects,
+		QueueMessages:   p.cfg.Edge.QueueMessages,
+		QueueBytes:      int(p.cfg.Edge.QueueBytes),
+		DrainTimeout:    p.cfg.DrainTimeout / 2,
+	}, edge.Deps{
+		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
+		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", edgeName)),
+	})
+	if err != nil {
+		return fmt.Errorf("edge: %w", err)
+	}
+	s.RegisterNode(node)
+	l, err := p.listen(env, "edge.listen", p.cfg.Edge.Listen)
+	if err != nil {
+		return err
+	}
+	p.addrs.Edge = l.Addr().String()
+	p.add("edge door", httpd.NewServer(httpd.ServerConfig{
+		Grace:       p.cfg.DrainTimeout / 8,
+		TLSCertFile: p.cfg.Edge.TLSCertFile, TLSKeyFile: p.cfg.Edge.TLSKeyFile,
+		H2C:    p.cfg.Edge.H2C,
+		Logger: d.logger.With(slog.String("door", edgeName)),
+	}, s.Handler(), l))
+	p.addService(edgeName, s)
+	return nil
+}
+
+// publishURL is where the demo page says to publish.
+func (p *Process) publishURL() string {
+	if !p.cfg.Dev {
+		return ""
+	}
+	return "http://" + p.addrs.Internal + "/v1/publish"
+}
+
+func (p *Process) broker(d deps) (*broker.Service, error) {
+	return broker.New(broker.Config{
+		AnyPattern:   p.cfg.Broker.AnyPattern,
+		SlotBytes:    int(p.cfg.Broker.SlotBytes),
+		DrainTimeout: p.cfg.DrainTimeout / 2,
+		Lease:        p.cfg.Etcd.LeaseTTL,
+		Dial:         d.dial,
+	}, broker.Deps{
+		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
+		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", brokerName)),
+	})
+}
