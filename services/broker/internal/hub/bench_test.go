@@ -11,6 +11,7 @@ import (
 
 // crowd returns a slot with followers that all want the same names.
 func crowd(tb testing.TB, followers int, names ...string) (b *broker, fs []*Follower) {
+	tb.Helper()
 	b = newBroker(history.Class{Messages: 100})
 	b.serve(n)
 	for range followers {

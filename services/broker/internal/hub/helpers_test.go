@@ -140,16 +140,16 @@ func (b *broker) describe(it Item) string {
 	return "?"
 }
 
-func check[T comparable](t testing.TB, what string, got, want T) {
-	t.Helper()
+func check[T comparable](tb testing.TB, what string, got, want T) {
+	tb.Helper()
 	if got != want {
-		t.Errorf("%s:\n got %v\nwant %v", what, got, want)
+		tb.Errorf("%s:\n got %v\nwant %v", what, got, want)
 	}
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }

@@ -52,6 +52,7 @@ func TestParallel(t *testing.T) {
 
 // follow takes entries until it has the given number, as an edge does.
 func follow(t *testing.T, f *Follower, want int) {
+	t.Helper()
 	last := map[shard.Slot]uint64{}
 	for got := 0; got < want; {
 		<-f.Ready()

@@ -15,7 +15,7 @@ func start() time.Time { return time.Unix(1_700_000_000, 0) }
 // brokers reads "a@1 b@2-" as two brokers, of which b drains.
 func brokers(s string) []Broker {
 	var list []Broker
-	for _, word := range strings.Fields(s) {
+	for word := range strings.FieldsSeq(s) {
 		member, draining := strings.CutSuffix(word, "-")
 		list = append(list, Broker{member, draining})
 	}
@@ -60,33 +60,39 @@ func TestPlan(t *testing.T) {
 	}{
 		{"nobody is there", View{}, ""},
 		{
-			"first assignment", View{Brokers: brokers("a@1 b@2")},
+			"first assignment",
+			View{Brokers: brokers("a@1 b@2")},
 			"128 unassigned to a@1 absent []\n128 unassigned to b@2 absent []",
 		},
 		{"at rest", View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1 b@2")}, ""},
 		{
-			"a third joins", View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1 b@2 c@3")},
+			"a third joins",
+			View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1 b@2 c@3")},
 			"16 balance to c@3 absent []",
 		},
 		{"one is away, and may live", View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1")}, ""},
 		{
-			"one is lost", View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1"), Lost: lost("b@2")},
+			"one is lost",
+			View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1"), Lost: lost("b@2")},
 			"128 lost to a@1 absent [b@2]",
 		},
 		{"not yet sure", View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1"), Lost: lost("b@2"), Cautious: true}, ""},
 		{
-			"one came back empty", View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1 b@3"), Cautious: true},
+			"one came back empty",
+			View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1 b@3"), Cautious: true},
 			"128 lost to b@3 absent [b@2]",
 		},
 		{
-			"one came back empty and drains", View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1 b@3-")},
+			"one came back empty and drains",
+			View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1 b@3-")},
 			"128 lost to a@1 absent [b@2]",
 		},
 		{
 			"one said to be lost is announced", View{Table: tableOf("a@1", "b@2"), Brokers: brokers("a@1 b@2"), Lost: lost("b@2")}, "",
 		},
 		{
-			"one drains", View{Table: tableOf("a@1", "b@2", "c@3", "d@4"), Brokers: brokers("a@1 b@2- c@3 d@4")},
+			"one drains",
+			View{Table: tableOf("a@1", "b@2", "c@3", "d@4"), Brokers: brokers("a@1 b@2- c@3 d@4")},
 			"21 draining to c@3 absent []\n21 draining to d@4 absent []\n22 draining to a@1 absent []",
 		},
 		{"the only one drains", View{Table: tableOf("a@1"), Brokers: brokers("a@1-")}, ""},
