@@ -1,7 +1,7 @@
 // Follows one channel with the CometD client, as an application would: it
 // subscribes after every handshake. Prints a line of JSON for each event:
 //   node watch.mjs --url http://127.0.0.1:8080/cometd --channel /a
-//   {"event":"subscribed"|"message"|"resync"|"handshake"|"refused","at":ms,"n":data.n}
+//   {"event":"subscribed"|"message"|"resync"|"lost","at":<ms since 1970>,"n":<data.n>}
 import {parseArgs} from "node:util";
 import {Client} from "./lib/cometd.mjs";
 
@@ -14,7 +14,7 @@ const {values: options} = parseArgs({
 const tell = (event, more) => console.log(JSON.stringify({event, at: Date.now(), ...more}));
 
 const {native} = new Client(options.url);
-native.configure({url: options.url, logLevel: "error", backoffIncrement: 500, maxBackoff: 2000});
+native.configure({url: options.url, logLevel: "error", backoffIncrement: 200, maxBackoff: 1000});
 
 let session = 0; // counts handshakes
 function subscribe(mine) {
@@ -26,15 +26,16 @@ function subscribe(mine) {
             tell("subscribed");
             return;
         }
-        tell("refused", {error: reply.error});
+        tell("lost", {error: reply.error});
         setTimeout(() => mine === session && subscribe(mine), 500);
     });
 }
 
 native.addListener("/meta/handshake", reply => {
     if (reply.successful) {
-        tell("handshake");
         subscribe(++session);
+    } else {
+        tell("lost", {error: reply.error});
     }
 });
 native.addListener("/meta/connect", reply => {
