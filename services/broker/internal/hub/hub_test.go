@@ -76,9 +76,13 @@ func TestPullAfterLoss(t *testing.T) {
 	must(t, f.Join(5, "/a/**"))             // joined after the loss, but patterns have no start
 	must(t, f.Join(6, sharing(n, "late", 1)[0]))
 	b.news(f)
+	must(t, f.Pull(n))
+	must(t, f.Pull(n))
+	check(t, "resync of what lost, once", b.news(f), "resync [0 2 5] 1, lag 1, lag 1")
+	b.publish(a[2], a[2], a[2], a[2]) // 8 is dropped
 	f.Grant(1 << 20)
 	must(t, f.Pull(n))
-	check(t, "resync of what lost", b.news(f), "resync [0 2 5] 1, 2, 4, 5, 6, 7, resumed 7")
+	check(t, "resync of what lost since", b.news(f), "resync [2 4 5] 1, 2, 4, 5, 6, 7, 9, 10, 11, resumed 11")
 }
 
 func TestLateLiteralStartsAtItsJoin(t *testing.T) {
@@ -117,6 +121,33 @@ func TestOpenSince(t *testing.T) {
 			check(t, "news", b.news(f), tt.want)
 		})
 	}
+}
+
+func TestPatternsLoseOneByOne(t *testing.T) {
+	b, f, a := fixture(1)
+	other := sharing(n, "b", 1)[0]
+	must(t, f.Open(n, Start{}))
+	must(t, f.Join(1, "/a/*"))
+	must(t, f.Join(2, "/b/*"))
+	b.publish(a[0], a[0], a[0], a[0], a[0]) // 2 is dropped
+	must(t, f.Pull(n))
+	b.news(f)
+	b.publish(other, other, other, other) // 6 is dropped
+	must(t, f.Pull(n))
+	check(t, "news", b.news(f), "resync [2] 2, lag 2")
+}
+
+// A resync of everything is said once.
+func TestLagAfterReset(t *testing.T) {
+	b, f, a := fixture(1)
+	must(t, f.Open(n, Start{Given: true, Since: 7}))
+	must(t, f.Join(1, a[0]))
+	must(t, f.Join(2, "/b/*"))
+	must(t, f.Pull(n))
+	b.publish(a[0], a[0], a[0], a[0], a[0]) // 2 is dropped
+	f.Grant(1 << 20)
+	must(t, f.Pull(n))
+	check(t, "news", b.news(f), "reset 0, lag 0, joined#1 [0], joined#2 [0], resync [1 2] 0, resumed 0, 1, lag 1, resync [1] 1, 3, 4, 5, resumed 5")
 }
 
 // What is lost after an earliest pull began is told.
@@ -248,15 +279,19 @@ func TestLongPull(t *testing.T) {
 	b := newBroker(history.Class{Messages: 10 * pullStep})
 	b.serve(n)
 	a := sharing(n, "a", 2)
-	for range 2*pullStep + 10 {
+	for range pullStep {
 		b.publish(a[0])
 	}
-	b.publish(a[1])
+	b.publish(a[1]) // the first that is not looked at in the first step
+	for range pullStep {
+		b.publish(a[0])
+	}
 	f := b.hub.Attach(1 << 20)
 	must(t, f.Open(n, Start{Given: true, Since: 1000}))
 	must(t, f.Join(1, a[1]))
 	b.news(f)
+	check(t, "more after the first step", f.places[n].Load().pull(), true)
+	check(t, "news of it", b.news(f), "")
 	must(t, f.Pull(n))
-	last := uint64(2*pullStep + 11)
-	check(t, "news", b.news(f), fmt.Sprintf("%d, resumed %d", last%1000, last%1000))
+	check(t, "news", b.news(f), fmt.Sprintf("%d, resumed %d", (pullStep+1)%1000, (2*pullStep+1)%1000))
 }

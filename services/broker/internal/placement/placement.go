@@ -109,7 +109,9 @@ func (p *Planner) Plan(v View, now time.Time) []Change {
 	return a.changes
 }
 
-// balance moves slots that rest nowhere from the fullest host to the emptiest.
+// balance moves slots that need no rest from the fullest host to the emptiest.
+// None of them was placed a moment ago: that went to the emptiest, which cannot
+// have become the fullest by two.
 func (p *Planner) balance(a *assignment, now time.Time) {
 	if now.Before(p.next) {
 		return
@@ -120,7 +122,7 @@ func (p *Planner) balance(a *assignment, now time.Time) {
 			return
 		}
 		i := slices.IndexFunc(from.slots, func(n shard.Slot) bool {
-			return !now.Before(p.until[n]) && !a.planned[n]
+			return !now.Before(p.until[n])
 		})
 		if i < 0 {
 			return
@@ -140,7 +142,6 @@ type assignment struct {
 	hosts   []*host           // announced and not draining, by member
 	names   map[string]string // announced: name -> member
 	drained map[string]bool   // members that drain
-	planned [shard.Slots]bool
 	changes []Change
 }
 
@@ -184,7 +185,6 @@ func (a *assignment) needs(v View, row shard.Row) (why Reason, absent []string) 
 
 func (a *assignment) move(n shard.Slot, to *host, why Reason, absent []string) {
 	to.slots = append(to.slots, n)
-	a.planned[n] = true
 	old := a.table.Row(n)
 	a.changes = append(a.changes, Change{
 		Slot: n,
