@@ -47,7 +47,7 @@ func runClient(t *testing.T, client, edge, rest string) {
 	t.Helper()
 	needNode(t)
 	cmd := exec.Command("node", "clients/run.mjs", "--client", client,
-		"--url", "http://"+edge+"/cometd", "--rest", "http://"+rest)
+		"--url", "http://"+edge+"/cometd", "--rest", "http://"+rest, "--max-interval", "3000")
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
