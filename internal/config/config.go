@@ -92,9 +92,11 @@ type BrokerConfig struct {
 	SlotBytes  Size
 }
 
-// PresenceConfig says how long presence believes an edge that fell silent.
+// PresenceConfig says how long presence believes an edge that fell silent, and
+// how many sessions it remembers.
 type PresenceConfig struct {
-	Grace time.Duration
+	Grace       time.Duration
+	MaxSessions int
 }
 
 // Dev returns the defaults of comet dev: everything in one process, open, on
@@ -128,7 +130,7 @@ func Serve() Config {
 		GRPC:     Listen{":9090"},
 		Internal: Listen{":8081"},
 		Etcd:     Etcd{Prefix: "/comet", LeaseTTL: 2 * time.Second},
-		Presence: PresenceConfig{Grace: 10 * time.Second},
+		Presence: PresenceConfig{Grace: 10 * time.Second, MaxSessions: 2_000_000},
 		Broker:   BrokerConfig{SlotBytes: 64 << 20},
 	}
 }
@@ -170,6 +172,7 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.Broker.AnyPattern, "broker.any-pattern", c.Broker.AnyPattern, "let backends subscribe to patterns that fix no segment, as /**")
 	fs.Var(&c.Broker.SlotBytes, "broker.slot-bytes", "how many bytes of history one of the 256 slots may keep")
 	fs.DurationVar(&c.Presence.Grace, "presence.grace", c.Presence.Grace, "how long the sessions of a silent edge count as present")
+	fs.IntVar(&c.Presence.MaxSessions, "presence.max-sessions", c.Presence.MaxSessions, "how many sessions presence remembers")
 }
 
 // Validate checks what single keys cannot.
@@ -210,6 +213,7 @@ func (c *Config) Validate() error {
 		{"edge.queue-bytes", int(c.Edge.QueueBytes), 1 << 10, 1 << 30},
 		{"edge.max-sessions", c.Edge.MaxSessions, 1, 100_000_000},
 		{"edge.browser-connects", c.Edge.BrowserConnects, -1, 1000},
+		{"presence.max-sessions", c.Presence.MaxSessions, 1, 100_000_000},
 		{"broker.slot-bytes", int(c.Broker.SlotBytes), 1 << 20, 1 << 40},
 	} {
 		if n.v < n.low || n.v > n.high {

@@ -61,6 +61,7 @@ type Server struct {
 	health    *health.Server
 	drain     context.CancelCauseFunc
 	listeners []net.Listener
+	reported  healthv1.HealthCheckResponse_ServingStatus // Run's own
 }
 
 // NewServer returns a server that will serve on the listeners; Run closes them.
@@ -150,11 +151,16 @@ func (s *Server) shutdown() {
 	}
 }
 
+// reportHealth tells the health service when readiness has changed.
 func (s *Server) reportHealth() {
 	state := healthv1.HealthCheckResponse_SERVING
 	if s.cfg.Ready != nil && s.cfg.Ready() != nil {
 		state = healthv1.HealthCheckResponse_NOT_SERVING
 	}
+	if state == s.reported {
+		return
+	}
+	s.reported = state
 	s.health.SetServingStatus("", state)
 	for name := range s.grpc.GetServiceInfo() {
 		s.health.SetServingStatus(name, state)

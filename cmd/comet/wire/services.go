@@ -16,6 +16,7 @@ import (
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/services/broker"
 	"github.com/comet-push/comet/services/edge"
+	"github.com/comet-push/comet/services/presence"
 )
 
 // The services' names in logs and readiness reports.
@@ -55,6 +56,15 @@ func targetsOf(target string) ([]membership.Role, error) {
 // addServices adds the services of the targets behind their doors.
 func (p *Process) addServices(env Env, targets []membership.Role, d deps, node grpc.ServiceRegistrar) (http.Handler, error) {
 	var doors []public
+	if slices.Contains(targets, membership.Presence) {
+		s, err := p.presence(d)
+		if err != nil {
+			return nil, fmt.Errorf("presence: %w", err)
+		}
+		s.RegisterNode(node)
+		p.addService(presenceName, s)
+		doors = append(doors, public{httpd.Presence, s.RegisterPublic})
+	}
 	if slices.Contains(targets, membership.Broker) {
 		s, err := p.broker(d)
 		if err != nil {
@@ -64,11 +74,7 @@ func (p *Process) addServices(env Env, targets []membership.Role, d deps, node g
 		p.addService(brokerName, s)
 		doors = append(doors, public{httpd.PubSub, s.RegisterPublic})
 	}
-	gateway, err := p.publicDoor(env, doors)
-	if err != nil {
-		return nil, err
-	}
-	return gateway, nil
+	return p.publicDoor(env, doors)
 }
 
 func (p *Process) addService(name string, s service) {
@@ -120,6 +126,16 @@ func (p *Process) publishURL() string {
 		return ""
 	}
 	return "http://" + p.addrs.Internal + "/v1/publish"
+}
+
+func (p *Process) presence(d deps) (*presence.Service, error) {
+	return presence.New(presence.Config{
+		Grace:       p.cfg.Presence.Grace,
+		MaxSessions: p.cfg.Presence.MaxSessions,
+	}, presence.Deps{
+		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
+		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", presenceName)),
+	})
 }
 
 func (p *Process) broker(d deps) (*broker.Service, error) {
