@@ -109,7 +109,7 @@ func (c Config) withDefaults() Config {
 }
 
 // sessions is the config of sessions, without permissions.
-func (c *Config) sessions() session.Config {
+func (c Config) sessions() session.Config {
 	return session.Config{
 		Timeout:       c.PollTimeout,
 		MaxInterval:   c.MaxInterval,
@@ -122,6 +122,6 @@ func (c *Config) sessions() session.Config {
 	}
 }
 
-func (c *Config) rings() hub.Config {
+func (c Config) rings() hub.Config {
 	return hub.Config{RingMessages: c.RingMessages, RingBytes: c.RingBytes, SlotBytes: c.RingTotal / slots}
 }

@@ -30,16 +30,17 @@ const comeBack = 2 * time.Second
 // drain says no to handshakes, sends the clients away evenly over the window,
 // ends their sessions once nothing of them is under way, and the rest when the
 // time is up.
-func (s *Service) drain() {
+func (s *Service) drain(ctx context.Context) {
 	s.draining.Store(true)
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
+	ctx = context.WithoutCancel(ctx)
+	timely, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
 	defer cancel()
-	s.sendAway(ctx)
-	s.endIdle(ctx)
+	s.sendAway(timely)
+	s.endIdle(timely)
 	for c := range s.registry.all() {
 		c.end(session.Drained) // answers whatever it has
 	}
-	last, cancel := context.WithTimeout(context.Background(), s.cfg.WriteTimeout)
+	last, cancel := context.WithTimeout(ctx, s.cfg.WriteTimeout)
 	defer cancel()
 	s.unanswered.wait(last)
 }

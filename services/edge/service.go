@@ -295,7 +295,7 @@ func (s *Service) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	if errors.Is(context.Cause(ctx), run.ErrDraining) {
-		s.drain()
+		s.drain(ctx)
 	}
 	cancel(context.Cause(ctx))
 	return <-ended

@@ -114,7 +114,7 @@ if (publishURL) {
   $('curl-section').hidden = false
   const update = () => {
     const body = JSON.stringify({ channel: $('publish-channel').value.trim(), data: value($('publish-data').value) })
-    $('curl').textContent = `curl -d '${body.replaceAll("'", String.raw`'\''`)}' ${publishURL}`
+    $('curl').textContent = `curl -H 'Content-Type: application/json' -d '${body.replaceAll("'", String.raw`'\''`)}' ${publishURL}`
   }
   $('publish').addEventListener('input', update)
   update()

@@ -78,7 +78,7 @@ func (s *stream) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return s.goodbye()
+			return s.goodbye(ctx)
 		case a, ok := <-s.answers:
 			if err := s.heard(a, ok); err != nil {
 				return err
@@ -166,10 +166,10 @@ func (s *stream) heard(a *edgev1.ReportResponse, ok bool) error {
 }
 
 // goodbye sends the last changes and waits until they are applied.
-func (s *stream) goodbye() error {
-	ctx, cancel := context.WithTimeout(s.out.Context(), goodbye)
+func (s *stream) goodbye(ctx context.Context) error {
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
-	if err := s.flush(ctx); err != nil {
+	if err := s.flush(late); err != nil {
 		return err
 	}
 	if err := s.out.CloseSend(); err != nil {
@@ -181,7 +181,7 @@ func (s *stream) goodbye() error {
 			if err := s.heard(a, ok); err != nil {
 				return err
 			}
-		case <-ctx.Done():
+		case <-late.Done():
 			return errSilent
 		}
 	}

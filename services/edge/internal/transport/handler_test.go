@@ -50,11 +50,11 @@ func (f *fakeSessions) Written(uint64) { f.mu.Lock(); defer f.mu.Unlock(); f.wri
 func (f *fakeSessions) Drain(uint64)   {}
 func (f *fakeSessions) Lost(uint64)    { f.mu.Lock(); defer f.mu.Unlock(); f.lost++ }
 
-func newHandler(t testing.TB, s transport.Sessions, origins ...string) *transport.Handler {
-	t.Helper()
+func newHandler(tb testing.TB, s transport.Sessions, origins ...string) *transport.Handler {
+	tb.Helper()
 	o, err := transport.ParseOrigins(origins)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return transport.New(transport.Config{
 		Origins:     o,
@@ -144,7 +144,7 @@ func do(t *testing.T, client *http.Client, r *http.Request) response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +305,7 @@ func TestHeldPoll(t *testing.T) {
 				close(done)
 				return
 			}
-			res.Body.Close()
+			_ = res.Body.Close()
 			done <- res.StatusCode
 		}()
 		time.Sleep(24 * time.Hour)
@@ -335,7 +335,7 @@ func TestPeerVanishes(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		c.Close()
+		_ = c.Close()
 		synctest.Wait()
 		if f.written != 0 || f.lost != 1 {
 			t.Errorf("written %d, lost %d", f.written, f.lost)
@@ -350,7 +350,7 @@ func TestCutBodies(t *testing.T) {
 		want string
 	}{
 		{"slow", func(io.Closer) {}, "JSON_INVALID"},
-		{"closed", func(c io.Closer) { c.Close() }, ""},
+		{"closed", func(c io.Closer) { _ = c.Close() }, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -361,7 +361,7 @@ func TestCutBodies(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 				var raw bytes.Buffer
 				r := httptest.NewRequest(http.MethodPost, "http://edge.test/cometd", strings.NewReader(connect))
 				if err := r.Write(&raw); err != nil {
@@ -377,7 +377,7 @@ func TestCutBodies(t *testing.T) {
 						t.Fatal(err)
 					}
 					body, _ := io.ReadAll(res.Body)
-					res.Body.Close()
+					_ = res.Body.Close()
 					if res.StatusCode != http.StatusBadRequest {
 						t.Errorf("status %d", res.StatusCode)
 					}
