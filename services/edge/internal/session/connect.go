@@ -89,15 +89,24 @@ func (s *Session) settle(m *bayeux.Message, alone bool) {
 	}
 	timeout, given := s.timeout(m)
 	again := alone && given && timeout == 0 || len(m.ID) > 0 && bytes.Equal(m.ID, s.connect.id)
-	if !again {
+	switch {
+	case !again:
 		s.repeats = 0
+		s.confirm()
+	case s.repeats < maxRepeats:
+		s.resend()
+	default:
+		s.confirm()
 	}
-	if again && s.repeats < maxRepeats && s.connected {
-		s.repeats++
-		s.refresh(func(batch uint64) bool { return !s.isLent(batch) })
+}
+
+// resend makes what was sent fresh again, except what is lent.
+func (s *Session) resend() {
+	if s.sent == (tally{}) {
 		return
 	}
-	s.confirm()
+	s.repeats++
+	s.refresh(func(batch uint64) bool { return !s.isLent(batch) })
 }
 
 // timeout is how long a connect may be held, and whether the client gave it.

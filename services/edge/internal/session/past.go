@@ -13,21 +13,46 @@ import (
 // order.
 type past struct {
 	token    uint64 // of the Replay that is asked for, or 0
-	cursor   uint64 // complete up to here
+	base     uint64 // it does not read entries up to here
+	cursor   uint64 // it has read entries up to here
 	target   uint64 // entries up to here are not pushed, or were withheld
+	withheld uint64 // the first entry that was pushed and is to be read instead, or 0
 	from, to uint64 // entries in (from, to] came through older subscriptions
-	earliest bool   // the cursor is before everything retained
+	earliest bool   // all that is retained is to be read, so base is not known yet
 	done     bool   // entries after the cursor are pushed
 }
 
 // passes reports whether an entry of the channel that was pushed is to be
 // delivered, and notes those that are withheld.
 func (p *past) passes(offset uint64) bool {
-	if !p.done {
-		p.target = max(p.target, offset)
-		return false
+	switch {
+	case offset <= p.base:
+		return true
+	case p.done:
+		return offset > p.cursor
 	}
-	return offset > p.cursor
+	p.withhold(offset)
+	return false
+}
+
+// withhold notes an entry that was pushed and will be read instead.
+func (p *past) withhold(offset uint64) {
+	p.target = max(p.target, offset)
+	if p.withheld == 0 {
+		p.withheld = offset
+	}
+}
+
+// begin sets the base of one that reads all that is retained, and reports
+// whether an entry is gone that was withheld because it was to be read.
+func (p *past) begin(page Page) (lost bool) {
+	p.earliest = false
+	p.base = page.Through
+	if len(page.Events) > 0 {
+		p.base = page.Events[0].At.Offset - 1
+	}
+	p.cursor = p.base
+	return p.withheld != 0 && p.withheld <= p.base
 }
 
 // probe begins to read history.
@@ -37,7 +62,8 @@ func (s *Session) probe(sub *subscription, out *Effects) {
 	if sub.pending.since == bayeux.ReplayRetained {
 		sub.past.earliest = true
 	} else {
-		sub.past.cursor = uint64(max(sub.pending.since, 0))
+		sub.past.base = uint64(max(sub.pending.since, 0))
+		sub.past.cursor = sub.past.base
 	}
 	s.catching++
 	s.ask(sub, out)
@@ -122,6 +148,9 @@ func (s *Session) Replayed(now time.Time, token uint64, page Page, err *bayeux.E
 // absorb queues a page as far as there is room.
 func (s *Session) absorb(sub *subscription, page Page, out *Effects) {
 	p, before := sub.past, sub.past.cursor
+	if p.earliest && p.begin(page) {
+		s.notice(sub.channel)
+	}
 	for _, e := range page.Events {
 		switch {
 		case e.At.Offset <= p.cursor:
@@ -132,9 +161,9 @@ func (s *Session) absorb(sub *subscription, page Page, out *Effects) {
 		default:
 			s.enqueue(e, out)
 		}
-		p.cursor, p.earliest = e.At.Offset, false
+		p.cursor = e.At.Offset
 	}
-	p.cursor, p.earliest = max(p.cursor, page.Through), false
+	p.cursor = max(p.cursor, page.Through)
 	switch {
 	case p.cursor >= p.target:
 		s.live(sub)

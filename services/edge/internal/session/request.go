@@ -158,9 +158,8 @@ func (s *Session) finish(now time.Time, r *request, out *Effects) {
 		return
 	}
 	a := Answer{Exchange: r.exchange, Status: statusOK, Body: []byte{'['}}
-	current := r.connect >= 0 && s.isCurrent(r)
 	switch {
-	case current:
+	case r.connect >= 0 && s.isCurrent(r):
 		ext := s.send(&a)
 		r.replies[r.connect].text = s.appendConnectReply(nil, now, ext, s.adviceDue())
 	case s.cfg.Piggyback && !s.ack && s.ended == "":
@@ -175,9 +174,7 @@ func (s *Session) finish(now time.Time, r *request, out *Effects) {
 	}
 	a.Body[len(a.Body)-1] = ']'
 	out.Answers = append(out.Answers, a)
-	if current {
-		s.pump(out)
-	}
+	s.pump(out)
 }
 
 // isCurrent reports whether the current connect waits for this request.

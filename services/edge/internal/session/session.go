@@ -86,7 +86,13 @@ func (s *Session) Channels() []string {
 // matches several interests may be given once for each.
 func (s *Session) Deliver(now time.Time, via string, e *Event, out *Effects) {
 	sub := s.find(via)
-	if sub == nil || sub.state != active || !s.wants(sub, e) {
+	switch {
+	case sub == nil:
+		return
+	case sub.state != active:
+		sub.miss(e.At)
+		return
+	case !s.wants(sub, e):
 		return
 	}
 	s.see(e.At)

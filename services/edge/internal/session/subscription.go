@@ -56,6 +56,21 @@ func (sub *subscription) startIn(slot shard.Slot) uint64 {
 	return 0
 }
 
+// miss notes an entry that came before the subscription is active: it is read
+// later, or the subscription starts after it.
+func (sub *subscription) miss(at Position) {
+	switch {
+	case sub.past != nil:
+		sub.past.withhold(at.Offset)
+	case !bayeux.IsPattern(sub.channel):
+		sub.start = max(sub.start, at.Offset)
+	default:
+		// A copy, for the old one is shared.
+		sub.starts = slices.DeleteFunc(slices.Clone(sub.starts), func(p Position) bool { return p.Slot == at.Slot })
+		sub.starts = append(sub.starts, at)
+	}
+}
+
 // lost reports whether one of the channels is delivered through it.
 func (sub *subscription) lost(channels map[string]bool) bool {
 	if !bayeux.IsPattern(sub.channel) {
@@ -273,8 +288,11 @@ func (s *Session) remove(sub *subscription, leave bool, out *Effects) {
 	if sub.state == active {
 		out.Left = append(out.Left, sub.channel)
 	}
-	if sub.past != nil && !sub.past.done {
+	if p := sub.past; p != nil && !p.done {
 		s.catching--
+		if sub.state == active && p.withheld != 0 && p.target > p.cursor { // others were owed what it was to read
+			s.matching(sub.channel, func(other *subscription) { s.notice(other.channel) })
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 // methods of transcript; go test -rewrite writes the effects anew.
 func TestTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/transcripts", func(t *testing.T, path string) {
+		t.Helper()
 		tr := &transcript{cfg: session.Config{}}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			t.Helper()
@@ -175,7 +176,8 @@ func (tr *transcript) receive(r session.Request) {
 	tr.s.Receive(tr.now, r, &tr.out)
 }
 
-// send is a request with the messages in the input; CLIENT is left out of them.
+// send is a request with the messages in the input. The clientId of those that
+// have none is added, unless they are a stranger's.
 func (tr *transcript) send(t *testing.T, d *datadriven.TestData) {
 	t.Helper()
 	in, err := bayeux.Decode([]byte(d.Input), bayeux.Limits{})

@@ -1,0 +1,172 @@
+package session_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/session"
+)
+
+// idle returns a session with one subscription and a held connect.
+func idle(tb testing.TB, cfg *session.Config, now time.Time) *session.Session {
+	tb.Helper()
+	var out session.Effects
+	s := session.New(cfg, "S", "public", "", now)
+	for ex, body := range []string{
+		`{"id":"1","channel":"/meta/handshake","supportedConnectionTypes":["long-polling"]}`,
+		`{"id":"2","channel":"/meta/connect","clientId":"S"}`,
+		`{"id":"3","channel":"/meta/subscribe","clientId":"S","subscription":"/a"}`,
+		`{"id":"4","channel":"/meta/connect","clientId":"S"}`,
+	} {
+		r := session.Request{Exchange: session.Exchange(ex + 1), Messages: decode(tb, body)}
+		if _, handshake := session.Route(r.Messages); handshake {
+			s.Handshake(now, r, &out)
+		} else {
+			s.Receive(now, r, &out)
+		}
+		for _, i := range out.Interests {
+			s.Subscribed(now, i.Token, nil, nil, &out)
+		}
+		for _, a := range out.Answers {
+			s.Written(now, a.Exchange, &out)
+		}
+		out.Reset()
+	}
+	if !s.Holding() {
+		tb.Fatal("the connect is not held")
+	}
+	return s
+}
+
+func decode(tb testing.TB, body string) []bayeux.Message {
+	tb.Helper()
+	in, err := bayeux.Decode([]byte(body), bayeux.Limits{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return in
+}
+
+func entryOf(offset uint64) *session.Event {
+	return session.NewEvent("/a", session.Position{Slot: shard.Of("/a"), Offset: offset}, []byte(`{"price":1}`), nil, nil, time.Time{})
+}
+
+// A session that waits for news, subscribed to one channel, stays small.
+func TestIdleSize(t *testing.T) {
+	const sessions, most = 10_000, 1000
+	cfg, now := (session.Config{}).Defaults(), time.Now()
+	kept := make([]*session.Session, sessions)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range kept {
+		kept[i] = idle(t, cfg, now)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := (int(after.HeapAlloc) - int(before.HeapAlloc)) / sessions
+	t.Logf("an idle session takes %d bytes, %d of them the struct", each, session.Size)
+	if each > most {
+		t.Errorf("an idle session takes %d bytes, want at most %d", each, most)
+	}
+	runtime.KeepAlive(kept)
+}
+
+// One more session for a message costs no allocation while it is queued.
+func TestDeliverAllocates(t *testing.T) {
+	const queued = 500
+	cfg, now := (session.Config{QueueMessages: 10 * queued}).Defaults(), time.Now()
+	s := idle(t, cfg, now)
+	var out session.Effects
+	events := make([]*session.Event, 4*queued)
+	for i := range events {
+		events[i] = entryOf(uint64(i + 1))
+	}
+	next := 0
+	deliver := func() {
+		s.Deliver(now, "/a", events[next], &out)
+		next++
+	}
+	for range queued { // the log has grown
+		deliver()
+	}
+	if got := testing.AllocsPerRun(queued, deliver); got != 0 {
+		t.Errorf("Deliver allocates %v times", got)
+	}
+}
+
+func BenchmarkDeliver(b *testing.B) {
+	const queued = 500
+	for _, subs := range []int{1, 100} {
+		b.Run(fmt.Sprintf("subscriptions=%d", subs), func(b *testing.B) {
+			cfg, now := (session.Config{}).Defaults(), time.Now()
+			s := idle(b, cfg, now)
+			var out session.Effects
+			for i := range subs - 1 {
+				subscribe(s, now, fmt.Sprintf("/a/%d", i), &out)
+			}
+			connect := decode(b, `{"id":"5","channel":"/meta/connect","clientId":"S"}`)
+			events := make([]*session.Event, queued)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if i%queued == 0 { // what was queued is taken
+					b.StopTimer()
+					for n := range events {
+						events[n] = entryOf(uint64(i + n + 1))
+					}
+					ex := session.Exchange(2*i + 100)
+					for n := range session.Exchange(2) {
+						s.Receive(now, session.Request{Exchange: ex + n, Messages: connect}, &out)
+						connect[0].ID = []byte(fmt.Sprint(ex + n))
+					}
+					s.Lost(now, ex+1, &out)
+					out.Reset()
+					b.StartTimer()
+				}
+				s.Deliver(now, "/a", events[i%queued], &out)
+			}
+		})
+	}
+}
+
+func subscribe(s *session.Session, now time.Time, channel string, out *session.Effects) {
+	ok := []bayeux.Message{{
+		Channel: bayeux.Subscribe, ClientID: "S",
+		Subscription: &bayeux.Subscription{Channels: []string{channel}, Raw: []byte(`"` + channel + `"`)},
+	}}
+	s.Receive(now, session.Request{Exchange: 99, Messages: ok}, out)
+	s.Subscribed(now, out.Interests[len(out.Interests)-1].Token, nil, nil, out)
+	out.Reset()
+}
+
+// BenchmarkConnect is the life of a busy long poll: a connect is held, an
+// event releases it, the answer is written.
+func BenchmarkConnect(b *testing.B) {
+	cfg, now := (session.Config{}).Defaults(), time.Now()
+	s := idle(b, cfg, now)
+	var out session.Effects
+	var bytes int
+	id := []byte(`"0000000"`)
+	connect := []bayeux.Message{{Channel: bayeux.Connect, ClientID: "S", ID: id}}
+	e := entryOf(1)
+	e.JSON()
+	b.ReportAllocs()
+	for i := uint64(0); b.Loop(); i++ {
+		ex := session.Exchange(i + 100)
+		id[1+i%7]++ // another id than the last
+		if id[1+i%7] > '9' {
+			id[1+i%7] = '0'
+		}
+		s.Receive(now, session.Request{Exchange: ex, Messages: connect}, &out)
+		out.Reset()
+		s.Send(now, e, &out)
+		bytes += len(out.Answers[0].Body)
+		s.Written(now, ex, &out)
+		out.Reset()
+	}
+	b.ReportMetric(float64(bytes)/float64(b.N), "bytes/answer")
+}
