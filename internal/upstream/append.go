@@ -41,7 +41,7 @@ func (p *Publisher) dialLocked(ctx context.Context, r route) *appendStream {
 	p.streams.Go(func() {
 		err := st.run(ctx, r.addr)
 		cancel()
-		p.lost(st, err)
+		answer(p.lost(st, err), errTimeout())
 	})
 	return st
 }
@@ -76,8 +76,9 @@ func (st *appendStream) sendLocked(x *pending) {
 	st.out.put(req)
 }
 
-// lost stops the lanes of a stream that ended.
-func (p *Publisher) lost(st *appendStream, err error) {
+// lost stops the lanes of a stream that ended. It returns what was refused
+// there before something that may have been accepted.
+func (p *Publisher) lost(st *appendStream, err error) []*pending {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,15 +86,20 @@ func (p *Publisher) lost(st *appendStream, err error) {
 		delete(p.targets, st.member)
 	}
 	if p.ended != nil {
-		return
+		return nil
 	}
 	used := false
+	var overtaken []*pending
 	for s := range p.lanes {
-		if l := &p.lanes[s]; l.stream == st {
+		l := &p.lanes[s]
+		if st.flying[s] > 0 {
+			overtaken = append(overtaken, l.takeRefused(l.lastOn(st))...)
+		}
+		if l.stream == st {
 			used = true
 			l.fail(now)
-			p.advanceLocked(l, now)
 		}
+		p.advanceLocked(l, now)
 	}
 	if used {
 		p.metrics.reconnects.Inc()
@@ -102,6 +108,7 @@ func (p *Publisher) lost(st *appendStream, err error) {
 				slog.String("broker", st.member), slog.Any("err", err))
 		}
 	}
+	return overtaken
 }
 
 // receive handles an answer.
@@ -109,7 +116,7 @@ func (p *Publisher) receive(st *appendStream, resp *brokerv1.AppendResponse) {
 	now := time.Now()
 	switch resp.GetRefused() {
 	case channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
-		x, overtaken := p.committed(st, resp.GetRequestId(), now)
+		x, overtaken := p.committed(st, resp.GetRequestId(), resp.GetOffset(), now)
 		answer(overtaken, errTimeout())
 		if x != nil {
 			x.done(Ack{Position: resp.GetOffset(), Duplicate: resp.GetDuplicate()}, nil)
@@ -124,8 +131,7 @@ func (p *Publisher) receive(st *appendStream, resp *brokerv1.AppendResponse) {
 }
 
 // claimLocked returns what a request id stands for, and its lane; nothing for
-// an answer that came too late, after it was sent elsewhere, or from a broker
-// that is known to own the slot no longer: its word is worth nothing.
+// an answer that came too late, or after it was sent elsewhere.
 func (p *Publisher) claimLocked(st *appendStream, id uint64) (*pending, *lane) {
 	x := st.pending[id]
 	if x == nil {
@@ -134,20 +140,30 @@ func (p *Publisher) claimLocked(st *appendStream, id uint64) (*pending, *lane) {
 	delete(st.pending, id)
 	st.flying[x.slot]--
 	l := &p.lanes[x.slot]
-	if x.on != st || x.req.GetRequestId() != id || x.answered || !p.routes.of(l.slot).sameOwner(l.row) {
+	if x.on != st || x.req.GetRequestId() != id || x.answered {
 		x = nil
 	}
 	return x, l
 }
 
-func (p *Publisher) committed(st *appendStream, id uint64, now time.Time) (x *pending, overtaken []*pending) {
+// committed takes what was accepted out of its lane, with what it overtook. An
+// offset below the base of the row belongs to a log that is lost: the word of
+// its broker is worth nothing any more.
+func (p *Publisher) committed(
+	st *appendStream, id, offset uint64, now time.Time,
+) (x *pending, overtaken []*pending) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	x, l := p.claimLocked(st, id)
-	if x != nil {
+	switch {
+	case x == nil:
+	case offset <= p.routes.of(l.slot).row.Base:
+		l.refuse(x, st, now)
+		x = nil
+	default:
 		l.failures = 0
 		if l.stream == nil {
-			overtaken = l.takeRefused(x, nil)
+			overtaken = l.takeRefused(x)
 		}
 		l.settle(x)
 	}
@@ -175,10 +191,7 @@ func (p *Publisher) moved(st *appendStream, id uint64, now time.Time) {
 	defer p.mu.Unlock()
 	x, l := p.claimLocked(st, id)
 	if x != nil {
-		x.refused = true
-		if l.stream == st {
-			l.fail(now)
-		}
+		l.refuse(x, st, now)
 	}
 	if l != nil {
 		p.advanceLocked(l, now)

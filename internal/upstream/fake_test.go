@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,7 +44,17 @@ type cluster struct {
 	slots  [shard.Slots]fakeSlot
 	retain int // entries a channel keeps; 0: all
 	nextID int
+	clock  atomic.Int64 // orders what happens
+	birth  map[*brokerv1.Entry]moment
 }
+
+// moment is when something happened.
+type moment struct {
+	seq int64
+	at  time.Time
+}
+
+func (c *cluster) now() moment { return moment{c.clock.Add(1), time.Now()} }
 
 // fakeSlot is a slot: who serves it, and every log it ever had.
 type fakeSlot struct {
@@ -79,7 +91,9 @@ func newCluster(t *testing.T, brokers int) *cluster {
 	c := &cluster{
 		t: t, store: memory.NewStore(0), stop: stop,
 		doors: map[string]*bufconn.Listener{}, live: map[string]*fakeBroker{},
+		birth: map[*brokerv1.Entry]moment{},
 	}
+	t.Cleanup(c.close)
 	c.dir = c.store.Directory()
 	c.pool = rpc.NewPool(c.dial)
 	lead, err := c.dir.Campaign(ctx, "controller")
@@ -198,14 +212,15 @@ func (c *cluster) append(req *brokerv1.AppendRequest) (e *brokerv1.Entry, duplic
 	}
 	log.entries = append(log.entries, e)
 	log.keys[key] = e
+	c.birth[e] = c.now()
 	if c.retain > 0 {
 		kept := 0
-		for i := len(log.entries) - 1; i >= 0; i-- {
-			if log.entries[i].GetChannel() != e.GetChannel() {
+		for _, old := range slices.Backward(log.entries) {
+			if old.GetChannel() != e.GetChannel() {
 				continue
 			}
 			if kept++; kept > c.retain {
-				log.dropped[e.GetChannel()] = log.entries[i].GetOffset()
+				log.dropped[e.GetChannel()] = old.GetOffset()
 				break
 			}
 		}

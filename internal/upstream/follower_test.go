@@ -20,6 +20,7 @@ import (
 type following struct {
 	*upstream.Follower
 	t    *testing.T
+	c    *cluster
 	end  context.CancelFunc
 	done chan error
 
@@ -31,7 +32,7 @@ type following struct {
 
 // happening is one call of the sink.
 type happening struct {
-	at       time.Time
+	moment
 	slot     shard.Slot
 	entry    *brokerv1.Entry
 	resync   []string
@@ -43,7 +44,7 @@ type happening struct {
 func startFollower(t *testing.T, c *cluster, cfg upstream.FollowerConfig, joins ...string) *following {
 	t.Helper()
 	cfg.Directory, cfg.Conns, cfg.Logger = c.dir, c.pool, quiet
-	f := &following{t: t, done: make(chan error, 1), through: map[shard.Slot]uint64{}}
+	f := &following{t: t, c: c, done: make(chan error, 1), through: map[shard.Slot]uint64{}}
 	f.Follower = upstream.NewFollower(cfg, f)
 	for _, ch := range joins {
 		f.Join(ch)
@@ -64,7 +65,7 @@ func (f *following) stop() {
 }
 
 func (f *following) add(h happening) {
-	h.at = time.Now()
+	h.moment = f.c.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.got = append(f.got, h)
@@ -91,7 +92,7 @@ func (f *following) Through(at upstream.Position) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.through[at.Slot] != at.Offset {
-		f.got = append(f.got, happening{at: time.Now(), slot: at.Slot, position: at.Offset})
+		f.got = append(f.got, happening{moment: f.c.now(), slot: at.Slot, position: at.Offset})
 	}
 	f.through[at.Slot] = at.Offset
 }
@@ -148,7 +149,8 @@ func (f *following) want(data ...string) {
 }
 
 func TestFollowerHandsOverWhatWasJoined(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
 		f := startFollower(t, c, upstream.FollowerConfig{})
 		defer f.stop()
 		c.publish("/a", "before")
@@ -182,7 +184,8 @@ func TestFollowerHandsOverWhatWasJoined(t *testing.T) {
 }
 
 func TestJoinIsAnsweredOnceAcrossAReconnect(t *testing.T) {
-	inBubble(t, 2, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
 		f := startFollower(t, c, upstream.FollowerConfig{}, "/a", "/**")
 		defer f.stop()
 		f.Join("/a")
@@ -202,7 +205,8 @@ func TestJoinIsAnsweredOnceAcrossAReconnect(t *testing.T) {
 }
 
 func TestJoinIsAnsweredOnceItsSlotHasAnOwner(t *testing.T) {
-	inBubble(t, 0, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 0)
 		f := startFollower(t, c, upstream.FollowerConfig{Slots: []shard.Slot{shard.Of("/a"), shard.Of("/b")}}, "/a", "/*")
 		defer f.stop()
 		b := c.start()
@@ -220,7 +224,8 @@ func TestJoinIsAnsweredOnceItsSlotHasAnOwner(t *testing.T) {
 }
 
 func TestLeaveBeforeTheAnswer(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		b := c.brokers()[0]
 		f := startFollower(t, c, upstream.FollowerConfig{})
 		defer f.stop()
@@ -245,7 +250,8 @@ func TestLeaveBeforeTheAnswer(t *testing.T) {
 }
 
 func TestJoinAgainIsAnsweredAgain(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		f := startFollower(t, c, upstream.FollowerConfig{}, "/a", "/*")
 		defer f.stop()
 		at := c.publish("/a", "1")
@@ -268,7 +274,8 @@ func TestJoinAgainIsAnsweredAgain(t *testing.T) {
 }
 
 func TestNothingIsMissedAcrossACut(t *testing.T) {
-	inBubble(t, 2, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
 		f := startFollower(t, c, upstream.FollowerConfig{}, "/a", "/b/**")
 		defer f.stop()
 		c.publish("/a", "1")
@@ -289,7 +296,8 @@ func TestNothingIsMissedAcrossACut(t *testing.T) {
 }
 
 func TestASilentStreamIsReplaced(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		b := c.brokers()[0]
 		reg := prometheus.NewRegistry()
 		f := startFollower(t, c, upstream.FollowerConfig{Registerer: reg}, "/a")
@@ -312,7 +320,8 @@ func TestASilentStreamIsReplaced(t *testing.T) {
 }
 
 func TestALogThatBeganAnewIsAnnounced(t *testing.T) {
-	inBubble(t, 2, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
 		f := startFollower(t, c, upstream.FollowerConfig{}, "/a", "/b/**")
 		defer f.stop()
 		c.publish("/a", "1")
@@ -334,7 +343,8 @@ func TestALogThatBeganAnewIsAnnounced(t *testing.T) {
 
 // A slot can come back to a broker whose stream lived on.
 func TestASlotComesBack(t *testing.T) {
-	inBubble(t, 2, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
 		f := startFollower(t, c, upstream.FollowerConfig{}, "/a", "/**")
 		defer f.stop()
 		owner, other := c.owner("/a")
@@ -353,7 +363,8 @@ func TestASlotComesBack(t *testing.T) {
 }
 
 func TestASlowSinkIsPulledFor(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		reg := prometheus.NewRegistry()
 		f := startFollower(t, c, upstream.FollowerConfig{Credit: 1000, Registerer: reg}, "/a")
 		defer f.stop()
@@ -383,7 +394,8 @@ func TestASlowSinkIsPulledFor(t *testing.T) {
 }
 
 func TestRetentionThatRanOutIsAnnounced(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		c.retain = 2
 		f := startFollower(t, c, upstream.FollowerConfig{}, "/a", "/b")
 		defer f.stop()
@@ -425,7 +437,8 @@ func TestFollowerBeginsWhereItIsTold(t *testing.T) {
 		"earliest and since": {0, since(slot, true), []string{"4", "new"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, 2, func(t *testing.T, c *cluster) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 2)
 				c.retain = tt.retain
 				first := c.publish(channel, "1")
 				c.publish(channel, "2")
@@ -452,7 +465,8 @@ func since(s shard.Slot, earliest bool) func(first, third uint64) upstream.Follo
 }
 
 func TestABrokerThatRepeatsItselfIsNotTrusted(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		f := startFollower(t, c, upstream.FollowerConfig{}, "/a")
 		defer f.stop()
 		c.publish("/a", "1")
@@ -475,7 +489,8 @@ func TestABrokerThatRepeatsItselfIsNotTrusted(t *testing.T) {
 }
 
 func TestThroughMovesWithMarks(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		f := startFollower(t, c, upstream.FollowerConfig{}, "/a")
 		defer f.stop()
 		at := c.publish("/b", "of no interest")
@@ -489,7 +504,8 @@ func TestThroughMovesWithMarks(t *testing.T) {
 }
 
 func TestManyInterests(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
 		const n = 20_000
 		f := startFollower(t, c, upstream.FollowerConfig{})
 		defer f.stop()

@@ -69,20 +69,42 @@ func (l *loop) broken(s *followed, format string, args ...any) error {
 
 func (l *loop) opened(st *attachment, f *brokerv1.Opened) {
 	s := l.on(st, f.GetSlot())
-	if s == nil || s.state != opening {
+	if s == nil || f.GetTerm() != s.row.Term {
+		return // of an earlier time
+	}
+	if s.state != opening {
+		l.openedAgain(st, s, f)
 		return
 	}
 	l.unsure = true
-	s.term = f.GetTerm()
+	s.fromEnd, s.openedTwice = !s.known, false
 	switch {
-	case !s.known:
+	case s.fromEnd:
 		s.state = pushed
 		l.reach(s, f.GetThrough())
 	case f.GetReset_() || s.through < f.GetBase() && !s.earliest:
 		s.state = opened
-		s.through, s.owed = f.GetBase(), true
+		s.through, s.joined, s.owed = f.GetBase(), 0, true
 	default:
 		s.state = opened
+	}
+}
+
+// openedAgain handles the answer to a second Open: the first was taken for
+// refused, because a Moved from before came late. Both had the same since, and
+// no pull was sent before both, so there is no news, unless they had none.
+func (l *loop) openedAgain(st *attachment, s *followed, f *brokerv1.Opened) {
+	if !s.fromEnd {
+		s.openedTwice = true
+		return
+	}
+	if s.state == pulling {
+		st.pulling--
+	}
+	s.state = pushed
+	if f.GetThrough() > s.through {
+		s.through, s.owed = f.GetThrough(), true
+		l.tell(s)
 	}
 }
 
@@ -91,34 +113,31 @@ func (l *loop) joined(st *attachment, f *brokerv1.Joined) {
 	if i == nil || !i.pending {
 		return // it was left meanwhile, or joined again after a reconnect
 	}
+	for _, p := range f.GetPositions() {
+		if s := l.on(st, p.GetSlot()); s != nil && s.state != opening {
+			s.joined = max(s.joined, p.GetOffset())
+		}
+	}
 	if !i.literal {
 		l.unsure = true
-		i.answers.by[st] = struct{}{}
-		for _, p := range f.GetPositions() {
-			if s := l.on(st, p.GetSlot()); s != nil && s.state != opening {
-				i.answers.from[s.slot] = p.GetOffset()
-			}
-		}
-		return
+		i.answered[st] = struct{}{}
+	} else if s := l.on(st, uint32(i.slot)); s != nil && s.state != opening {
+		l.announce(i)
 	}
-	s := l.on(st, uint32(i.slot))
-	if s == nil || s.state == opening {
-		return
-	}
-	from := s.through
-	for _, p := range f.GetPositions() {
-		from = max(from, p.GetOffset())
-	}
-	i.pending = false
-	l.sink.Joined(i.channel, []Position{{Slot: i.slot, Offset: from}})
 }
 
 func (l *loop) lag(st *attachment, f *brokerv1.Lag) {
 	s := l.on(st, f.GetSlot())
-	if s == nil || s.state == opening || s.state == lagging {
+	if s == nil || s.state == opening {
+		return
+	}
+	if s.openedTwice {
+		s.openedTwice = false
 		return
 	}
 	switch s.state {
+	case lagging:
+		return
 	case pulling:
 		st.pulling--
 		l.tell(s)
@@ -182,8 +201,8 @@ func (l *loop) marks(st *attachment, f *brokerv1.Marks) error {
 		if s == nil || s.state != pushed {
 			continue
 		}
-		if m.GetTerm() != s.term {
-			return fmt.Errorf("slot %d: mark of term %d, opened in %d", s.slot, m.GetTerm(), s.term)
+		if m.GetTerm() != s.row.Term {
+			return fmt.Errorf("slot %d: mark of term %d, opened in %d", s.slot, m.GetTerm(), s.row.Term)
 		}
 		s.through = max(s.through, m.GetCommit())
 	}

@@ -119,6 +119,14 @@ func (l *lane) fail(now time.Time) {
 	l.retryAt = now.Add(retry(l.failures))
 }
 
+// refuse notes that a broker does not own the slot: x waits to be sent again.
+func (l *lane) refuse(x *pending, by *appendStream, now time.Time) {
+	x.refused = true
+	if l.stream == by {
+		l.fail(now)
+	}
+}
+
 // rewind makes the lane send from its head, and returns how many of these were
 // sent before.
 func (l *lane) rewind() int {
@@ -133,15 +141,31 @@ func (l *lane) rewind() int {
 	return sent
 }
 
-// takeRefused takes out what was refused before x was accepted: it cannot come
-// first any more.
-func (l *lane) takeRefused(x *pending, taken []*pending) []*pending {
+// takeRefused takes out what is before x and was refused, although x was, or
+// may have been, accepted: a broker got the slot back in the middle of a
+// stream. Sent again it would come after x.
+func (l *lane) takeRefused(x *pending) []*pending {
+	if x == nil {
+		return nil
+	}
+	var taken []*pending
 	for e := l.head; e != nil && e != x; e = e.next {
 		if e.refused && !e.answered {
 			taken = append(taken, e)
 		}
 	}
 	return l.settleAll(taken)
+}
+
+// lastOn returns the last publication that a stream has not answered.
+func (l *lane) lastOn(st *appendStream) *pending {
+	var last *pending
+	for e := l.head; e != nil && e.on != nil; e = e.next {
+		if e.on == st && !e.refused && !e.answered {
+			last = e
+		}
+	}
+	return last
 }
 
 // takeExpired takes out what waited too long; deadlines are in queue order.

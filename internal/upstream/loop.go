@@ -42,18 +42,12 @@ type peer struct {
 
 // interest is a channel or pattern that was joined.
 type interest struct {
-	id      uint64
-	channel string
-	slot    shard.Slot // of a literal
-	literal bool
-	pending bool     // Joined is still to come
-	answers *answers // of a pattern while it is pending
-}
-
-// answers are what brokers answered to the Join of a pattern.
-type answers struct {
-	by   map[*attachment]struct{}
-	from [shard.Slots]uint64
+	id       uint64
+	channel  string
+	slot     shard.Slot // of a literal
+	literal  bool
+	pending  bool                     // Joined is still to come
+	answered map[*attachment]struct{} // of a pattern, while pending: by whom
 }
 
 func newLoop(ctx context.Context, f *Follower) *loop {
@@ -169,7 +163,7 @@ func (l *loop) join(channel string) {
 	l.lastID++
 	i := &interest{id: l.lastID, channel: channel, pending: true}
 	if bayeux.IsPattern(channel) {
-		i.answers = &answers{by: map[*attachment]struct{}{}}
+		i.answered = map[*attachment]struct{}{}
 		l.patterns[channel] = i
 		for _, p := range l.peers {
 			if p.stream != nil {

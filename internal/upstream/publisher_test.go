@@ -3,7 +3,6 @@ package upstream_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -22,7 +21,7 @@ import (
 	"github.com/comet-push/comet/internal/upstream"
 )
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // publishing is a running Publisher and what it answered.
 type publishing struct {
@@ -140,17 +139,9 @@ func names(prefix string, n int) []string {
 	return all
 }
 
-func inBubble(t *testing.T, brokers int, test func(t *testing.T, c *cluster)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, brokers)
-		defer c.close()
-		test(t, c)
-	})
-}
-
 func TestPublishReachesTheOwnerInOrder(t *testing.T) {
-	inBubble(t, 2, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
 		p := startPublisher(t, c, upstream.PublisherConfig{})
 		defer p.stop(nil)
 		all := names("m", 100)
@@ -166,7 +157,8 @@ func TestPublishReachesTheOwnerInOrder(t *testing.T) {
 }
 
 func TestPublishWaitsForAnOwner(t *testing.T) {
-	inBubble(t, 0, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 0)
 		p := startPublisher(t, c, upstream.PublisherConfig{})
 		defer p.stop(nil)
 		begin := time.Now()
@@ -190,7 +182,8 @@ func TestPublishIsRefusedWhenTooMuchWaits(t *testing.T) {
 		"bytes": {MaxPending: 1000},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, 0, func(t *testing.T, c *cluster) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 0)
 				p := startPublisher(t, c, cfg)
 				for _, d := range names("m", 4) {
 					p.publish("/a", d)
@@ -206,7 +199,8 @@ func TestPublishIsRefusedWhenTooMuchWaits(t *testing.T) {
 }
 
 func TestPublishGoesOnAfterAMove(t *testing.T) {
-	inBubble(t, 2, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
 		p := startPublisher(t, c, upstream.PublisherConfig{})
 		defer p.stop(nil)
 		owner, other := c.owner("/a")
@@ -235,7 +229,8 @@ func positions(data []string) []int {
 }
 
 func TestPublishIsSentAgainWithItsKeyAfterACut(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		p := startPublisher(t, c, upstream.PublisherConfig{})
 		defer p.stop(nil)
 		owner, _ := c.owner("/a")
@@ -259,7 +254,8 @@ func TestPublishIsSentAgainWithItsKeyAfterACut(t *testing.T) {
 
 // A broker that got a slot back accepts what follows a publish it refused.
 func TestPublishThatWasOvertakenIsNotSentLate(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		p := startPublisher(t, c, upstream.PublisherConfig{})
 		defer p.stop(nil)
 		owner, _ := c.owner("/a")
@@ -270,7 +266,7 @@ func TestPublishThatWasOvertakenIsNotSentLate(t *testing.T) {
 				if len(seen) == 1 {
 					return &brokerv1.AppendResponse{Refused: channelv1.ErrorReason_ERROR_REASON_MOVED}
 				}
-				return &brokerv1.AppendResponse{Offset: uint64(len(seen))}
+				return &brokerv1.AppendResponse{Offset: c.slots[shard.Of("/a")].row.Base + uint64(len(seen))}
 			}
 			owner.delay = time.Millisecond
 		})
@@ -294,7 +290,8 @@ func TestPublishIsRefusedByTheBroker(t *testing.T) {
 		channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE:       codes.Unavailable,
 	} {
 		t.Run(reason.String(), func(t *testing.T) {
-			inBubble(t, 1, func(t *testing.T, c *cluster) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 1)
 				p := startPublisher(t, c, upstream.PublisherConfig{})
 				defer p.stop(nil)
 				owner, _ := c.owner("/a")
@@ -320,7 +317,8 @@ func TestPublishIsAnsweredWhenRunEnds(t *testing.T) {
 		"stop":  {context.Canceled, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, 1, func(t *testing.T, c *cluster) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 1)
 				p := startPublisher(t, c, upstream.PublisherConfig{})
 				owner, _ := c.owner("/a")
 				owner.set(func() { owner.script = func(*brokerv1.AppendRequest) *brokerv1.AppendResponse { return nil } })
@@ -336,7 +334,8 @@ func TestPublishIsAnsweredWhenRunEnds(t *testing.T) {
 }
 
 func TestPublishTimesOutAtASilentBroker(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *cluster) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
 		p := startPublisher(t, c, upstream.PublisherConfig{Timeout: 2 * time.Second})
 		defer p.stop(nil)
 		owner, _ := c.owner("/a")

@@ -26,10 +26,13 @@ type followed struct {
 	row   shard.Row // by which peer was chosen
 	peer  *peer     // its owner; nil: nobody
 	state state
-	term  uint64 // of the primary, while attached
+
+	fromEnd     bool // it was opened without since
+	openedTwice bool // the next Lag belongs to a second Opened
 
 	known    bool   // through says something
 	through  uint64 // nothing up to here is still to come
+	joined   uint64 // the last position at which an interest was joined
 	earliest bool   // begin with what is retained after through
 	owed     bool   // all interests are to be told that they lost what was before through
 
@@ -144,7 +147,7 @@ func (l *loop) covered(i *interest) bool {
 		if s.state < opened {
 			return false
 		}
-		if _, ok := i.answers.by[s.peer.stream]; !ok {
+		if _, ok := i.answered[s.peer.stream]; !ok {
 			return false
 		}
 	}
@@ -159,12 +162,10 @@ func (l *loop) announce(i *interest) {
 		if s == nil || i.literal && s.slot != i.slot {
 			continue
 		}
-		at := Position{Slot: s.slot, Offset: s.through}
-		if i.answers != nil {
-			at.Offset = max(at.Offset, i.answers.from[s.slot])
-		}
-		from = append(from, at)
+		// Where the slot stands may be before this interest was joined. The
+		// last join of any is not before it, and nothing newer has come.
+		from = append(from, Position{Slot: s.slot, Offset: max(s.through, s.joined)})
 	}
-	i.pending, i.answers = false, nil
+	i.pending, i.answered = false, nil
 	l.sink.Joined(i.channel, from)
 }
