@@ -23,6 +23,7 @@ var errMoved = errors.New("this broker does not own the slot")
 func (n *node) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]) error {
 	ctx := stream.Context()
 	requests, recvErr := rpc.Receive(stream)
+	var unheard int64 // the newest row that was waited for in vain
 	for {
 		select {
 		case <-ctx.Done():
@@ -30,6 +31,9 @@ func (n *node) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, br
 		case req, ok := <-requests:
 			if !ok {
 				return recvErr()
+			}
+			if v := req.GetVersion(); v > unheard && !n.slots.hear(ctx, shard.Of(req.GetChannel()), v) {
+				unheard = v
 			}
 			if err := stream.Send(n.append(req)); err != nil {
 				return err

@@ -106,7 +106,7 @@ func (c *cluster) launch(name string) *member {
 		err := run.All(ctx,
 			run.Func(func(ctx context.Context) error { return m.dir.Register(ctx, m.node, m.updates) }),
 			private, m.service, public)
-		if err := errors.Join(err, conns.Close()); err != nil {
+		if err := errors.Join(err, conns.Close()); err != nil && !errors.Is(context.Cause(ctx), errKilled) {
 			c.t.Errorf("%s ended: %v", name, err)
 		}
 	}()
@@ -134,11 +134,13 @@ func (m *member) drain() {
 	m.net.close(m.doors[:]...)
 }
 
+var errKilled = errors.New("killed")
+
 // kill ends a broker as kill -9 does: to others it is gone at once.
 func (m *member) kill() {
 	m.dir.Kill()
 	m.net.close(m.doors[:]...)
-	m.cancel(errors.New("killed"))
+	m.cancel(errKilled)
 }
 
 // owned is how many slots the table gives to the member.
@@ -198,12 +200,21 @@ func (n *network) listen(addr string) net.Listener {
 // close closes doors and cuts what is connected to them.
 func (n *network) close(addrs ...string) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	for _, a := range addrs {
 		if l := n.doors[a]; l != nil {
 			_ = l.Close()
-			delete(n.doors, a)
 		}
+	}
+	n.mu.Unlock()
+	n.cut(addrs...)
+}
+
+// cut makes doors refuse, and cuts what is connected to them.
+func (n *network) cut(addrs ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range addrs {
+		delete(n.doors, a)
 	}
 	kept := n.links[:0]
 	for _, l := range n.links {

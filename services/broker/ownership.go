@@ -39,6 +39,7 @@ type ownership struct {
 
 	transitions sync.Mutex // held while slots are taken or given up
 	takeovers   sync.WaitGroup
+	news        atomic.Pointer[chan struct{}] // closed by the next transition
 }
 
 // place is what is known of one slot, and the slot if it is served.
@@ -54,6 +55,7 @@ type place struct {
 
 func newOwnership(self string, slots slot.Config, logger *slog.Logger) *ownership {
 	o := &ownership{self: self, slots: slots, logger: logger}
+	o.announceLocked()
 	o.hub = hub.New(func(n shard.Slot) int64 { return o.places[n].version.Load() })
 	return o
 }
@@ -79,6 +81,7 @@ func (o *ownership) apply(ctx context.Context, view membership.View) {
 	o.view.Store(&view)
 	o.transitions.Lock()
 	defer o.transitions.Unlock()
+	defer o.announceLocked()
 	var waiting []*handover
 	for n := range shard.Slot(shard.Slots) {
 		row := view.Table.Row(n)
@@ -139,6 +142,41 @@ func (o *ownership) olds(before, row shard.Row, view membership.View) []membersh
 	}
 	// Who came before is not known here: any broker may think it is its slot.
 	return slices.DeleteFunc(view.With(membership.Broker), func(b membership.Node) bool { return b.Member() == o.self })
+}
+
+// hearTimeout is how long a publish waits for a row its sender has seen.
+const hearTimeout = time.Second
+
+// hear waits until a row of the given version, or a newer one, is acted on;
+// false if that takes too long.
+func (o *ownership) hear(ctx context.Context, n shard.Slot, version int64) bool {
+	var timeout <-chan time.Time
+	for {
+		news := *o.news.Load()
+		if o.places[n].version.Load() >= version {
+			return true
+		}
+		if timeout == nil {
+			timer := time.NewTimer(hearTimeout)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-news:
+		case <-timeout:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// announceLocked wakes those who wait for a row.
+func (o *ownership) announceLocked() {
+	news := make(chan struct{})
+	if old := o.news.Swap(&news); old != nil {
+		close(*old)
+	}
 }
 
 // installLocked serves a slot with an empty log.

@@ -53,6 +53,7 @@ func (o *ownership) takeOver(ctx context.Context, h *handover) {
 	}
 	o.transitions.Lock()
 	defer o.transitions.Unlock()
+	defer o.announceLocked()
 	for _, t := range h.takeovers {
 		if o.wanted(t) {
 			o.installLocked(t)
@@ -97,6 +98,7 @@ func (o *ownership) wanted(t takeover) bool {
 func (o *ownership) stepDown(slots []*brokerv1.SlotTerm) {
 	o.transitions.Lock()
 	defer o.transitions.Unlock()
+	defer o.announceLocked()
 	for _, s := range slots {
 		// Who the newer primary is will be seen in the directory.
 		o.learnLocked(shard.Slot(s.GetSlot()), shard.Row{Term: s.GetTerm(), Version: s.GetVersion()})

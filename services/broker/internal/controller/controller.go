@@ -118,6 +118,7 @@ func (c *Controller) lead(ctx context.Context, leadership membership.Leadership)
 				return
 			}
 			r.see(v, time.Now())
+			r.probe(ctx, time.Now())
 		case f := <-r.findings:
 			r.learn(f, time.Now())
 		case <-tick.C:

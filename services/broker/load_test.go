@@ -1,0 +1,253 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
+)
+
+// load publishes numbers to channels over one PublishStream, each channel's in
+// order, until it is stopped.
+type load struct {
+	*member
+	channels []string
+	stop     chan struct{}
+	done     chan struct{}
+
+	mu        sync.Mutex
+	acked     map[string]map[int]bool // by channel
+	published int
+	refused   map[channelv1.ErrorReason]int
+}
+
+func (m *member) load(every time.Duration, channels ...string) *load {
+	m.t.Helper()
+	l := &load{
+		member: m, channels: channels, stop: make(chan struct{}), done: make(chan struct{}),
+		acked: map[string]map[int]bool{}, refused: map[channelv1.ErrorReason]int{},
+	}
+	stream, err := m.pubsub.PublishStream(context.Background())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	go l.send(stream, every)
+	go func() {
+		defer close(l.done)
+		for {
+			a, err := stream.Recv()
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					m.t.Errorf("publish stream through %s: %v", m.name, err)
+				}
+				return
+			}
+			l.answer(a)
+		}
+	}()
+	return l
+}
+
+type publishStream interface {
+	Send(r *pubsubv1.PublishStreamRequest) error
+	CloseSend() error
+}
+
+// send publishes the number n/len(channels) to the channel n%len(channels).
+func (l *load) send(stream publishStream, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	defer func() { _ = stream.CloseSend() }()
+	for n := 0; ; n++ {
+		select {
+		case <-l.stop:
+			return
+		case <-tick.C:
+		}
+		err := stream.Send(&pubsubv1.PublishStreamRequest{RequestId: uint64(n), Message: &pubsubv1.PublishRequest{
+			Channel: l.channels[n%len(l.channels)], Data: strconv.AppendInt(nil, int64(n/len(l.channels)), 10),
+		}})
+		if err != nil {
+			return
+		}
+		l.mu.Lock()
+		l.published++
+		l.mu.Unlock()
+	}
+}
+
+func (l *load) answer(a *pubsubv1.PublishStreamResponse) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r := a.GetRefused(); r != nil {
+		l.refused[r.GetReason()]++
+		return
+	}
+	n := int(a.GetRequestId())
+	channel := l.channels[n%len(l.channels)]
+	if l.acked[channel] == nil {
+		l.acked[channel] = map[int]bool{}
+	}
+	l.acked[channel][n/len(l.channels)] = true
+}
+
+// finish stops publishing and waits for all answers.
+func (l *load) finish() {
+	l.t.Helper()
+	close(l.stop)
+	<-l.done
+	if len(l.refused) > 0 {
+		l.t.Errorf("publishes were refused: %v", l.refused)
+	}
+}
+
+// verdict is what check found out.
+type verdict struct{ received, duplicates, resyncs, covered int }
+
+// check fails unless a subscriber, who subscribed before the load began, was
+// given every acknowledged message in order, or a resync for it.
+func (s *subscriber) check(l *load) verdict {
+	s.t.Helper()
+	time.Sleep(5 * time.Second) // what is under way arrives
+	s.cancel()
+	var v verdict
+	next := map[string]int{}   // by channel: the number that should come
+	excused := map[string]bool{} // a resync came since the last message
+	for e := range s.events {
+		if r := e.GetResync(); r != nil {
+			v.resyncs++
+			for _, name := range r.GetChannels() {
+				for _, c := range l.channels {
+					if bayeux.Match(name, c) {
+						excused[c] = true
+					}
+				}
+			}
+		}
+		m := e.GetMessage()
+		if m == nil {
+			continue
+		}
+		v.received++
+		n, err := strconv.Atoi(string(m.GetData()))
+		c := m.GetChannel()
+		switch {
+		case err != nil:
+			s.t.Fatal(err)
+		case n < next[c]:
+			v.duplicates++
+			if !excused[c] {
+				s.t.Errorf("%s: %d came again without a resync, %d was next", c, n, next[c])
+			}
+			continue
+		case n > next[c] && !excused[c]:
+			s.t.Errorf("%s: %d came, but %d was next", c, n, next[c])
+		}
+		for missed := next[c]; missed < n; missed++ {
+			v.covered++
+		}
+		next[c], excused[c] = n+1, false
+	}
+	for _, c := range l.channels {
+		for n := range l.acked[c] {
+			if n >= next[c] && !excused[c] {
+				s.t.Errorf("%s: %d was acknowledged and did not come", c, n)
+			}
+		}
+	}
+	return v
+}
+
+func manyChannels(n int) []string {
+	channels := make([]string, n)
+	for i := range channels {
+		channels[i] = fmt.Sprintf("/load/%d", i)
+	}
+	return channels
+}
+
+func TestOrderSurvivesMoves(t *testing.T) {
+	tests := []struct {
+		name  string
+		moves bool
+		do    func(c *cluster, members map[string]*member)
+	}{
+		{"nothing", false, func(*cluster, map[string]*member) { time.Sleep(time.Second) }},
+		{"join", true, func(c *cluster, members map[string]*member) {
+			members["d"] = c.start("d")
+			time.Sleep(5 * time.Second)
+		}},
+		{"drain", true, func(_ *cluster, members map[string]*member) {
+			members["b"].drain()
+			time.Sleep(time.Second)
+		}},
+		{"rolling restart", true, func(c *cluster, members map[string]*member) {
+			for _, name := range []string{"c", "b"} {
+				members[name].drain()
+				members[name] = c.start(name)
+				time.Sleep(2 * time.Second)
+			}
+		}},
+		{"crash and return", true, func(c *cluster, members map[string]*member) {
+			members["b"].kill()
+			time.Sleep(time.Second)
+			members["b"] = c.start("b")
+			time.Sleep(time.Second)
+		}},
+		{"crash", true, func(_ *cluster, members map[string]*member) {
+			time.Sleep(8 * time.Second) // the controller is no longer cautious
+			members["b"].kill()
+			time.Sleep(10 * time.Second)
+		}},
+		{"store out of reach", false, func(c *cluster, _ map[string]*member) {
+			c.store.Disconnect(true)
+			time.Sleep(time.Minute)
+			c.store.Disconnect(false)
+			time.Sleep(10 * time.Second)
+		}},
+		{"one cut off from the store", false, func(_ *cluster, members map[string]*member) {
+			members["b"].dir.Disconnect(true)
+			time.Sleep(time.Minute)
+			members["b"].dir.Disconnect(false)
+			time.Sleep(10 * time.Second)
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				members := map[string]*member{"a": c.start("a"), "b": c.start("b"), "c": c.start("c")}
+				c.settled(members["a"], members["b"], members["c"])
+				channels := manyChannels(20)
+				pattern := members["a"].subscribe("", "/load/**")
+				literals := members["a"].subscribe("", channels[:3]...)
+				load := members["a"].load(20*time.Millisecond, channels...)
+				tt.do(c, maps.Clone(members))
+				load.finish()
+				v := pattern.check(load)
+				literals.checkSome(load, channels[:3])
+				if v.received < 100 || tt.moves != (v.resyncs > 0) {
+					t.Errorf("%+v, want resyncs: %v", v, tt.moves)
+				}
+				t.Logf("%s: %d published, %+v", tt.name, load.published, v)
+			})
+		})
+	}
+}
+
+// checkSome is check for a subscriber of some of the channels.
+func (s *subscriber) checkSome(l *load, channels []string) {
+	s.t.Helper()
+	some := &load{channels: channels, acked: l.acked}
+	s.check(some)
+}

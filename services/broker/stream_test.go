@@ -1,0 +1,398 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+
+	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
+	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
+	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/internal/run"
+	"github.com/comet-push/comet/internal/shard"
+)
+
+func TestResumeFromACursor(t *testing.T) {
+	tests := []struct {
+		name     string
+		channels []string
+	}{
+		{"one channel", []string{"/r/1"}},
+		{"three channels", []string{"/r/1", "/r/2", "/r/3"}},
+		{"a pattern", []string{"/r/*"}},
+		{"a pattern and a channel it covers", []string{"/r/**", "/r/1"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				a, b := c.start("a"), c.start("b")
+				c.settled(a, b)
+				first := a.subscribe("", tt.channels...)
+				a.publish("/r/1", "1")
+				first.want("1")
+				cursor := first.nextCursor(26 * time.Second)
+				first.cancel()
+				a.publish("/r/1", "2")
+				a.publish("/r/1", "3")
+
+				second := b.subscribe(cursor, tt.channels...)
+				second.want("2", "3")
+				a.publish("/r/1", "4")
+				second.want("4")
+				fromStart := b.subscribe("earliest", tt.channels...)
+				fromStart.want("1", "2", "3", "4")
+			})
+		})
+	}
+}
+
+func TestCursorsWhileIdleAndAmongMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newCluster(t).start("a")
+		s := a.subscribe("", "/x", "/y")
+		start := time.Now()
+		s.nextCursor(time.Minute)
+		if d := time.Since(start); d != 25*time.Second {
+			t.Errorf("cursor after %v of silence, want 25s", d)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for ctx.Err() == nil {
+				a.publish("/x", "1")
+				time.Sleep(100 * time.Millisecond)
+			}
+		}()
+		s.nextCursor(time.Minute)
+		start = time.Now()
+		for range 5 {
+			s.nextCursor(time.Minute)
+		}
+		if d := time.Since(start); d < 50*time.Second || d > 52*time.Second {
+			t.Errorf("5 cursors among messages within %v, want 50s", d)
+		}
+		cancel()
+		time.Sleep(time.Second)
+	})
+}
+
+func TestRestartIsAnAnnouncedResync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		a, b := c.start("a"), c.start("b")
+		c.settled(a, b)
+		channel := channelOf(b)
+		live := a.subscribe("", channel)
+		before := a.publish(channel, "1")
+		live.want("1")
+		b.kill()
+		b = c.launch("b")
+		a.publish(channel, "2")
+		resync := live.next(20 * time.Second).GetResync()
+		if len(resync.GetChannels()) != 1 || resync.GetChannels()[0] != channel {
+			t.Fatalf("got %v, want a resync of %s", resync, channel)
+		}
+		live.want("2")
+		// Who was away learns it, too, and goes on at the new base.
+		late := b.subscribe(fmt.Sprint(before), channel)
+		if r := late.next(20 * time.Second).GetResync(); r.GetCursor() != resync.GetCursor() {
+			t.Errorf("got %v, want a resync at %v", r, resync.GetCursor())
+		}
+		late.want("2")
+	})
+}
+
+// channelOf finds a channel whose slot a member owns.
+func channelOf(m *member) string {
+	table := m.view().Table
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("/of/%d", i)
+		if table.Row(shard.Of(name)).Primary == m.node.Member() {
+			return name
+		}
+	}
+}
+
+func TestDrainEndsSubscriptionsWithACursor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		a, b := c.start("a"), c.start("b")
+		c.settled(a, b)
+		channel := channelOf(b)
+		s := a.subscribe("", channel)
+		b.publish(channel, "1")
+		s.want("1")
+		start := time.Now()
+		a.drain()
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("the drain took %v", d)
+		}
+		end := s.next(time.Second).GetEnd()
+		if end.GetReason() != "draining" || s.next(time.Second) != nil || s.ended != nil {
+			t.Fatalf("got %v, then %v", end, s.ended)
+		}
+		b.publish(channel, "2")
+		b.subscribe(end.GetCursor(), channel).want("2")
+		if n := b.owned(); n != shard.Slots {
+			t.Errorf("b owns %d slots, want all", n)
+		}
+	})
+}
+
+func TestASlowSubscriberIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.config.SubscribeBuffer = 64 << 10
+		a := c.start("a")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stream, err := a.pubsub.Subscribe(ctx, &pubsubv1.SubscribeRequest{Channels: []string{"/big"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+		// It reads no more; others are not disturbed.
+		other := a.subscribe("", "/big")
+		text := `"` + strings.Repeat("x", 8<<10) + `"`
+		for range 100 {
+			a.publish("/big", text)
+		}
+		other.wantSet(100)
+		time.Sleep(30 * time.Second)
+		got := 0
+		var end *pubsubv1.SubscriptionEnd
+		for end == nil {
+			e, err := stream.Recv()
+			if err != nil {
+				t.Fatalf("after %d messages: %v", got, err)
+			}
+			if e.GetMessage() != nil {
+				got++
+			}
+			end = e.GetEnd()
+		}
+		if end.GetReason() != "slow" || got == 0 || got >= 100 {
+			t.Fatalf("%d messages, then %v", got, end)
+		}
+		a.subscribe(end.GetCursor(), "/big").wantSet(100 - got)
+	})
+}
+
+// TestLagAndPull speaks the protocol of Attach itself.
+func TestLagAndPull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newCluster(t).start("a")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stream, err := a.broker.Attach(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slot := uint32(shard.Of("/lag"))
+		send := func(c *brokerv1.AttachRequest) {
+			t.Helper()
+			if err := stream.Send(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		frames := func(yield func(*brokerv1.Frame) bool) {
+			for {
+				resp, err := stream.Recv()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range resp.GetFrames() {
+					if !yield(f) {
+						return
+					}
+				}
+			}
+		}
+		send(&brokerv1.AttachRequest{Command: &brokerv1.AttachRequest_Hello{Hello: &brokerv1.Hello{Credit: 1000}}})
+		send(&brokerv1.AttachRequest{Command: &brokerv1.AttachRequest_Open{
+			Open: &brokerv1.Open{Slots: []*brokerv1.OpenSlot{{Slot: slot}}},
+		}})
+		send(&brokerv1.AttachRequest{Command: &brokerv1.AttachRequest_Join{
+			Join: &brokerv1.Join{Interests: []*brokerv1.Interest{{Id: 1, Channel: "/lag"}}},
+		}})
+		for f := range frames {
+			if f.GetJoined() != nil {
+				break
+			}
+		}
+		for range 50 {
+			a.publish("/lag", "1")
+		}
+		var last uint64
+		entries, lags, resumed := 0, 0, false
+		for f := range frames {
+			for _, e := range f.GetEntries().GetEntries() {
+				if last != 0 && e.GetOffset() != last+1 {
+					t.Errorf("offset %d after %d", e.GetOffset(), last)
+				}
+				last = e.GetOffset()
+				entries++
+			}
+			if l := f.GetLag(); l != nil {
+				lags++
+				if l.GetThrough() != last {
+					t.Errorf("lag at %d after entry %d", l.GetThrough(), last)
+				}
+				send(&brokerv1.AttachRequest{Command: &brokerv1.AttachRequest_Credit{Credit: &brokerv1.Credit{Bytes: 1000}}})
+				send(&brokerv1.AttachRequest{Command: &brokerv1.AttachRequest_Pull{Pull: &brokerv1.Pull{Slot: slot}}})
+			}
+			if resumed = f.GetResumed() != nil; resumed {
+				break
+			}
+		}
+		if entries != 50 || lags < 3 || !resumed {
+			t.Errorf("%d entries, %d lags, resumed: %v", entries, lags, resumed)
+		}
+		cancel()
+		time.Sleep(time.Second)
+	})
+}
+
+func TestAttachRefusesWhoBreaksTheProtocol(t *testing.T) {
+	hello := &brokerv1.AttachRequest{Command: &brokerv1.AttachRequest_Hello{Hello: &brokerv1.Hello{Credit: 1000}}}
+	tests := map[string][]*brokerv1.AttachRequest{
+		"no hello":   {{Command: &brokerv1.AttachRequest_Pull{Pull: &brokerv1.Pull{}}}},
+		"two":        {hello, hello},
+		"bad slot":   {hello, {Command: &brokerv1.AttachRequest_Pull{Pull: &brokerv1.Pull{Slot: 256}}}},
+		"bad name":   {hello, {Command: &brokerv1.AttachRequest_Join{Join: &brokerv1.Join{Interests: []*brokerv1.Interest{{Channel: "x"}}}}}},
+		"no command": {hello, {}},
+	}
+	synctest.Test(t, func(t *testing.T) {
+		a := newCluster(t).start("a")
+		for name, commands := range tests {
+			stream, err := a.broker.Attach(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range commands {
+				_ = stream.Send(c) // an error shows in Recv
+			}
+			for err == nil {
+				_, err = stream.Recv()
+			}
+			if errors.Is(err, io.EOF) {
+				t.Errorf("%s: the stream ended well", name)
+			}
+		}
+	})
+}
+
+// fakeEdge is an edge that has one session.
+type fakeEdge struct {
+	edgev1.UnimplementedEdgeServiceServer
+	session string
+	got     chan *edgev1.DeliverRequest
+}
+
+func (e *fakeEdge) Deliver(_ context.Context, r *edgev1.DeliverRequest) (*edgev1.DeliverResponse, error) {
+	if r.GetSession() != e.session {
+		return nil, rpc.Error(5, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN, "no such session here")
+	}
+	e.got <- r
+	return &edgev1.DeliverResponse{}, nil
+}
+
+func TestDeliver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		a := c.start("a")
+		node := membership.Node{Name: "e", ID: "1", Roles: []membership.Role{membership.Edge}, Addr: "e:7070"}
+		edge := &fakeEdge{session: shard.Hint(node.Member()) + "-s", got: make(chan *edgev1.DeliverRequest, 1)}
+		server := rpc.NewServer(rpc.ServerConfig{}, c.net.listen(node.Addr))
+		edgev1.RegisterEdgeServiceServer(server, edge)
+		ctx, stop := context.WithCancelCause(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- run.All(ctx, run.Func(func(ctx context.Context) error { return c.store.Directory().Register(ctx, node, nil) }), server)
+		}()
+		synctest.Wait()
+		deliver := func(session string) error {
+			_, err := a.pubsub.Deliver(t.Context(), &pubsubv1.DeliverRequest{
+				Session: session, Channel: "/service/echo", Data: []byte(`{"n":1}`), Id: "7",
+			})
+			return err
+		}
+		if err := deliver(edge.session); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-edge.got; r.GetChannel() != "/service/echo" || string(r.GetData()) != `{"n":1}` || r.GetId() != "7" {
+			t.Errorf("the edge got %v", r)
+		}
+		if err := deliver(shard.Hint(node.Member()) + "-other"); rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN {
+			t.Errorf("other session: %v", err)
+		}
+		c.net.cut(node.Addr)
+		if err := deliver(edge.session); rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE {
+			t.Errorf("edge that is gone: %v", err)
+		}
+		stop(run.ErrDraining)
+		<-ended
+	})
+}
+
+// TestTheOldPrimaryStepsDownFirst cuts the owner of a slot off from the
+// directory while the slot moves: nothing it acknowledges after that may be
+// missing where the slot is now.
+func TestTheOldPrimaryStepsDownFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		a, b := c.start("a"), c.start("b")
+		c.settled(a, b)
+		channel := channelOf(b)
+		stream, err := b.broker.Append(t.Context(), grpc.WaitForReady(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendTo := func() *brokerv1.AppendResponse {
+			t.Helper()
+			if err := stream.Send(&brokerv1.AppendRequest{Channel: channel, Data: []byte("1")}); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return resp
+		}
+		if r := appendTo(); r.GetRefused() != 0 {
+			t.Fatalf("refused: %v", r)
+		}
+		// b is drained in the directory, but does not see what follows.
+		b.dir.Disconnect(true)
+		leaving := b.node
+		leaving.Draining = true
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = c.store.Directory().Register(ctx, leaving, nil) }()
+		c.eventually(10*time.Second, func() error {
+			if n := a.owned(); n != shard.Slots {
+				return fmt.Errorf("a owns %d slots", n)
+			}
+			return nil
+		})
+		a.publish(channel, "2") // so a serves it
+		if r := appendTo(); r.GetRefused() != channelv1.ErrorReason_ERROR_REASON_MOVED {
+			t.Errorf("the old primary still takes publishes: %v", r)
+		}
+		b.dir.Disconnect(false)
+		cancel()
+		synctest.Wait()
+	})
+}
