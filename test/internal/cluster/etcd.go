@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 )
 
 // Etcd is the real etcd server, one member, in the test's process.
@@ -38,7 +39,8 @@ func (e *Etcd) Start(t testing.TB) {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir = e.dir
-	cfg.LogLevel = "error"
+	// Its farewells look like errors, in the log of the test that stops it.
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	cfg.UnsafeNoFsync = true
 	client, peer := mustURL(t, e.URL), mustURL(t, e.peer)
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
