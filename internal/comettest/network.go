@@ -1,3 +1,6 @@
+// Package comettest runs a cluster in a synctest bubble: whole processes over a
+// network in memory, on virtual time, with faults on demand, and clients whose
+// histories can be checked.
 package comettest
 
 import (
@@ -18,6 +21,7 @@ type Network struct {
 	listeners map[string]*listener
 	links     map[link]state
 	conns     map[*conn]struct{}
+	crashes   map[string]int // by host
 	ports     int
 }
 
@@ -38,7 +42,9 @@ func between(a, b string) link {
 
 // NewNetwork returns a network without faults.
 func NewNetwork() *Network {
-	return &Network{listeners: map[string]*listener{}, links: map[link]state{}, conns: map[*conn]struct{}{}}
+	return &Network{
+		listeners: map[string]*listener{}, links: map[link]state{}, conns: map[*conn]struct{}{}, crashes: map[string]int{},
+	}
 }
 
 // Listen opens a door at host:port.
@@ -53,9 +59,13 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// Dial returns the dialer of a host. Into a partition it waits until its
-// context ends; where nobody listens it is refused at once.
+// Dial returns the dialer of a host, good until its next crash. Into a
+// partition it waits until its context ends; where nobody listens it is refused
+// at once.
 func (n *Network) Dial(host string) func(ctx context.Context, addr string) (net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	life := n.crashes[host]
 	return func(ctx context.Context, addr string) (net.Conn, error) {
 		to, _, _ := strings.Cut(addr, ":")
 		if n.state(host, to).partitioned {
@@ -64,6 +74,9 @@ func (n *Network) Dial(host string) func(ctx context.Context, addr string) (net.
 		}
 		n.mu.Lock()
 		l := n.listeners[addr]
+		if n.crashes[host] != life {
+			l = nil
+		}
 		n.ports++
 		local := address(fmt.Sprintf("%s:%d", host, 10_000+n.ports))
 		n.mu.Unlock()
@@ -125,10 +138,12 @@ func (n *Network) Cut(a, b string) {
 	}
 }
 
-// Crash resets every connection of a host and closes its doors.
+// Crash resets every connection of a host, closes its doors, and lets nothing
+// that runs there connect any more.
 func (n *Network) Crash(host string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.crashes[host]++
 	for c := range n.conns {
 		if c.link.a == host || c.link.b == host {
 			c.resetLocked()

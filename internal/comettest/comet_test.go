@@ -1,0 +1,264 @@
+package comettest_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/comet-push/comet/internal/comettest"
+)
+
+// TestPublishReachesBrowsers is the thinnest path through all services.
+func TestPublishReachesBrowsers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
+		c.Balanced(time.Minute)
+		time.Sleep(2 * time.Second) // the last owners take over
+		one := c.Client("one", "edge-0", "/a", "/b/**")
+		two := c.Client("two", "edge-1", "/b/*")
+		a := c.Publish("backend", "/a", time.Second)
+		b := c.Publish("backend", "/b/x", 700*time.Millisecond)
+		time.Sleep(time.Minute)
+		a.Stop()
+		b.Stop()
+		time.Sleep(5 * time.Second)
+		for _, client := range []*comettest.Client{one, two} {
+			if err := comettest.Check(client, a, b); err != nil {
+				t.Error(err)
+			}
+			if len(client.Of(comettest.Resync)) > 0 || len(client.Of(comettest.Session)) != 1 {
+				t.Errorf("%s: a resync or a second session without need", client.Name)
+			}
+		}
+		if got := len(two.Of(comettest.Event)); got != b.Acked() || got < 80 {
+			t.Errorf("%d events of %d", got, b.Acked())
+		}
+	})
+}
+
+// TestDayOfIdlePolling lets clients poll for a day in which next to nothing is
+// published. Sessions survive, and nothing grows.
+func TestDayOfIdlePolling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 1, Brokers: 1, Presence: 1})
+		var clients []*comettest.Client
+		for i := range 3 {
+			clients = append(clients, c.Client(fmt.Sprintf("client-%d", i), "edge-0", "/news", "/hourly/**"))
+		}
+		hourly := c.Publish("backend", "/hourly/x", time.Hour)
+		time.Sleep(time.Hour)
+		goroutines, heap := usage()
+		time.Sleep(23 * time.Hour)
+		if g, h := usage(); g > goroutines+10 || h > heap+heap/4+(1<<20) {
+			t.Errorf("%d goroutines and %d bytes after an hour, %d and %d after a day", goroutines, heap, g, h)
+		}
+		hourly.Stop()
+		time.Sleep(time.Minute)
+		for _, client := range clients {
+			if err := comettest.Check(client, hourly); err != nil {
+				t.Error(err)
+			}
+			if n := len(client.History()); n != 1+2+25 {
+				t.Errorf("%s: %d records, want a session, two subscriptions and 25 events", client.Name, n)
+			}
+		}
+	})
+}
+
+// usage returns how many goroutines there are, and how many bytes of heap.
+func usage() (goroutines int, heap uint64) {
+	synctest.Wait()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return runtime.NumGoroutine(), m.HeapAlloc
+}
+
+// TestPartition cuts an edge off from every broker for half a minute while
+// publishing goes on. What fits into history arrives late; of the rest the
+// client is told.
+func TestPartition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
+		c.Balanced(time.Minute)
+		time.Sleep(2 * time.Second)
+		cut := c.Client("cut", "edge-0", "/slow", "/fast", "/many/**")
+		other := c.Client("other", "edge-1", "/slow", "/fast", "/many/*")
+		publishers := []*comettest.Publisher{
+			c.Publish("backend", "/slow", time.Second),          // 30 in the partition: all retained
+			c.Publish("backend", "/fast", 100*time.Millisecond), // 300: more than are retained
+		}
+		for i := range 6 {
+			publishers = append(publishers, c.Publish("backend", fmt.Sprintf("/many/%d", i), 500*time.Millisecond))
+		}
+		time.Sleep(10 * time.Second)
+		for i := range 3 {
+			c.Net.Partition("edge-0", fmt.Sprintf("broker-%d", i))
+		}
+		time.Sleep(30 * time.Second)
+		for i := range 3 {
+			c.Net.Heal("edge-0", fmt.Sprintf("broker-%d", i))
+		}
+		healed := time.Now()
+		time.Sleep(30 * time.Second)
+		settle(t, publishers)
+
+		for _, client := range []*comettest.Client{cut, other} {
+			if err := comettest.Check(client, publishers...); err != nil {
+				t.Error(err)
+			}
+			if n := len(client.Of(comettest.Session)); n != 1 {
+				t.Errorf("%s had %d sessions", client.Name, n)
+			}
+		}
+		if n := len(other.Of(comettest.Resync)); n != 0 {
+			t.Errorf("an edge that was not cut off lost something: %v", other.Of(comettest.Resync))
+		}
+		for _, r := range cut.Of(comettest.Resync) {
+			if r.Channel != "/fast" {
+				t.Errorf("%s was lost, though all of it is retained", r.Channel)
+			}
+		}
+		if len(cut.Of(comettest.Resync)) == 0 {
+			t.Error("more than is retained was published, and no resync")
+		}
+		for _, r := range cut.Of(comettest.Event) {
+			if r.At.After(healed) {
+				if late := r.At.Sub(healed); late > 15*time.Second {
+					t.Errorf("the first event came %v after the partition", late)
+				}
+				break
+			}
+		}
+	})
+}
+
+// TestRollingRestartOfBrokers drains and restarts every broker in turn while
+// publishing goes on: same names, new and empty logs.
+func TestRollingRestartOfBrokers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
+		c.Balanced(time.Minute)
+		time.Sleep(2 * time.Second)
+		var channels []string
+		var publishers []*comettest.Publisher
+		for i := range 12 {
+			channels = append(channels, fmt.Sprintf("/roll/%d", i))
+			publishers = append(publishers, c.Publish("backend", channels[i], 250*time.Millisecond))
+		}
+		literal := c.Client("literal", "edge-0", channels...)
+		pattern := c.Client("pattern", "edge-1", "/roll/*")
+		time.Sleep(5 * time.Second)
+		for i := range 3 {
+			c.Restart(fmt.Sprintf("broker-%d", i))
+			time.Sleep(10 * time.Second)
+		}
+		c.Balanced(time.Minute)
+		time.Sleep(10 * time.Second)
+		settle(t, publishers)
+
+		for _, client := range []*comettest.Client{literal, pattern} {
+			if err := comettest.Check(client, publishers...); err != nil {
+				t.Error(err)
+			}
+			if n := len(client.Of(comettest.Session)); n != 1 {
+				t.Errorf("%s had %d sessions", client.Name, n)
+			}
+			if len(client.Of(comettest.Resync)) == 0 {
+				t.Errorf("%s: logs were lost, and no resync", client.Name)
+			}
+		}
+		for _, p := range publishers {
+			if p.Slowest() > 5*time.Second {
+				t.Errorf("%s: a publish took %v", p.Channel, p.Slowest())
+			}
+		}
+	})
+}
+
+// TestCrashes ends a broker, and then an edge, from one moment to the next.
+func TestCrashes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
+		c.Balanced(time.Minute)
+		time.Sleep(2 * time.Second)
+		var channels []string
+		var publishers []*comettest.Publisher
+		for i := range 12 {
+			channels = append(channels, fmt.Sprintf("/crash/%d", i))
+			publishers = append(publishers, c.Publish("backend", channels[i], 250*time.Millisecond))
+		}
+		one := c.Client("one", "edge-0", channels...)
+		two := c.Client("two", "edge-1", "/crash/**")
+		time.Sleep(5 * time.Second)
+
+		c.Crash("broker-1")
+		time.Sleep(20 * time.Second)
+		c.Start("broker-1")
+		c.Ready(time.Minute)
+		c.Crash("edge-0")
+		time.Sleep(5 * time.Second)
+		c.Start("edge-0") // which knows nobody: the client makes a new session
+		c.Ready(time.Minute)
+		time.Sleep(20 * time.Second)
+		settle(t, publishers)
+
+		for _, client := range []*comettest.Client{one, two} {
+			if err := comettest.Check(client, publishers...); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := len(one.Of(comettest.Session)); n != 2 {
+			t.Errorf("the client of a crashed edge had %d sessions", n)
+		}
+		for _, p := range publishers {
+			if p.Slowest() > 5*time.Second {
+				t.Errorf("%s: a publish took %v", p.Channel, p.Slowest())
+			}
+		}
+	})
+}
+
+// TestDirectoryOutage takes the store away for a minute: traffic goes on.
+func TestDirectoryOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 1, Brokers: 2, Presence: 1})
+		c.Balanced(time.Minute)
+		time.Sleep(2 * time.Second)
+		client := c.Client("client", "edge-0", "/x", "/y/**")
+		publishers := []*comettest.Publisher{
+			c.Publish("backend", "/x", 100*time.Millisecond), c.Publish("backend", "/y/z", 100*time.Millisecond),
+		}
+		time.Sleep(5 * time.Second)
+		c.Store.Disconnect(true)
+		time.Sleep(time.Minute)
+		c.Store.Disconnect(false)
+		time.Sleep(20 * time.Second)
+		settle(t, publishers)
+		if err := comettest.Check(client, publishers...); err != nil {
+			t.Error(err)
+		}
+		if len(client.Of(comettest.Resync)) > 0 || len(client.Of(comettest.Session)) != 1 {
+			t.Errorf("an outage of the store cost %v", client.Of(comettest.Resync))
+		}
+		for _, p := range publishers {
+			if p.Tries() != p.Acked() || p.Slowest() > time.Second {
+				t.Errorf("%s: %d tries for %d publishes, the slowest took %v", p.Channel, p.Tries(), p.Acked(), p.Slowest())
+			}
+		}
+	})
+}
+
+// settle stops publishing and waits until everything has arrived.
+func settle(t *testing.T, publishers []*comettest.Publisher) {
+	t.Helper()
+	for _, p := range publishers {
+		p.Stop()
+		if p.Acked() == 0 {
+			t.Errorf("%s: nothing was published", p.Channel)
+		}
+	}
+	time.Sleep(35 * time.Second)
+}

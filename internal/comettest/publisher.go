@@ -1,0 +1,112 @@
+package comettest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
+)
+
+// Publisher publishes {"N":1}, {"N":2}, … to one channel, one at a time: each
+// with a key, again and again until it is acknowledged, at the next broker
+// after a failure.
+type Publisher struct {
+	Channel string
+
+	brokers []pubsubv1.PubSubServiceClient
+	every   time.Duration
+	stop    context.CancelFunc
+	done    chan struct{}
+
+	mu      sync.Mutex
+	started []time.Time // of n at n-1
+	acked   int
+	tries   int
+	slowest time.Duration
+}
+
+// Publish starts a publisher on a host; it ends with the test or Stop.
+func (c *Cluster) Publish(host, channel string, every time.Duration) *Publisher {
+	c.t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	p := &Publisher{Channel: channel, brokers: c.Backend(host), every: every, stop: stop, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.run(ctx)
+	}()
+	c.t.Cleanup(p.Stop)
+	return p
+}
+
+// Stop ends the publisher once what it sent last is acknowledged.
+func (p *Publisher) Stop() {
+	p.stop()
+	<-p.done
+}
+
+// Acked is how many messages were acknowledged.
+func (p *Publisher) Acked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.acked
+}
+
+// Tries is how often it called a broker.
+func (p *Publisher) Tries() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tries
+}
+
+// Slowest is the longest that one message took, with all its tries.
+func (p *Publisher) Slowest() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.slowest
+}
+
+// since returns the first number whose publish began after a time, one more
+// than the last if none did.
+func (p *Publisher) since(t time.Time) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, at := range p.started {
+		if at.After(t) {
+			return i + 1
+		}
+	}
+	return len(p.started) + 1
+}
+
+func (p *Publisher) run(ctx context.Context) {
+	broker := 0
+	for n := 1; ctx.Err() == nil; n++ {
+		begin := time.Now()
+		p.mu.Lock()
+		p.started = append(p.started, begin)
+		p.mu.Unlock()
+		for !p.try(p.brokers[broker%len(p.brokers)], n) {
+			broker++
+			time.Sleep(100 * time.Millisecond)
+		}
+		p.mu.Lock()
+		p.acked = n
+		p.slowest = max(p.slowest, time.Since(begin))
+		p.mu.Unlock()
+		wait(ctx, p.every)
+	}
+}
+
+func (p *Publisher) try(broker pubsubv1.PubSubServiceClient, n int) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	p.mu.Lock()
+	p.tries++
+	p.mu.Unlock()
+	_, err := broker.Publish(ctx, &pubsubv1.PublishRequest{
+		Channel: p.Channel, Data: fmt.Appendf(nil, `{"N":%d}`, n), IdempotencyKey: fmt.Sprintf("%s-%d", p.Channel, n),
+	})
+	return err == nil
+}

@@ -1,0 +1,62 @@
+package comettest
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestCheck shows the validator breaches that it must see, and what it must
+// let pass.
+func TestCheck(t *testing.T) {
+	begin := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	published := &Publisher{Channel: "/a/x", acked: 9}
+	for n := range 9 { // n+1 begins n seconds after begin
+		published.started = append(published.started, begin.Add(time.Duration(n)*time.Second))
+	}
+	// Of a history, s is a session, u a subscription confirmed after 2 began,
+	// r a resync, a digit an event, and a space begins the next reply.
+	for _, tt := range []struct{ history, want string }{
+		{"s u 3456789", ""},
+		{"s u 23456789", ""}, // began before the subscription was confirmed
+		{"s u 3 4 5 6 7 8 9", ""},
+		{"s u 2456789", "4 came where 3 was due"},
+		{"s u 456789", "4 came where 3 was due"},
+		{"s u 34 4 56789", "4 came again or too late, 5 was due"},
+		{"s u 3 5 4 6789", "4 came again"},
+		{"s u 34 789", "7 came where 5 was due, and no resync"},
+		{"s u 34 r 789", ""},
+		{"s u 34 r789", ""},
+		{"s u r34 789", ""},                         // in the reply of the last event before the gap
+		{"s u r 34 789", "7 came where 5 was due"},  // too early
+		{"s u 34 7 r 89", "7 came where 5 was due"}, // too late
+		{"s u 34", "5 to 9 never came"},
+		{"s u 34 r", ""},
+		{"s 3", "3 came without a subscription"},
+		{"s u 34 s u 89", "8 came where 3 was due"}, // a second session promises anew
+		{"s u 34 s", ""},
+	} {
+		c := &Client{Name: "c", channels: []string{"/a/*"}}
+		for _, k := range tt.history {
+			r := Record{Reply: c.replies, Kind: Event, Channel: "/a/x", N: int(k - '0')}
+			switch k {
+			case ' ':
+				c.replies++
+				continue
+			case 's':
+				r = Record{Reply: c.replies, Kind: Session}
+			case 'u':
+				r = Record{Reply: c.replies, Kind: Subscribed, Channel: "/a/*", At: begin.Add(1500 * time.Millisecond)}
+			case 'r':
+				r = Record{Reply: c.replies, Kind: Resync, Channel: "/a/*"}
+			}
+			c.history = append(c.history, r)
+		}
+		switch err := Check(c, published); {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: %v", tt.history, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%s: got %v, want %q", tt.history, err, tt.want)
+		}
+	}
+}
