@@ -29,8 +29,6 @@ type ServerConfig struct {
 	TLSCertFile, TLSKeyFile string
 	// H2C allows HTTP/2 without TLS.
 	H2C bool
-	// ConnState, if set, hears of every change of a connection.
-	ConnState func(net.Conn, http.ConnState)
 	// Logger gets what goes wrong with connections, at level debug; nil: none.
 	Logger *slog.Logger
 }
@@ -70,7 +68,6 @@ func (s *Server) Run(ctx context.Context) error {
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         protocols,
-		ConnState:         s.cfg.ConnState,
 		BaseContext:       func(net.Listener) context.Context { return requests },
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}

@@ -33,6 +33,7 @@ const (
 	// MaxResponse is the largest message a connection of a pool takes, in bytes.
 	MaxResponse = 16 << 20
 
+	maxStreams       = 10_000 // of one connection
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 3 * time.Second
 )
@@ -78,6 +79,8 @@ func NewServer(cfg ServerConfig, listeners ...net.Listener) *Server {
 	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(cfg.MaxRequest),
 		grpc.MaxHeaderListSize(64 << 10),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime: keepaliveTime / 2, PermitWithoutStream: true,
 		}),

@@ -10,10 +10,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Catalogue is a Registerer that also writes down what is registered, for the
+// Catalogue is a registry that also writes down what is registered, for the
 // list of metrics that dashboards may rely on.
 type Catalogue struct {
-	prometheus.Registerer
+	*prometheus.Registry
 
 	mu    sync.Mutex
 	lines []string
@@ -21,7 +21,7 @@ type Catalogue struct {
 
 // Register implements [prometheus.Registerer].
 func (c *Catalogue) Register(m prometheus.Collector) error {
-	if err := c.Registerer.Register(m); err != nil {
+	if err := c.Registry.Register(m); err != nil {
 		return err
 	}
 	descs := make(chan *prometheus.Desc)

@@ -35,7 +35,7 @@ func TestLogger(t *testing.T) {
 }
 
 func TestCatalogue(t *testing.T) {
-	c := &telemetry.Catalogue{Registerer: telemetry.Registry("v1")}
+	c := &telemetry.Catalogue{Registry: telemetry.Registry("v1")}
 	f := promauto.With(c)
 	f.NewCounterVec(prometheus.CounterOpts{Name: "comet_hits_total", Help: "b"}, []string{"b", "a"})
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "comet_a", Help: "a"}, func() float64 { return 1 })

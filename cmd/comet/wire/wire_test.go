@@ -1,0 +1,329 @@
+package wire_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/comet-push/comet/cmd/comet/wire"
+	"github.com/comet-push/comet/internal/config"
+	"github.com/comet-push/comet/internal/namespace"
+	"github.com/comet-push/comet/internal/run"
+	"github.com/comet-push/comet/internal/telemetry"
+)
+
+var update = flag.Bool("update", false, "write testdata anew")
+
+// doors is a little network in memory.
+type doors map[string]*bufconn.Listener
+
+func (d doors) listen(addr string) (net.Listener, error) {
+	if _, busy := d[addr]; busy {
+		return nil, syscall.EADDRINUSE
+	}
+	d[addr] = bufconn.Listen(1 << 16)
+	return d[addr], nil
+}
+
+func (d doors) client(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+		return d[addr].DialContext(ctx)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func dev() config.Config {
+	cfg := config.Dev()
+	cfg.Node.Name = "alone"
+	return cfg
+}
+
+// start runs a process until the test ends, and waits until it is ready.
+func start(t *testing.T, cfg config.Config, env wire.Env) (p *wire.Process, stop func()) {
+	t.Helper()
+	p, err := wire.New(cfg, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			cancel(run.ErrDraining)
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		}
+	}
+	t.Cleanup(stop)
+	for range 1000 {
+		if ready(p) {
+			return p, stop
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("not ready: %v", p.Ready())
+	return nil, nil
+}
+
+func ready(p *wire.Process) bool {
+	for _, err := range p.Ready() {
+		if err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func get(t *testing.T, c *http.Client, url string) (int, string) {
+	t.Helper()
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer(t, resp)
+}
+
+func post(t *testing.T, c *http.Client, url, body string) (int, string) {
+	t.Helper()
+	resp, err := c.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer(t, resp)
+}
+
+func answer(t *testing.T, resp *http.Response) (int, string) {
+	t.Helper()
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}
+
+// TestAlone drives everything in one process through its HTTP doors.
+func TestAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := doors{}
+		start(t, dev(), wire.Env{Listen: d.listen})
+		c := d.client(t)
+		const internal, edge = "http://127.0.0.1:8081", "http://127.0.0.1:8080"
+
+		for _, tt := range []struct {
+			path   string
+			status int
+			want   string
+		}{
+			{internal + "/readyz", 200, "ready"},
+			{internal + "/livez", 200, "ok"},
+			{internal + "/v1/openapi.json", 200, "/v1/publish"},
+			{internal + "/v1/presence/count?channel=/a", 200, `{"count":"0"}`},
+			{internal + "/v1/sessions", 200, `{"sessions":[]}`},
+			{internal + "/v1/history?channel=/a", 200, `{"messages":[],"cursor":"`},
+			{internal + "/v1/history?channel=a", 400, "CHANNEL_INVALID"},
+			{internal + "/v1/channels", 200, `{"channels":[],"nextPageToken":""}`},
+			{edge + "/", 200, "<html"},
+		} {
+			if status, text := get(t, c, tt.path); status != tt.status || !strings.Contains(text, tt.want) {
+				t.Errorf("%s: %d %s", tt.path, status, text)
+			}
+		}
+		// 64-bit integers, key order, escapes and spaces survive.
+		const data = `{"z": 9007199254740993, "a":"\u00e9\/", "f":1.50}`
+		status, text := post(t, c, internal+"/v1/publish", `{"channel":"/a","data":`+data+`,"ext":{"k":1}}`)
+		if status != 200 || !strings.Contains(text, `"duplicate":false`) {
+			t.Fatalf("publish: %d %s", status, text)
+		}
+		if status, text = get(t, c, internal+"/v1/history?channel=/a"); status != 200 ||
+			!strings.Contains(text, `"data":`+data+`,"ext":{"k":1}`) {
+			t.Errorf("history: %d %s", status, text)
+		}
+		for body, want := range map[string]string{
+			`{"channel":"/a"}`:                            "DATA_INVALID",
+			`{"channel":"/a","data":1,"dato":2}`:          `unknown field \"dato\"`,
+			`{"channel":"/a","data":1,"data":2}`:          "given twice",
+			`{"channel":"/meta/x","data":1}`:              "CHANNEL_INVALID",
+			`{"channel":"/a","data":1,"ext":[]}`:          "DATA_INVALID",
+			`{"channel":"/a","data":` + deep(65) + `}`:    "JSON_INVALID",
+			`{"channel":"/a","data":"` + long(600) + `"}`: "MESSAGE_TOO_LARGE",
+		} {
+			if status, text := post(t, c, internal+"/v1/publish", body); status/100 != 4 || !strings.Contains(text, want) {
+				t.Errorf("%.60s: %d %s, want %s", body, status, text, want)
+			}
+		}
+	})
+}
+
+func deep(n int) string   { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+func long(kib int) string { return strings.Repeat("x", kib<<10) }
+
+// TestRESTSubscribe reads the lines of a stream until a drain ends it with a
+// reason.
+func TestRESTSubscribe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := doors{}
+		_, stop := start(t, dev(), wire.Env{Listen: d.listen})
+		c := d.client(t)
+		resp, err := c.Get("http://127.0.0.1:8081/v1/subscribe?channels=/a&channels=/b/**")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		if kind := resp.Header.Get("Content-Type"); kind != "application/x-ndjson" {
+			t.Errorf("content type %s", kind)
+		}
+		lines := json.NewDecoder(resp.Body)
+		next := func() (line struct{ Result, Error map[string]json.RawMessage }) {
+			t.Helper()
+			if err := lines.Decode(&line); err != nil {
+				t.Fatal(err)
+			}
+			return line
+		}
+		if line := next(); line.Result["open"] == nil {
+			t.Fatalf("the first line is %v", line)
+		}
+		post(t, c, "http://127.0.0.1:8081/v1/publish", "{\"channel\":\"/b/c\",\"data\":{\n\"a\" : 1\n}}")
+		if line := next(); !strings.Contains(string(line.Result["message"]), `"data":{ "a" : 1 }`) {
+			t.Errorf("the message is %s", line.Result["message"])
+		}
+		go stop()
+		for {
+			line := next()
+			if line.Result["end"] != nil || line.Error != nil {
+				if !strings.Contains(fmt.Sprintf("%s", line), "raining") {
+					t.Errorf("the stream ended with %s", line)
+				}
+				break
+			}
+		}
+		synctest.Wait()
+	})
+}
+
+// TestDoorsOfATarget shows what a process with one service offers.
+func TestDoorsOfATarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := doors{}
+		cfg := dev()
+		cfg.Target = config.Broker
+		p, _ := start(t, cfg, wire.Env{Listen: d.listen})
+		if at := p.Addrs(); at.Edge != "" || at.GRPC == "" || at.Internal == "" {
+			t.Errorf("doors %+v", at)
+		}
+		if status, text := get(t, d.client(t), "http://127.0.0.1:8081/v1/sessions"); status != 501 || !strings.Contains(text, "not served by this process") {
+			t.Errorf("%d %s", status, text)
+		}
+	})
+}
+
+// TestDrainAnswersHeldConnects proves that SIGTERM's way through the process is
+// quick when nothing keeps it, and lets nobody hang.
+func TestDrainAnswersHeldConnects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := doors{}
+		_, stop := start(t, dev(), wire.Env{Listen: d.listen})
+		c := d.client(t)
+		const door = "http://127.0.0.1:8080/cometd"
+		_, text := post(t, c, door, `[{"channel":"/meta/handshake","version":"1.0","supportedConnectionTypes":["long-polling"]}]`)
+		var replies []struct{ ClientID string }
+		if err := json.Unmarshal([]byte(text), &replies); err != nil || len(replies) != 1 {
+			t.Fatalf("%s: %v", text, err)
+		}
+		connect := fmt.Sprintf(`[{"channel":"/meta/connect","clientId":%q,"connectionType":"long-polling"}]`, replies[0].ClientID)
+		post(t, c, door, connect) // the first one is not held
+		held := make(chan string, 1)
+		go func() {
+			_, text := post(t, c, door, connect)
+			held <- text
+		}()
+		time.Sleep(time.Second)
+		begin := time.Now()
+		stop()
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("the drain took %v", took)
+		}
+		if text := <-held; !strings.Contains(text, `"successful":`) || !strings.Contains(text, `"advice"`) {
+			t.Errorf("a held connect was answered %s", text)
+		}
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	busy := func(string) (net.Listener, error) { return nil, &net.OpError{Op: "listen", Err: syscall.EADDRINUSE} }
+	for _, tt := range []struct {
+		name   string
+		change func(*config.Config)
+		env    wire.Env
+		want   string
+	}{
+		{"busy port", func(*config.Config) {}, wire.Env{Listen: busy}, "somebody else listens on 127.0.0.1:9090; end that process, or choose another address with --grpc.listen="},
+		{"namespace", func(c *config.Config) { c.Namespaces = []namespace.Options{{Pattern: "/a", Publish: "all"}} }, wire.Env{}, `publish: "all" is not one of`},
+		{"target", func(c *config.Config) { c.Target = "moon" }, wire.Env{}, `"moon" is not one of all, edge, broker, presence`},
+		{"etcd", func(c *config.Config) { c.Etcd.Endpoints = []string{"::::"} }, wire.Env{}, "etcd.endpoints"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := dev()
+			tt.change(&cfg)
+			if _, err := wire.New(cfg, tt.env); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("err = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestDoorsCloseWhenNewFails: the second door is busy, the first must not stay.
+func TestDoorsCloseWhenNewFails(t *testing.T) {
+	d := doors{"127.0.0.1:8081": nil}
+	if _, err := wire.New(dev(), wire.Env{Listen: d.listen}); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatalf("err = %v", err)
+	}
+	if _, err := d["127.0.0.1:9090"].Dial(); err == nil {
+		t.Error("a door is still open")
+	}
+}
+
+// TestMetrics compares every metric of Comet with testdata/metrics.txt, on
+// which dashboards and docs rely; -update writes it.
+func TestMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		catalogue := &telemetry.Catalogue{Registry: prometheus.NewRegistry()}
+		start(t, dev(), wire.Env{Listen: doors{}.listen, Metrics: catalogue})
+		got := strings.Join(catalogue.Lines(), "\n") + "\n"
+		const path = "testdata/metrics.txt"
+		if *update {
+			if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("the metrics changed; if that is meant, run with -update and change docs/operations.md (-want +got):\n%s", diff)
+		}
+	})
+}
