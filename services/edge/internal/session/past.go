@@ -19,6 +19,7 @@ type past struct {
 	withheld uint64 // the first entry that was pushed and is to be read instead, or 0
 	from, to uint64 // entries in (from, to] came through older subscriptions
 	earliest bool   // all that is retained is to be read, so base is not known yet
+	gap      bool   // entries that were to be pushed are lost; to be told
 	done     bool   // entries after the cursor are pushed
 }
 
@@ -79,6 +80,9 @@ func (s *Session) overlap(sub *subscription) {
 	}
 	s.matching(sub.channel, func(older *subscription) {
 		start := older.startIn(slot)
+		if older.gap {
+			return // the client may ask for history because of it
+		}
 		if sub.past.to == 0 || start < sub.past.from {
 			sub.past.from = start
 		}
@@ -148,7 +152,8 @@ func (s *Session) Replayed(now time.Time, token uint64, page Page, err *bayeux.E
 // absorb queues a page as far as there is room.
 func (s *Session) absorb(sub *subscription, page Page, out *Effects) {
 	p, before := sub.past, sub.past.cursor
-	if p.earliest && p.begin(page) {
+	if p.earliest && p.begin(page) || p.gap {
+		p.gap = false
 		s.notice(sub.channel)
 	}
 	for _, e := range page.Events {

@@ -51,6 +51,7 @@ func play(t *rapid.T) {
 		"vanish":      m.vanish,
 		"resync":      m.resync,
 		"forget":      m.forget,
+		"lose":        m.lose,
 		"pass":        m.pass,
 	})
 	m.finish(t)
@@ -64,6 +65,9 @@ type model struct {
 	out  session.Effects
 	ack  bool
 	repl bool
+	calm bool // nothing is lost on the way to the session
+
+	whole bool // no subscription has a gap
 
 	// The broker.
 	logs map[shard.Slot][]entry
@@ -130,6 +134,7 @@ func newModel(t *rapid.T) *model {
 	m := &model{
 		ack:  rapid.Bool().Draw(t, "ack"),
 		repl: rapid.Bool().Draw(t, "replay"),
+		calm: rapid.Bool().Draw(t, "calm"),
 		now:  time.Unix(1_800_000_000, 0),
 		cfg: session.Config{
 			QueueMessages: rapid.SampledFrom([]int{2, 5, 1000}).Draw(t, "queue"),
@@ -141,6 +146,10 @@ func newModel(t *rapid.T) *model {
 		received: map[string]int{}, may: map[string]bool{}, last: map[string]uint64{},
 		batches: map[string]uint64{}, freed: map[string]bool{},
 		asked: map[session.Exchange]request{}, subs: map[string]sub{}, due: map[string]bool{}, told: map[string]bool{},
+	}
+	m.whole = m.calm
+	if m.calm {
+		m.cfg.QueueMessages = 1000
 	}
 	m.s = session.New(m.cfg, "S", "public", "", m.now)
 	m.send(t, request{}, fmt.Sprintf(`{"channel":"/meta/handshake","supportedConnectionTypes":["long-polling"],"ext":{"ack":%v,"replay":%v}}`, m.ack, m.repl))
@@ -181,6 +190,7 @@ func (m *model) flush(t *rapid.T) {
 	for _, channel := range out.Left {
 		delete(m.subs, channel)
 		delete(m.due, channel)
+		m.whole = m.whole && !m.repl // others may be told what it did not read for them
 		for _, e := range m.logs[shard.Of(channel)] {
 			if m.repl && e.channel == channel { // what it had read ahead of a wider one
 				m.may[e.String()] = true
@@ -259,7 +269,7 @@ func (m *model) joined(channel string) {
 		slot := shard.Of(channel)
 		covered := m.end(slot) // the least start of older subscriptions
 		for name, older := range m.subs {
-			if bayeux.Match(name, channel) {
+			if m.whole && bayeux.Match(name, channel) {
 				covered = min(covered, older.start[slot])
 			}
 		}
@@ -405,6 +415,9 @@ func (m *model) appendEntry(t *rapid.T) {
 
 // forget drops history.
 func (m *model) forget(t *rapid.T) {
+	if m.calm {
+		t.Skip()
+	}
 	channel := rapid.SampledFrom(channels()).Draw(t, "channel")
 	m.keep[channel] = max(m.keep[channel], rapid.Uint64Range(0, m.end(shard.Of(channel))).Draw(t, "through"))
 }
@@ -415,6 +428,21 @@ func (m *model) push(t *rapid.T) {
 		t.Skip()
 	}
 	m.pushOne(t, slot)
+}
+
+// lose loses what was to be pushed of a slot; the hub tells.
+func (m *model) lose(t *rapid.T) {
+	if m.calm {
+		t.Skip()
+	}
+	slot := shard.Of(rapid.SampledFrom(channels()).Draw(t, "channel"))
+	m.pushed[slot] = len(m.logs[slot])
+	for _, name := range slices.Sorted(maps.Keys(m.interests)) {
+		if slices.Contains(slots(name), slot) {
+			m.s.Resync(m.now, name, &m.out)
+			m.flush(t)
+		}
+	}
 }
 
 func (m *model) pushOne(t *rapid.T, slot shard.Slot) {
@@ -616,7 +644,7 @@ func (m *model) vanish(t *rapid.T) {
 }
 
 func (m *model) resync(t *rapid.T) {
-	if len(m.subs) == 0 {
+	if len(m.subs) == 0 || m.calm {
 		t.Skip()
 	}
 	name := rapid.SampledFrom(slices.Sorted(maps.Keys(m.subs))).Draw(t, "name")

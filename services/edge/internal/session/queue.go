@@ -89,6 +89,9 @@ func (s *Session) overflow(e *Event, out *Effects) {
 // older one for the same subscription is replaced.
 func (s *Session) notice(channel string) {
 	s.discard(func(i item) bool { return i.event.notice && i.event.Channel == channel })
+	if sub := s.find(channel); sub != nil {
+		sub.gap = true
+	}
 	e := &Event{Channel: channel, notice: true}
 	s.log = append(s.log, item{event: e})
 	s.fresh.add(e)

@@ -113,11 +113,19 @@ func (s *Session) Send(now time.Time, e *Event, out *Effects) {
 // Resync tells the client that it has missed entries of a channel or pattern
 // it is subscribed to.
 func (s *Session) Resync(now time.Time, channel string, out *Effects) {
-	if sub := s.find(channel); sub == nil || sub.state != active {
+	sub := s.find(channel)
+	switch {
+	case sub == nil:
 		return
+	case sub.state == active:
+		s.notice(channel)
+		s.release(now, out)
+	default: // nothing is owed yet, except to one that reads history
+		sub.gap = true
+		if sub.past != nil {
+			sub.past.gap = true
+		}
 	}
-	s.notice(channel)
-	s.release(now, out)
 }
 
 // wants reports whether an entry is to be delivered through a subscription.

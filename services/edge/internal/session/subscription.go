@@ -26,6 +26,7 @@ type subscription struct {
 	pending *pending   // while subscribe messages wait
 	past    *past      // if history was asked for
 	state   subscriptionState
+	gap     bool // events of it were lost, so others may have to deliver them
 }
 
 // pending is what a subscription has only while it is being made.
