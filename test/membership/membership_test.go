@@ -4,7 +4,9 @@ package membership
 
 import (
 	"context"
+	"sync"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -14,6 +16,11 @@ import (
 	"github.com/comet-push/comet/internal/membership/etcd"
 	"github.com/comet-push/comet/test/internal/cluster"
 )
+
+// pace keeps leases through the pauses of a busy machine.
+func pace() conformance.Pace {
+	return conformance.Pace{Lease: 4 * time.Second, Patience: 15 * time.Second}
+}
 
 // inParallel runs cases beside each other: their time is real, and they wait.
 func inParallel(t *testing.T, f func(*testing.T)) {
@@ -26,7 +33,7 @@ func TestConformanceRefused(t *testing.T) {
 	t.Parallel()
 	server := cluster.NewEtcd(t)
 	server.Start(t)
-	conformance.Run(t, inParallel, func(t *testing.T) conformance.Store {
+	conformance.Run(t, pace(), inParallel, func(t *testing.T) conformance.Store {
 		t.Helper()
 		return &store{url: server.URL, prefix: "/" + t.Name()}
 	})
@@ -36,7 +43,7 @@ func TestConformanceSwallowed(t *testing.T) {
 	t.Parallel()
 	server := cluster.NewEtcd(t)
 	server.Start(t)
-	conformance.Run(t, inParallel, func(t *testing.T) conformance.Store {
+	conformance.Run(t, pace(), inParallel, func(t *testing.T) conformance.Store {
 		t.Helper()
 		return &store{url: server.URL, prefix: "/" + t.Name(), swallow: true}
 	})
@@ -44,7 +51,7 @@ func TestConformanceSwallowed(t *testing.T) {
 
 func TestConformanceStopped(t *testing.T) {
 	t.Parallel()
-	conformance.Run(t, inParallel, func(t *testing.T) conformance.Store {
+	conformance.Run(t, pace(), inParallel, func(t *testing.T) conformance.Store {
 		t.Helper()
 		server := cluster.NewEtcd(t)
 		server.Start(t)
@@ -58,6 +65,9 @@ type store struct {
 	prefix  string
 	swallow bool          // an outage swallows packets; it refuses otherwise
 	server  *cluster.Etcd // if set, an outage stops it
+
+	mu      sync.Mutex
+	down    bool
 	handles []*handle
 }
 
@@ -65,16 +75,24 @@ type store struct {
 func (s *store) Open(t *testing.T) conformance.Handle {
 	t.Helper()
 	g := newGate(s.swallow)
-	h := &handle{Directory: open(t, etcd.Config{Endpoints: []string{s.url}, Prefix: s.prefix, Lease: conformance.Lease, Dial: g.dial}), gate: g}
+	h := &handle{Directory: open(t, etcd.Config{Endpoints: []string{s.url}, Prefix: s.prefix, Lease: pace().Lease, Dial: g.dial}), gate: g}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.handles = append(s.handles, h)
+	if s.down {
+		h.Disconnect(true)
+	}
 	return h
 }
 
 // Disconnect implements [conformance.Store].
 func (s *store) Disconnect(t *testing.T, down bool) {
 	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
 	case s.server == nil:
+		s.down = down
 		for _, h := range s.handles {
 			h.Disconnect(down)
 		}

@@ -12,8 +12,14 @@ import (
 	"github.com/comet-push/comet/internal/shard"
 )
 
-// Lease is the lease of the stores under test.
-const Lease = membership.DefaultLease
+// Pace is how fast a store under test is.
+type Pace struct {
+	// Lease is its lease.
+	Lease time.Duration
+	// Patience is added to every time by which something must have happened:
+	// 0 if the driver's time is virtual, else what a busy machine may take.
+	Patience time.Duration
+}
 
 const (
 	// soon is how fast news travels while all is well, and how fast nodes are
@@ -21,9 +27,8 @@ const (
 	soon = time.Second
 	// noticed is how long an outage may go unnoticed.
 	noticed = 2*time.Second + soon/4
-	// dead is when a node that was cut off must have vanished: a lease, and
-	// what a store takes to act on it.
-	dead = Lease + 2*time.Second
+	// acted is how long a store takes to act on the end of a lease.
+	acted = 2 * time.Second
 )
 
 // Store is a store under test. It starts empty.
@@ -47,7 +52,7 @@ type Handle interface {
 
 // Run tests a driver: each case on a store of its own, inside around, which is
 // synctest.Test if the driver's time is virtual.
-func Run(t *testing.T, around func(*testing.T, func(*testing.T)), open func(*testing.T) Store) {
+func Run(t *testing.T, pace Pace, around func(*testing.T, func(*testing.T)), open func(*testing.T) Store) {
 	t.Helper()
 	for _, c := range []struct {
 		name string
@@ -68,12 +73,13 @@ func Run(t *testing.T, around func(*testing.T, func(*testing.T)), open func(*tes
 		{"views only move forward", (*suite).forward},
 		{"an outage changes no view", (*suite).outage},
 		{"starting in an outage", (*suite).startInOutage},
+		{"cut off while starting", (*suite).cutWhileStarting},
 		{"leaving in an outage", (*suite).leaveInOutage},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			around(t, func(t *testing.T) {
 				t.Helper()
-				c.test(&suite{T: t, store: open(t)})
+				c.test(&suite{T: t, Pace: pace, store: open(t), dead: pace.Lease + acted})
 			})
 		})
 	}
@@ -82,8 +88,14 @@ func Run(t *testing.T, around func(*testing.T, func(*testing.T)), open func(*tes
 // suite is one case with its store.
 type suite struct {
 	*testing.T
+	Pace
 	store Store
+	dead  time.Duration // when a node that was cut off must have vanished
 }
+
+// limit returns a channel on which the time by which something must have
+// happened comes.
+func (s *suite) limit(within time.Duration) <-chan time.Time { return time.After(within + s.Patience) }
 
 // node returns a broker's node.
 func node(name, id string) membership.Node {
@@ -118,7 +130,7 @@ func (s *suite) awaitEnd(r *registered, within time.Duration) error {
 	s.Helper()
 	select {
 	case <-r.ended:
-	case <-time.After(within):
+	case <-s.limit(within):
 		s.Fatalf("Register did not end within %v", within)
 	}
 	return r.err
@@ -139,7 +151,7 @@ func (w *watch) await(within time.Duration, want string, ok func(membership.View
 	if w.last.Table != nil && ok(w.last) {
 		return w.last
 	}
-	limit := time.After(within)
+	limit := w.s.limit(within)
 	for {
 		select {
 		case v, open := <-w.views:
@@ -163,7 +175,11 @@ func (w *watch) always(during time.Duration, want string, ok func(membership.Vie
 			w.s.Fatalf("not always: %s; view: connected %v, nodes %v", want, w.last.Connected, w.last.Nodes)
 		}
 		select {
-		case w.last = <-w.views:
+		case v, open := <-w.views:
+			if !open {
+				w.s.Fatalf("watch ended while %s was wanted", want)
+			}
+			w.last = v
 		case <-limit:
 			return
 		}
@@ -195,7 +211,7 @@ func lacks(n membership.Node) func(membership.View) bool {
 // lead campaigns and waits for the victory.
 func (s *suite) lead(h Handle, name string, within time.Duration) membership.Leadership {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.Context(), within)
+	ctx, cancel := context.WithTimeout(s.Context(), within+s.Patience)
 	defer cancel()
 	l, err := h.Campaign(ctx, name)
 	if err != nil {

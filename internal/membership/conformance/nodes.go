@@ -3,7 +3,6 @@ package conformance
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -22,7 +21,7 @@ func (s *suite) announce() {
 	if diff := cmp.Diff(a, v.Nodes["a"]); diff != "" {
 		s.Errorf("announced node (-want +got):\n%s", diff)
 	}
-	w.always(2*Lease, "both nodes", has(a, b))
+	w.always(2*s.Lease, "both nodes", has(a, b))
 
 	a.Draining = true
 	ra.updates <- a
@@ -47,7 +46,7 @@ func (s *suite) replace() {
 	if err := s.awaitEnd(ro, soon); !errors.Is(err, membership.ErrReplaced) {
 		s.Errorf("the old one's Register returned %v, want ErrReplaced", err)
 	}
-	w.always(2*Lease, "the young node stays", has(young))
+	w.always(2*s.Lease, "the young node stays", has(young))
 	select {
 	case <-ry.ended:
 		s.Errorf("the young one's Register ended: %v", ry.err)
@@ -65,7 +64,7 @@ func (s *suite) replaceCutOff() {
 	h.Disconnect(true)
 	s.register(s.store.Open(s.T), young)
 	w.await(soon, "the young node, before the old lease ended", has(young))
-	w.always(2*Lease, "the young node stays", has(young))
+	w.always(2*s.Lease, "the young node stays", has(young))
 	h.Disconnect(false)
 	if err := s.awaitEnd(ro, noticed); !errors.Is(err, membership.ErrReplaced) {
 		s.Errorf("the old one's Register returned %v, want ErrReplaced", err)
@@ -81,8 +80,8 @@ func (s *suite) kill() {
 	s.register(s.store.Open(s.T), b)
 	w.await(soon, "both nodes", has(a, b))
 	h.Kill()
-	w.always(Lease/2, "the lease holds", has(a))
-	w.await(dead-Lease/2, "a is gone", lacks(a))
+	w.always(s.Lease/2, "the lease holds", has(a))
+	w.await(s.dead-s.Lease/2, "a is gone", lacks(a))
 	w.always(soon, "b stays", has(b))
 
 	again := node("a", "2")
@@ -98,7 +97,7 @@ func (s *suite) expire() {
 	s.store.Expire(s.T, a)
 	w.always(soon, "anything", func(membership.View) bool { return true }) // the view of before will not do
 	w.await(soon, "a again", has(a))
-	w.always(2*Lease, "a stays", has(a))
+	w.always(2*s.Lease, "a stays", has(a))
 }
 
 func (s *suite) reuseName() {
@@ -130,11 +129,11 @@ func (s *suite) watchers() {
 		if !has(a)(v) {
 			s.Errorf("a late watcher first sees %v, want a", v.Nodes)
 		}
-	case <-time.After(soon):
+	case <-s.limit(soon):
 		s.Error("a late watcher sees nothing")
 	}
 	cancel()
-	for limit := time.After(soon); ; {
+	for limit := s.limit(soon); ; {
 		select {
 		case _, open := <-late:
 			if open {

@@ -22,6 +22,7 @@ func (s *suite) forward() {
 		defer close(checked)
 		parallel(len(watchers), func(i int) { watchers[i].neverBack(1, rounds) })
 	}()
+	s.Cleanup(func() { <-checked }) // if we fail
 	for term := range uint64(rounds) {
 		v := own.await(soon, "the last row", wrote(1, term))
 		s.write(l, 1, row(term+1, "a@1", v.Table.Row(1).Version), nil)
@@ -39,9 +40,12 @@ func (s *suite) forward() {
 // once older than before.
 func (w *watch) neverBack(slot shard.Slot, term uint64) {
 	var seen shard.Row
-	for limit := time.After(30 * time.Second); seen.Term < term; {
+	for limit := w.s.limit(30 * time.Second); seen.Term < term; {
 		select {
-		case v := <-w.views:
+		case v, open := <-w.views:
+			if !open {
+				return // the case failed elsewhere
+			}
 			r := v.Table.Row(slot)
 			if r.Version < seen.Version || r.Term < seen.Term {
 				w.s.Errorf("row went from %+v back to %+v", seen, r)
@@ -76,7 +80,7 @@ func (s *suite) outage() {
 	if err == nil || errors.Is(err, membership.ErrConflict) || errors.Is(err, membership.ErrNotLeader) {
 		s.Errorf("write in an outage: %v, want an error that leaves open whether it was applied", err)
 	}
-	wa.always(3*Lease, "the view of before", func(v membership.View) bool { return !v.Connected && whole(v) })
+	wa.always(3*s.Lease, "the view of before", func(v membership.View) bool { return !v.Connected && whole(v) })
 
 	back := time.Now()
 	s.store.Disconnect(s.T, false)
@@ -84,23 +88,23 @@ func (s *suite) outage() {
 		w.await(soon, "connected, and all announced again", func(v membership.View) bool { return v.Connected && whole(v) })
 	}
 	s.Logf("connected and announced again after %v", time.Since(back).Round(time.Millisecond))
-	wa.always(dead, "nobody vanishes after it", whole)
+	wa.always(s.dead, "nobody vanishes after it", whole)
 	select {
 	case <-l.Lost():
-		l = s.lead(hb, "b@1", dead)
+		l = s.lead(hb, "b@1", s.dead)
 	default:
 	}
 	s.write(l, 9, row(1, "b@1", 0), nil)
 }
 
 func (s *suite) startInOutage() {
-	h := s.store.Open(s.T)
 	s.store.Disconnect(s.T, true)
+	h := s.store.Open(s.T)
 	w := s.watch(h)
 	a := node("a", "1")
 	s.register(h, a)
 	elected := make(chan membership.Leadership, 1)
-	ctx, cancel := context.WithTimeout(s.Context(), 3*Lease)
+	ctx, cancel := context.WithTimeout(s.Context(), 3*s.Lease+s.Patience)
 	defer cancel()
 	go func() {
 		defer close(elected)
@@ -110,11 +114,8 @@ func (s *suite) startInOutage() {
 	}()
 	select {
 	case v := <-w.views:
-		// A handle that has seen the store may say so.
-		if v.Connected || len(v.Nodes) != 0 {
-			s.Errorf("view in an outage: %+v", v)
-		}
-	case <-time.After(Lease):
+		s.Errorf("view before the store ever answered: %+v", v)
+	case <-time.After(s.Lease):
 	}
 	s.store.Disconnect(s.T, false)
 	w.await(soon+soon/2, "a announced", func(v membership.View) bool { return v.Connected && has(a)(v) })
@@ -124,6 +125,29 @@ func (s *suite) startInOutage() {
 	}
 	s.write(l, 1, row(1, "a@1", 0), nil)
 	l.Resign(s.Context())
+}
+
+// cutWhileStarting cuts off watchers in every moment of their start.
+func (s *suite) cutWhileStarting() {
+	parallel(20, func(i int) {
+		h := s.store.Open(s.T)
+		w := s.watch(h)
+		<-time.After(time.Duration(i) * 2 * time.Millisecond)
+		h.Disconnect(true)
+		last := true // nothing seen yet is as good as disconnected
+		for limit := time.After(noticed + s.Patience/4); ; {
+			select {
+			case v := <-w.views:
+				last = !v.Connected
+				continue
+			case <-limit:
+			}
+			break
+		}
+		if !last {
+			s.Errorf("watcher %d does not notice that it was cut off", i)
+		}
+	})
 }
 
 func (s *suite) leaveInOutage() {
@@ -139,6 +163,6 @@ func (s *suite) leaveInOutage() {
 		s.Errorf("Register returned %v, want nil", err)
 	}
 	s.store.Disconnect(s.T, false)
-	w.await(dead, "only b", func(v membership.View) bool { return v.Connected && has(b)(v) && lacks(a)(v) })
+	w.await(s.dead, "only b", func(v membership.View) bool { return v.Connected && has(b)(v) && lacks(a)(v) })
 	w.always(soon, "only b", func(v membership.View) bool { return has(b)(v) && lacks(a)(v) })
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -102,7 +101,7 @@ func (s *suite) elect() {
 		l.Resign(s.Context())
 		select {
 		case <-l.Lost():
-		case <-time.After(soon):
+		case <-s.limit(soon):
 			s.Errorf("candidate %d resigned and was not told that it is over", i)
 		}
 		s.write(l, 100, row(1, "a@1", 0), membership.ErrNotLeader)
@@ -131,11 +130,11 @@ func (s *suite) depose() {
 		s.Errorf("write while cut off: %v, want an error that leaves open whether it was applied", err)
 	}
 
-	next := s.lead(s.store.Open(s.T), "b@1", dead)
+	next := s.lead(s.store.Open(s.T), "b@1", s.dead)
 	s.write(next, 3, row(1, "b@1", 0), nil)
 	select {
 	case <-l.Lost():
-	case <-time.After(Lease + soon):
+	case <-s.limit(s.Lease + soon):
 		s.Error("the deposed leader was not told")
 	}
 	h.Disconnect(false)
@@ -152,7 +151,7 @@ func (s *suite) inherit() {
 	s.write(l, 1, row(1, "a@1", 0), nil)
 	other := s.store.Open(s.T)
 	h.Kill()
-	next := s.lead(other, "b@1", dead)
+	next := s.lead(other, "b@1", s.dead)
 	v := s.watch(other).await(soon, "the row of the first leader", wrote(1, 1))
 	s.write(next, 1, row(2, "b@1", v.Table.Row(1).Version), nil)
 }

@@ -36,7 +36,11 @@ func (d *Directory) follow(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
+	late := time.AfterFunc(callTimeout, cancel) // Watch waits for etcd to confirm it
 	changes := d.client.Watch(ctx, d.keys.all(), clientv3.WithPrefix(), clientv3.WithRev(m.revision+1))
+	if !late.Stop() {
+		return errors.New("watch etcd: not confirmed in time")
+	}
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	var due int64 // what the watch should have reached

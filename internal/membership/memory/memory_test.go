@@ -10,8 +10,9 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	conformance.Run(t, synctest.Test, func(*testing.T) conformance.Store {
-		return store{memory.NewStore(conformance.Lease)}
+	pace := conformance.Pace{Lease: membership.DefaultLease}
+	conformance.Run(t, pace, synctest.Test, func(*testing.T) conformance.Store {
+		return store{memory.NewStore(pace.Lease)}
 	})
 }
 
