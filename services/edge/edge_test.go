@@ -319,6 +319,29 @@ func TestRequestsAreBounded(t *testing.T) {
 	})
 }
 
+func TestPublishesAreBounded(t *testing.T) {
+	inWorld(t, Config{Publishes: 2}, func(w *world) {
+		c := w.client().open()
+		gate := make(chan struct{})
+		w.broker.work <- func() { <-gate } // publishes wait
+		answers := make(chan []message)
+		go func() {
+			_, answer, _ := c.post(w.t.Context(), message{"channel": "/a", "data": 1}, message{"channel": "/a", "data": 2}, message{"channel": "/a", "data": 3})
+			answers <- answer
+		}()
+		synctest.Wait()
+		close(gate)
+		var got []string
+		for _, m := range <-answers {
+			got = append(got, fmt.Sprint(m["successful"], m["error"]))
+		}
+		if want := "true <nil> true <nil> false429:publishes:limit_exceeded"; strings.Join(got, " ") != want {
+			t.Errorf("got %v", got)
+		}
+		c.want(c.send(message{"channel": "/a", "data": 4}))
+	})
+}
+
 // A session whose client is gone expires, and its interests with it.
 func TestExpiry(t *testing.T) {
 	inWorld(t, Config{}, func(w *world) {
@@ -426,6 +449,9 @@ func (w *world) checkDraining(c *browserClient) {
 	}
 	start := time.Now()
 	c.want(c.send(message{"channel": "/busy", "data": "last words"}))
+	if !c.closed {
+		w.t.Error("the connection is kept")
+	}
 	synctest.Wait()
 	w.service.registry.find(c.clientID).drain(time.Millisecond)
 	if events, _ := c.connect(); summary(events) != `/busy="last words"` || time.Since(start) > time.Millisecond {

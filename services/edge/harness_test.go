@@ -144,6 +144,7 @@ type browserClient struct {
 	http     *http.Client
 	clientID string
 	id       int
+	closed   bool // the server closed the connection behind the last answer
 }
 
 type message map[string]any
@@ -177,7 +178,8 @@ func (b *browserClient) post(ctx context.Context, messages ...message) (int, []m
 	if err != nil {
 		return 0, nil, err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
+	b.closed = res.Close
 	text, err := io.ReadAll(res.Body)
 	if err != nil || res.StatusCode != http.StatusOK {
 		return res.StatusCode, nil, err

@@ -132,6 +132,7 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		ReadTimeout: cfg.ReadTimeout,
 		Holder:      hold.Waiting{WriteTimeout: cfg.WriteTimeout, DrainWindow: cfg.DrainWindow},
 		Refused:     func(reason string) { s.metrics.refused.WithLabelValues(reason).Inc() },
+		Draining:    s.draining.Load,
 	}, s)
 	var rest http.Handler = http.HandlerFunc(transport.NotFound)
 	if cfg.Dev {

@@ -61,6 +61,9 @@ type Config struct {
 	Holder hold.Holder
 	// Refused counts refusals by reason. It may be nil.
 	Refused func(reason string)
+	// Draining reports whether clients should find another server: their
+	// connections are then closed behind the answers. It may be nil.
+	Draining func() bool
 }
 
 // Handler serves Base and what is below it.
@@ -70,6 +73,7 @@ type Handler struct {
 	readTimeout time.Duration
 	holder      hold.Holder
 	refused     func(reason string)
+	draining    func() bool
 	sessions    Sessions
 	cors        http.Handler
 	exchanges   atomic.Uint64
@@ -83,6 +87,7 @@ func New(cfg Config, sessions Sessions) *Handler {
 		readTimeout: cfg.ReadTimeout,
 		holder:      cfg.Holder,
 		refused:     cfg.Refused,
+		draining:    cfg.Draining,
 		sessions:    sessions,
 	}
 	fallback := bayeux.DefaultLimits()
@@ -94,6 +99,9 @@ func New(cfg Config, sessions Sessions) *Handler {
 	}
 	if h.refused == nil {
 		h.refused = func(string) {}
+	}
+	if h.draining == nil {
+		h.draining = func() bool { return false }
 	}
 	h.cors = cors.New(cors.Options{
 		AllowOriginVaryRequestFunc: func(r *http.Request, _ string) (bool, []string) { return h.origins.Allow(r), nil },
@@ -158,6 +166,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 const allow = http.MethodPost + ", " + http.MethodOptions
 
 func (h *Handler) writeAnswer(w http.ResponseWriter, a hold.Answer) error {
+	if h.draining() {
+		w.Header().Set("Connection", "close")
+	}
 	if a.Status == http.StatusOK {
 		return writeBody(w, http.StatusOK, "application/json", a.Body)
 	}
