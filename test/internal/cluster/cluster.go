@@ -48,7 +48,7 @@ func Binary(t testing.TB) string {
 	return path
 }
 
-//nolint:gochecknoglobals // one build a test process
+// buildOnce builds once for all tests of a process.
 var buildOnce = sync.OnceValues(func() (string, error) {
 	if given := os.Getenv("COMET_BINARY"); given != "" {
 		return given, nil
