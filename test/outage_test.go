@@ -150,6 +150,7 @@ type poller struct {
 
 // pollFor connects again and again until the test ends.
 func pollFor(t testing.TB, edge *cluster.Process, id string) *poller {
+	t.Helper()
 	p := &poller{}
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
