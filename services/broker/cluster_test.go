@@ -29,6 +29,7 @@ import (
 type cluster struct {
 	t     testing.TB
 	store *memory.Store
+	watch *memory.Directory
 	net   *network
 	pool  *rpc.Pool // of the test itself
 
@@ -37,11 +38,13 @@ type cluster struct {
 	starts     int
 }
 
-func newCluster(t testing.TB) *cluster {
-	c := &cluster{t: t, store: memory.NewStore(0), net: &network{doors: map[string]*bufconn.Listener{}}}
+func newCluster(tb testing.TB) *cluster {
+	tb.Helper()
+	c := &cluster{t: tb, store: memory.NewStore(0), net: &network{doors: map[string]*bufconn.Listener{}}}
+	c.watch = c.store.Directory()
 	c.config.AnyPattern = true
 	c.pool = rpc.NewPool(c.net.dial)
-	t.Cleanup(func() { _ = c.pool.Close() })
+	tb.Cleanup(func() { _ = c.pool.Close() })
 	return c
 }
 
@@ -152,7 +155,7 @@ func (m *member) owned() int {
 func (c *cluster) view() membership.View {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	return <-c.store.Directory().Watch(ctx)
+	return <-c.watch.Watch(ctx)
 }
 
 // settled waits until all slots are served by announced members, as evenly as

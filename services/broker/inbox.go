@@ -36,15 +36,22 @@ type inbox struct {
 type contents struct {
 	start   map[shard.Slot]uint64 // where the subscription begins
 	events  []event               // in order
+	loss    *loss                 // the only one among the events, or nil
 	through map[shard.Slot]uint64 // complete up to here, with the events
 }
 
-// event is an entry, or else a resync.
+// event is an entry of a slot, or else a loss.
 type event struct {
-	slot    shard.Slot
-	entry   *brokerv1.Entry
-	resync  []string
-	through uint64
+	slot  shard.Slot
+	entry *brokerv1.Entry
+	loss  *loss
+}
+
+// loss is one or more resyncs. It stands where the first of them was: entries
+// of other slots that came before theirs may follow it.
+type loss struct {
+	channels map[string]struct{}
+	at       map[shard.Slot]uint64
 }
 
 func newInbox(channels []string, since shard.Since, limit int, patience time.Duration, ended <-chan struct{}, tooSlow func()) *inbox {
@@ -78,6 +85,13 @@ func (b *inbox) take() (contents, bool) {
 	close(b.room)
 	b.room = make(chan struct{})
 	return taken, true
+}
+
+// lossy reports whether there is a loss to tell of.
+func (b *inbox) lossy() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.content.loss != nil
 }
 
 // Entries implements [upstream.Sink].
@@ -120,7 +134,16 @@ func (b *inbox) waitForRoom() bool {
 func (b *inbox) Resync(at upstream.Position, channels []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.content.events = append(b.content.events, event{slot: at.Slot, resync: channels, through: at.Offset})
+	l := b.content.loss
+	if l == nil {
+		l = &loss{channels: map[string]struct{}{}, at: map[shard.Slot]uint64{}}
+		b.content.loss = l
+		b.content.events = append(b.content.events, event{loss: l})
+	}
+	l.at[at.Slot] = at.Offset
+	for _, c := range channels {
+		l.channels[c] = struct{}{}
+	}
 	b.wake()
 }
 

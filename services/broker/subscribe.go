@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,6 +18,10 @@ import (
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/internal/upstream"
 )
+
+// gatherLosses is how long a resync waits for others: when slots move many are
+// lost at once, and a subscriber is to load its snapshot once.
+const gatherLosses = 50 * time.Millisecond
 
 // errSlow is the cause of a subscription that ends because its subscriber does
 // not take what comes.
@@ -78,6 +83,7 @@ type subscription struct {
 func (s *subscription) serve(ctx context.Context) error {
 	s.idle = time.NewTimer(s.cfg.IdleCursor)
 	defer s.idle.Stop()
+	var gathered <-chan time.Time // while a loss waits for more of its kind
 	for {
 		select {
 		case <-ctx.Done():
@@ -85,6 +91,17 @@ func (s *subscription) serve(ctx context.Context) error {
 		case <-s.drained:
 			return s.end(run.ErrDraining)
 		case <-s.inbox.news:
+			if s.inbox.lossy() && gathered == nil {
+				gathered = time.After(gatherLosses)
+			}
+			if gathered != nil {
+				continue
+			}
+			if err := s.flush(); err != nil {
+				return err
+			}
+		case <-gathered:
+			gathered = nil
 			if err := s.flush(); err != nil {
 				return err
 			}
@@ -133,9 +150,9 @@ func (s *subscription) sendEvent(e event) error {
 		s.at[e.slot] = max(s.at[e.slot], e.entry.GetOffset())
 		return s.send(&pubsubv1.SubscribeResponse{Event: &pubsubv1.SubscribeResponse_Message{Message: message(e.entry)}})
 	}
-	s.at[e.slot] = e.through
+	maps.Copy(s.at, e.loss.at)
 	return s.send(&pubsubv1.SubscribeResponse{Event: &pubsubv1.SubscribeResponse_Resync{
-		Resync: &pubsubv1.SubscriptionResync{Channels: e.resync, Cursor: s.place()},
+		Resync: &pubsubv1.SubscriptionResync{Channels: slices.Sorted(maps.Keys(e.loss.channels)), Cursor: s.place()},
 	}})
 }
 
