@@ -21,7 +21,9 @@
 //     ends with 503 and without a Bayeux reply.
 //  7. Events of a channel are sent in the order of Deliver, one copy each,
 //     whatever subscriptions overlap. An event at or below the start of a
-//     subscription is not delivered through it.
+//     subscription is not delivered through it. History that a client asks for
+//     comes before what is pushed, once; only after a resync, or after it left
+//     a subscription that read ahead of a wider one, may it repeat events.
 //  8. Without the ack extension what a connect's answer carried is kept until
 //     the next connect, and sent again when that one shows that the answer was
 //     lost. Copies are possible only then.

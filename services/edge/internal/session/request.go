@@ -132,9 +132,6 @@ func (s *Session) Published(now time.Time, token uint64, err *bayeux.Error, out 
 
 // resolve answers a message that waited, and goes on with its request.
 func (s *Session) resolve(now time.Time, w waiter, err *bayeux.Error, out *Effects) {
-	if w.request.done {
-		return // the session ended meanwhile
-	}
 	s.reply(now, w, err)
 	w.request.waiting--
 	s.advance(now, w.request, out)

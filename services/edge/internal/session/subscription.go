@@ -57,15 +57,13 @@ func (sub *subscription) startIn(slot shard.Slot) uint64 {
 	return 0
 }
 
-// miss notes an entry that came before the subscription is active: it is read
-// later, or the subscription starts after it.
+// miss notes an entry that came before the subscription is active. It is read
+// later, or nobody can say that it was delivered.
 func (sub *subscription) miss(at Position) {
 	switch {
 	case sub.past != nil:
 		sub.past.withhold(at.Offset)
-	case !bayeux.IsPattern(sub.channel):
-		sub.start = max(sub.start, at.Offset)
-	default:
+	case bayeux.IsPattern(sub.channel):
 		// A copy, for the old one is shared.
 		sub.starts = slices.DeleteFunc(slices.Clone(sub.starts), func(p Position) bool { return p.Slot == at.Slot })
 		sub.starts = append(sub.starts, at)
