@@ -1,0 +1,365 @@
+package session_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/session"
+)
+
+// model is everything around the session.
+type model struct {
+	cfg  *session.Config
+	s    *session.Session
+	now  time.Time
+	out  session.Effects
+	ack  bool
+	repl bool
+	calm bool // nothing is lost on the way to the session
+
+	whole bool // no subscription has a gap
+
+	// The broker.
+	logs map[shard.Slot][]entry
+	keep map[string]uint64 // by channel: history up to here is gone
+
+	// The hub.
+	pushed    map[shard.Slot]int
+	interests map[string]bool
+	joins     map[string]uint64 // the newest join's token
+	tasks     []task            // effects that await their answer
+
+	// The network.
+	open    map[session.Exchange]bool // sent and not answered
+	gone    map[session.Exchange]bool // lost before the answer
+	flight  []flight                  // answers on their way
+	reports []report                  // fates the session does not know yet
+	losses  int                       // in a row
+
+	// The client.
+	next     session.Exchange
+	polling  session.Exchange // its connect, 0: none
+	failed   bool             // its last connect failed
+	acked    int64
+	received map[string]int    // copies by event
+	may      map[string]bool   // events that may come again
+	last     map[string]uint64 // by channel
+	batches  map[string]uint64 // by event: the batch it was first sent with, until acknowledged
+	freed    map[string]bool   // events acknowledged
+	asked    map[session.Exchange]request
+	subs     map[string]sub  // what the server told it of
+	due      map[string]bool // resyncs it must be told
+	told     map[string]bool // events whose loss a resync has told
+}
+
+type entry struct {
+	channel string
+	offset  uint64
+}
+
+func (e entry) String() string { return e.channel + "@" + strconv.FormatUint(e.offset, 10) }
+
+type sub struct{ start map[shard.Slot]uint64 }
+
+type request struct {
+	connect bool
+	since   map[string]int64
+}
+
+type task func(t *rapid.T)
+
+type flight struct {
+	answer  session.Answer
+	connect bool
+}
+
+type report struct {
+	ex   session.Exchange
+	lost bool
+}
+
+func channels() []string { return []string{"/a/x", "/a/y/z", "/b"} }
+
+func newModel(t *rapid.T) *model {
+	m := &model{
+		ack:  rapid.Bool().Draw(t, "ack"),
+		repl: rapid.Bool().Draw(t, "replay"),
+		calm: rapid.Bool().Draw(t, "calm"),
+		now:  time.Unix(1_800_000_000, 0),
+		cfg: session.Config{
+			QueueMessages: rapid.SampledFrom([]int{2, 5, 1000}).Draw(t, "queue"),
+			Piggyback:     rapid.Bool().Draw(t, "piggyback"),
+		}.Defaults(),
+		logs: map[shard.Slot][]entry{}, keep: map[string]uint64{},
+		pushed: map[shard.Slot]int{}, interests: map[string]bool{}, joins: map[string]uint64{},
+		open: map[session.Exchange]bool{}, gone: map[session.Exchange]bool{},
+		received: map[string]int{}, may: map[string]bool{}, last: map[string]uint64{},
+		batches: map[string]uint64{}, freed: map[string]bool{},
+		asked: map[session.Exchange]request{}, subs: map[string]sub{}, due: map[string]bool{}, told: map[string]bool{},
+	}
+	m.whole = m.calm
+	if m.calm {
+		m.cfg.QueueMessages = 1000
+	}
+	m.s = session.New(m.cfg, "S", "public", "", m.now)
+	m.send(t, request{}, fmt.Sprintf(`{"channel":"/meta/handshake","supportedConnectionTypes":["long-polling"],"ext":{"ack":%v,"replay":%v}}`, m.ack, m.repl))
+	m.drainNetwork(t)
+	return m
+}
+
+// send is one request of the client.
+func (m *model) send(t *rapid.T, r request, body string) session.Exchange {
+	in, err := bayeux.Decode([]byte(body), bayeux.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.next++
+	ex := m.next
+	m.open[ex] = true
+	m.asked[ex] = r
+	req := session.Request{Exchange: ex, Messages: in}
+	if _, handshake := session.Route(in); handshake {
+		m.s.Handshake(m.now, req, &m.out)
+	} else {
+		m.s.Receive(m.now, req, &m.out)
+	}
+	m.flush(t)
+	return ex
+}
+
+// flush carries effects out.
+func (m *model) flush(t *rapid.T) {
+	out := m.out
+	m.out = session.Effects{}
+	for _, i := range out.Interests {
+		m.interest(i)
+	}
+	for _, channel := range out.Joined {
+		m.joined(channel)
+	}
+	for _, channel := range out.Left {
+		delete(m.subs, channel)
+		delete(m.due, channel)
+		m.whole = m.whole && !m.repl // others may be told what it did not read for them
+		for _, e := range m.logs[shard.Of(channel)] {
+			if m.repl && e.channel == channel { // what it had read ahead of a wider one
+				m.may[e.String()] = true
+			}
+		}
+	}
+	for _, p := range out.Publishes {
+		m.tasks = append(m.tasks, func(t *rapid.T) {
+			m.write(p.Channel)
+			m.s.Published(m.now, p.Token, nil, &m.out)
+			m.flush(t)
+		})
+	}
+	for _, r := range out.Replays {
+		m.tasks = append(m.tasks, func(t *rapid.T) { m.read(t, r) })
+	}
+	for _, a := range out.Answers {
+		if !m.open[a.Exchange] {
+			t.Fatalf("exchange %d answered, open are %v, lost %v", a.Exchange, m.open, m.gone)
+		}
+		delete(m.open, a.Exchange)
+		connect := m.asked[a.Exchange].connect
+		delete(m.asked, a.Exchange)
+		m.sent(t, a, connect)
+		m.flight = append(m.flight, flight{answer: a, connect: connect})
+	}
+	if n, most := m.s.Logged(), 2*m.cfg.QueueMessages; n > most {
+		t.Fatalf("log holds %d, %d at most", n, most)
+	}
+}
+
+// interest is the hub's part. A join is answered later, with the broker's
+// position, which may be ahead of what has been pushed.
+func (m *model) interest(i session.Interest) {
+	if i.Leave {
+		delete(m.interests, i.Channel)
+		delete(m.joins, i.Channel)
+		return
+	}
+	m.joins[i.Channel] = i.Token
+	m.tasks = append(m.tasks, func(t *rapid.T) {
+		var from []session.Position
+		for _, slot := range slots(i.Channel) {
+			from = append(from, session.Position{Slot: slot, Offset: m.end(slot)})
+		}
+		if m.joins[i.Channel] == i.Token { // else it has left meanwhile
+			m.interests[i.Channel] = true
+		}
+		m.s.Subscribed(m.now, i.Token, from, nil, &m.out)
+		m.flush(t)
+	})
+}
+
+func slots(pattern string) []shard.Slot {
+	var list []shard.Slot
+	for _, channel := range channels() {
+		if slot := shard.Of(channel); bayeux.Match(pattern, channel) && !slices.Contains(list, slot) {
+			list = append(list, slot)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// joined notes what the client is owed from now on.
+func (m *model) joined(channel string) {
+	s := sub{start: map[shard.Slot]uint64{}}
+	for _, slot := range slots(channel) {
+		s.start[slot] = m.end(slot)
+	}
+	for _, r := range m.asked {
+		since, ok := r.since[channel]
+		if !ok || since == bayeux.ReplayNew {
+			continue
+		}
+		slot := shard.Of(channel)
+		covered := m.end(slot) // the least start of older subscriptions
+		for name, older := range m.subs {
+			if m.whole && bayeux.Match(name, channel) {
+				covered = min(covered, older.start[slot])
+			}
+		}
+		from := max(since, 0)
+		s.start[slot] = uint64(from)
+		for _, e := range m.logs[slot] {
+			if e.channel == channel && e.offset <= covered {
+				m.may[e.String()] = true
+			}
+			if e.channel == channel && e.offset <= m.keep[channel] && since == bayeux.ReplayRetained {
+				s.start[slot] = max(s.start[slot], e.offset)
+			}
+		}
+	}
+	for ex, r := range m.asked {
+		delete(r.since, channel)
+		m.asked[ex] = r
+	}
+	m.subs[channel] = s
+}
+
+func (m *model) end(slot shard.Slot) uint64 {
+	if log := m.logs[slot]; len(log) > 0 {
+		return log[len(log)-1].offset
+	}
+	return 0
+}
+
+func (m *model) write(channel string) {
+	slot := shard.Of(channel)
+	m.logs[slot] = append(m.logs[slot], entry{channel, m.end(slot) + 1})
+}
+
+func (e entry) event() *session.Event {
+	at := session.Position{Slot: shard.Of(e.channel), Offset: e.offset}
+	return session.NewEvent(e.channel, at, strconv.AppendUint(nil, e.offset, 10), nil, nil, time.Time{})
+}
+
+func (m *model) read(t *rapid.T, r session.Replay) {
+	slot := shard.Of(r.Channel)
+	page := session.Page{Through: m.end(slot)}
+	if s, ok := m.subs[r.Channel]; ok && r.Earliest {
+		s.start[slot] = max(s.start[slot], m.keep[r.Channel])
+	}
+	if !r.Earliest && r.Since < m.keep[r.Channel] {
+		page.Lost = true
+	}
+	limit := rapid.IntRange(1, r.Limit+1).Draw(t, "page")
+	for _, e := range m.logs[slot] {
+		if e.channel != r.Channel || e.offset <= max(r.Since, m.keep[r.Channel]) || page.Lost {
+			continue
+		}
+		if len(page.Events) == limit {
+			page.Through = page.Events[limit-1].At.Offset
+			break
+		}
+		page.Events = append(page.Events, e.event())
+	}
+	m.s.Replayed(m.now, r.Token, page, nil, &m.out)
+	m.flush(t)
+}
+
+// sent looks at an answer as it leaves, whether it will arrive or not.
+func (m *model) sent(t *rapid.T, a session.Answer, connect bool) {
+	if a.Status != 200 {
+		return
+	}
+	events, reply := parse(t, a.Body)
+	if len(events) > 0 && !connect && (m.ack || !m.cfg.Piggyback) {
+		t.Fatalf("events on an answer that is not a connect's: %s", a.Body)
+	}
+	if connect && (reply == nil || reply.Channel != bayeux.Connect) {
+		t.Fatalf("a connect's answer does not end with its reply: %s", a.Body)
+	}
+	if !m.ack || !connect {
+		return
+	}
+	present := map[string]bool{}
+	for _, e := range events {
+		if m.freed[e.String()] && !m.may[e.String()] {
+			t.Fatalf("%v was acknowledged and is sent again", e)
+		}
+		if _, ok := m.batches[e.String()]; !ok {
+			m.batches[e.String()] = reply.batch()
+		}
+		present[e.String()] = true
+	}
+	if m.cfg.QueueMessages < 1000 {
+		return // some may have been dropped
+	}
+	for e := range m.batches {
+		if !present[e] {
+			t.Fatalf("%v is not acknowledged and not sent with batch %d", e, reply.batch())
+		}
+	}
+}
+
+type connectReply struct {
+	Channel string
+	Ext     struct {
+		Ack   json.RawMessage
+		Comet struct{ Resync []string }
+	}
+}
+
+func (r *connectReply) batch() uint64 {
+	n, _ := strconv.ParseUint(string(r.Ext.Ack), 10, 64)
+	return n
+}
+
+// parse returns the events of a body in order and its last reply.
+func parse(t *rapid.T, body []byte) (events []entry, reply *connectReply) {
+	var messages []json.RawMessage
+	if err := json.Unmarshal(body, &messages); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	for _, raw := range messages {
+		var e struct {
+			Channel string
+			Data    *uint64
+		}
+		if err := json.Unmarshal(raw, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Data != nil {
+			events = append(events, entry{e.Channel, *e.Data})
+			reply = nil
+			continue
+		}
+		reply = &connectReply{}
+		if err := json.Unmarshal(raw, reply); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return events, reply
+}
