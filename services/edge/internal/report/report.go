@@ -124,7 +124,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 
 // keep reports to one node until ctx ends.
 func (r *Reporter) keep(ctx context.Context, key string, n membership.Node) {
-	f := &feed{}
+	f := &feed{marked: make(chan struct{}, 1)}
 	r.mu.Lock()
 	r.feeds[key] = f
 	r.mu.Unlock()
@@ -152,7 +152,9 @@ func (r *Reporter) keep(ctx context.Context, key string, n membership.Node) {
 
 // feed is what one node has not been told yet.
 type feed struct {
-	dirty    map[string]string // session → reason of its end, empty while it lives; guarded by Reporter.mu
+	marked chan struct{} // of one: dirty is not empty any more
+
+	dirty    map[string]string // session → reason of its end, empty while it lives; guarded by Reporter.mu, as is the rest
 	gone     int               // of these
 	overflow bool
 }
@@ -172,13 +174,19 @@ func (f *feed) mark(session, reason string) {
 		}
 	}
 	f.dirty[session] = reason
+	if len(f.dirty) == 1 {
+		select {
+		case f.marked <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // begin makes the feed collect changes.
 func (r *Reporter) begin(f *feed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	*f = feed{dirty: map[string]string{}}
+	f.dirty, f.gone, f.overflow = map[string]string{}, 0, false
 }
 
 // take takes at most a batch of changes out of the feed; ok is false if it

@@ -24,9 +24,9 @@ type stream struct {
 	out      edgev1.ReportService_ReportClient
 	answers  <-chan *edgev1.ReportResponse
 	failed   func() error
+	cancel   func()
 	sent     uint64
 	applied  uint64
-	progress time.Time // when applied grew, or sent was equal to it
 }
 
 // stream sends all sessions, then changes, until the stream breaks or ctx
@@ -38,11 +38,12 @@ func (r *Reporter) stream(ctx context.Context, f *feed, n membership.Node) error
 	}
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(2*goodbye, cancel) })() // whatever blocks then
 	out, err := edgev1.NewReportServiceClient(conn).Report(own)
 	if err != nil {
 		return fmt.Errorf("open report stream: %w", err)
 	}
-	s := &stream{reporter: r, feed: f, out: out, progress: time.Now()}
+	s := &stream{reporter: r, feed: f, out: out, cancel: cancel}
 	s.answers, s.failed = rpc.Receive(out)
 	r.begin(f)
 	if err := s.sync(ctx); err != nil {
@@ -71,10 +72,12 @@ func (s *stream) sync(ctx context.Context) error {
 	return s.send(ctx, request)
 }
 
-// run sends changes.
+// run sends changes, each a little after it was marked, with what is marked
+// meanwhile. An idle stream does nothing.
 func (s *stream) run(ctx context.Context) error {
-	tick := time.NewTicker(batchEvery)
-	defer tick.Stop()
+	batch, silence := time.NewTimer(0), time.NewTimer(patience)
+	defer batch.Stop()
+	defer silence.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -83,12 +86,19 @@ func (s *stream) run(ctx context.Context) error {
 			if err := s.heard(a, ok); err != nil {
 				return err
 			}
-		case now := <-tick.C:
-			if s.sent > s.applied && now.Sub(s.progress) > patience {
-				return errSilent
+			silence.Reset(patience)
+		case <-s.feed.marked:
+			batch.Reset(batchEvery)
+		case <-batch.C:
+			if s.sent == s.applied {
+				silence.Reset(patience)
 			}
 			if err := s.flush(ctx); err != nil {
 				return err
+			}
+		case <-silence.C:
+			if s.sent > s.applied {
+				return errSilent
 			}
 		}
 	}
@@ -128,9 +138,6 @@ func gone(session, reason string) *edgev1.SessionChange {
 
 // send sends one batch once the window has room for it.
 func (s *stream) send(ctx context.Context, request *edgev1.ReportRequest) error {
-	if s.sent == s.applied {
-		s.progress = time.Now()
-	}
 	for s.sent-s.applied >= window {
 		wait := time.NewTimer(patience)
 		select {
@@ -147,6 +154,8 @@ func (s *stream) send(ctx context.Context, request *edgev1.ReportRequest) error 
 		}
 	}
 	s.sent++
+	blocked := time.AfterFunc(patience, s.cancel) // a node that does not read
+	defer blocked.Stop()
 	if s.out.Send(request) == nil {
 		return nil
 	}
@@ -159,9 +168,7 @@ func (s *stream) heard(a *edgev1.ReportResponse, ok bool) error {
 	if !ok {
 		return errors.Join(errEnded, s.failed())
 	}
-	if a.GetApplied() > s.applied {
-		s.applied, s.progress = a.GetApplied(), time.Now()
-	}
+	s.applied = max(s.applied, a.GetApplied())
 	return nil
 }
 
