@@ -66,6 +66,7 @@ type fakeSlot struct {
 func (s *fakeSlot) log() *fakeLog { return s.logs[len(s.logs)-1] }
 
 type fakeLog struct {
+	term    uint64
 	base    uint64
 	entries []*brokerv1.Entry
 	keys    map[string]*brokerv1.Entry
@@ -73,6 +74,14 @@ type fakeLog struct {
 }
 
 func (l *fakeLog) end() uint64 { return l.base + uint64(len(l.entries)) }
+
+func (l *fakeLog) newestDropped() uint64 {
+	newest := uint64(0)
+	for _, dropped := range l.dropped {
+		newest = max(newest, dropped)
+	}
+	return newest
+}
 
 // after returns what is retained after an offset.
 func (l *fakeLog) after(offset uint64) []*brokerv1.Entry {
@@ -180,7 +189,9 @@ func (c *cluster) move(s shard.Slot, to *fakeBroker, stopAfter, startAfter time.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	slot.server = to
-	slot.logs = append(slot.logs, &fakeLog{base: row.Base, keys: map[string]*brokerv1.Entry{}, dropped: map[string]uint64{}})
+	slot.logs = append(slot.logs, &fakeLog{
+		term: row.Term, base: row.Base, keys: map[string]*brokerv1.Entry{}, dropped: map[string]uint64{},
+	})
 }
 
 func (c *cluster) version(s shard.Slot) int64 {
@@ -207,7 +218,7 @@ func (c *cluster) append(req *brokerv1.AppendRequest) (e *brokerv1.Entry, duplic
 		return known, true
 	}
 	e = &brokerv1.Entry{
-		Offset: log.end() + 1, Term: slot.row.Term, Channel: req.GetChannel(),
+		Offset: log.end() + 1, Term: log.term, Channel: req.GetChannel(),
 		Data: req.GetData(), Ext: req.GetExt(), Members: req.GetMembers(), Key: req.GetIdempotencyKey(),
 	}
 	log.entries = append(log.entries, e)

@@ -30,7 +30,7 @@ type fakePlace struct {
 	pushed, reset bool
 	sent          uint64
 	marked        uint64
-	checked       bool
+	told          uint64 // what was dropped up to here is known to be lost
 }
 
 // Attach implements the service.
@@ -159,11 +159,11 @@ func (st *fakeStream) open(o *brokerv1.OpenSlot) {
 			p.reset = !o.GetEarliest()
 		}
 		if o.GetEarliest() {
-			p.checked = true
+			p.told = log.newestDropped()
 		}
 	}
 	st.send(&brokerv1.Frame{Kind: &brokerv1.Frame_Opened{Opened: &brokerv1.Opened{
-		Slot: o.GetSlot(), Term: slot.row.Term, Base: log.base, Through: log.end(), Reset_: p.reset,
+		Slot: o.GetSlot(), Term: log.term, Base: log.base, Through: log.end(), Reset_: p.reset,
 	}}})
 	if o.Since != nil {
 		st.lag(o.GetSlot(), p.sent)
@@ -208,7 +208,7 @@ func (st *fakeStream) push(s shard.Slot, e *brokerv1.Entry) {
 		return
 	}
 	if st.credit <= 0 {
-		p.pushed, p.sent, p.checked = false, e.GetOffset()-1, false
+		p.pushed, p.sent = false, e.GetOffset()-1
 		st.lag(uint32(s), p.sent)
 		return
 	}
@@ -250,7 +250,7 @@ func (st *fakeStream) pull(s uint32) {
 		st.entry(s, e)
 		p.sent = e.GetOffset()
 	}
-	p.sent, p.pushed, p.checked = log.end(), true, false
+	p.sent, p.pushed = log.end(), true
 	st.send(&brokerv1.Frame{Kind: &brokerv1.Frame_Resumed{Resumed: &brokerv1.Resumed{Slot: s, Through: p.sent}}})
 }
 
@@ -263,7 +263,7 @@ func (st *fakeStream) check(s uint32, p *fakePlace, log *fakeLog) {
 		}
 		gone := p.reset
 		for channel, dropped := range log.dropped {
-			gone = gone || !p.checked && matches(i, channel) && dropped > p.sent
+			gone = gone || matches(i, channel) && dropped > max(p.sent, p.told)
 		}
 		if gone {
 			lost = append(lost, id)
@@ -273,7 +273,7 @@ func (st *fakeStream) check(s uint32, p *fakePlace, log *fakeLog) {
 		st.send(&brokerv1.Frame{Kind: &brokerv1.Frame_Resync{Resync: &brokerv1.Resync{Slot: s, Interests: lost, Through: p.sent}}})
 	}
 	p.reset = false
-	p.checked = true
+	p.told = log.newestDropped()
 }
 
 func (st *fakeStream) marks() {
@@ -283,7 +283,7 @@ func (st *fakeStream) marks() {
 		if log := slot.log(); p.pushed && p.marked != log.end() {
 			p.marked = log.end()
 			marks.Marks = append(marks.Marks, &brokerv1.Mark{
-				Slot: uint32(s), Term: slot.row.Term, Commit: log.end(), Version: slot.row.Version,
+				Slot: uint32(s), Term: log.term, Commit: log.end(), Version: slot.row.Version,
 			})
 		}
 	}

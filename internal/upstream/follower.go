@@ -80,8 +80,9 @@ func NewFollower(cfg FollowerConfig, sink Sink) *Follower {
 // Joined says.
 func (f *Follower) Join(channel string) { f.wish(channel, true) }
 
-// Leave ends what Join began. It never blocks. Entries may still come, but
-// Joined only if Join is called again, which may be answered twice then.
+// Leave ends what Join began. It never blocks. Entries, and Joined, may be on
+// their way and still come. If Join is called again before that has happened,
+// what comes holds for it, and it may be answered twice.
 func (f *Follower) Leave(channel string) { f.wish(channel, false) }
 
 func (f *Follower) wish(channel string, join bool) {

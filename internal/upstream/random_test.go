@@ -46,7 +46,7 @@ type chaos struct {
 
 	published []map[string]int // by publisher: how many, by channel
 	wanted    map[string]bool
-	left      map[string][]moment // when interests were given up
+	wishes    map[string][]int64 // when Join and Leave were called, in turn
 }
 
 func newChaos(t *testing.T, seed uint64) *chaos {
@@ -55,7 +55,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		t: t, rnd: rand.New(rand.NewPCG(seed, 29)), c: newCluster(t, 3),
 		channels:  []string{"/a/1", "/a/2", "/a/3", "/b/1", "/b/2", "/c"},
 		interests: []string{"/a/1", "/a/2", "/b/1", "/b/2", "/c", "/a/*", "/b/**", "/**"},
-		wanted:    map[string]bool{}, left: map[string][]moment{},
+		wanted:    map[string]bool{}, wishes: map[string][]int64{},
 	}
 	if seed%2 == 1 {
 		x.c.retain = 5
@@ -132,10 +132,10 @@ func name(who int, channel string, n int) string { return fmt.Sprintf("%d %s %06
 func (x *chaos) changeInterests() {
 	for range 1 + x.rnd.IntN(3) {
 		i := x.interests[x.rnd.IntN(len(x.interests))]
+		x.wishes[i] = append(x.wishes[i], x.c.now().seq)
 		if x.wanted[i] = !x.wanted[i]; x.wanted[i] {
 			x.f.Join(i)
 		} else {
-			x.left[i] = append(x.left[i], x.c.now())
 			x.f.Leave(i)
 		}
 	}
@@ -274,9 +274,14 @@ func (x *chaos) checkJoined(h happening, came map[*brokerv1.Entry]int64) int {
 	if want := 1 + 255*strings.Count(h.joined+" ", "* "); len(from) != want {
 		x.t.Errorf("%s was joined in %d slots, want %d", h.joined, len(from), want)
 	}
-	until := moment{seq: 1 << 62, at: time.Now().Add(time.Hour)}
-	if i := slices.IndexFunc(x.left[h.joined], func(m moment) bool { return m.seq > h.seq }); i >= 0 {
-		until = x.left[h.joined][i]
+	until := int64(1 << 62)
+	if i := slices.IndexFunc(x.wishes[h.joined], func(seq int64) bool { return seq > h.seq }); i >= 0 {
+		if i%2 == 0 {
+			return 0 // it was given up before the answer came
+		}
+		until = x.wishes[h.joined][i]
+	} else if !x.wanted[h.joined] {
+		return 0
 	}
 	promises := 0
 	for s, begin := range from {
@@ -290,7 +295,7 @@ func (x *chaos) checkJoined(h happening, came map[*brokerv1.Entry]int64) int {
 				switch seq, ok := came[e]; {
 				case ok && seq < h.seq && seq > 0:
 					x.t.Errorf("%s: %v came before Joined from %d", h.joined, e, begin)
-				case !ok && born.at.Before(until.at.Add(-20*time.Second)) && !x.resynced(h, e, born, until):
+				case !ok && x.passed(h, e, until) && !x.resynced(h, e, born, until):
 					x.t.Errorf("%s, joined from %d in slot %d: %v is missing", h.joined, begin, s, e)
 				}
 			}
@@ -299,10 +304,19 @@ func (x *chaos) checkJoined(h happening, came map[*brokerv1.Entry]int64) int {
 	return promises
 }
 
+// passed reports whether the follower was beyond an entry before an interest
+// was given up, or had all the time to be.
+func (x *chaos) passed(joined happening, e *brokerv1.Entry, until int64) bool {
+	return until == 1<<62 || slices.ContainsFunc(x.f.got, func(h happening) bool {
+		at := max(h.position, h.entry.GetOffset())
+		return h.slot == shard.Of(e.GetChannel()) && at >= e.GetOffset() && h.seq > joined.seq && h.seq < until
+	})
+}
+
 // resynced reports whether the follower said that it lost an entry.
-func (x *chaos) resynced(joined happening, e *brokerv1.Entry, born, until moment) bool {
+func (x *chaos) resynced(joined happening, e *brokerv1.Entry, born moment, until int64) bool {
 	return slices.ContainsFunc(x.f.got, func(h happening) bool {
 		return h.resync != nil && h.slot == shard.Of(e.GetChannel()) && slices.Contains(h.resync, joined.joined) &&
-			h.seq > max(born.seq, joined.seq) && h.seq < until.seq
+			h.seq > max(born.seq, joined.seq) && h.seq < until
 	})
 }
