@@ -84,12 +84,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		deps.Registerer = prometheus.NewRegistry()
 	}
 	member := deps.Node.Member()
+	others := peers{cfg.Dial, deps.Conns}
 	slots := newOwnership(member, slot.Config{
 		Retention: history.Config{Class: classes(deps.Namespaces), Bytes: cfg.SlotBytes},
 		KeyWindow: cfg.KeyWindow,
-	}, deps.Logger)
-	others := peers{cfg.Dial, deps.Conns}
-	slots.ask = others.stepDown
+	}, others, deps.Logger)
 	s := &Service{
 		cfg: cfg, deps: deps, slots: slots, drained: make(chan struct{}),
 		publisher: upstream.NewPublisher(upstream.PublisherConfig{

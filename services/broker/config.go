@@ -27,8 +27,10 @@ type Config struct {
 	PublishTimeout time.Duration
 	// Timeout is how long other calls to nodes may take; 5 s.
 	Timeout time.Duration
-	// MaxInFlight is how many publishes of one PublishStream may wait; 1024.
-	MaxInFlight int
+	// MaxInFlight is how many publishes of one PublishStream may wait, 1024;
+	// MaxInFlightBytes how many bytes of data and ext, give or take one, 8 MiB.
+	MaxInFlight      int
+	MaxInFlightBytes int
 	// MaxSubscriptions is how many Subscribe calls are served; 10,000.
 	MaxSubscriptions int
 	// SubscribeBuffer is how many bytes wait for one subscriber before its
@@ -60,6 +62,7 @@ func (c Config) withDefaults() Config {
 	c.PublishTimeout = cmp.Or(c.PublishTimeout, 8*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 5*time.Second)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 1024)
+	c.MaxInFlightBytes = cmp.Or(c.MaxInFlightBytes, 8<<20)
 	c.MaxSubscriptions = cmp.Or(c.MaxSubscriptions, 10_000)
 	c.SubscribeBuffer = cmp.Or(c.SubscribeBuffer, 1<<20)
 	c.SlowTimeout = cmp.Or(c.SlowTimeout, 10*time.Second)

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/hub"
@@ -21,9 +20,9 @@ import (
 //  1. A slot is served only while the newest row heard of names this member as
 //     primary; its log was made empty, at the row's base, for the row's term.
 //  2. Before it serves a slot of an announced older primary it has that one's
-//     word that it stopped. So whatever the old primary acknowledged was
-//     committed before the first follower attached here, who was told that
-//     everything below the new base may be gone.
+//     word that it stopped, or evidence that it is gone. So whatever the old
+//     one acknowledged was committed before the first follower attached here,
+//     who was told that everything below the new base may be gone.
 //  3. Until then it answers like one who has not seen the row yet.
 //  4. Whoever hears of a newer primary, from the directory or from itself,
 //     stops at once (CORRECTNESS rule 4).
@@ -31,7 +30,7 @@ type ownership struct {
 	self   string
 	slots  slot.Config // of every slot, but for term and base
 	hub    *hub.Hub
-	ask    func(ctx context.Context, old membership.Node, slots []*brokerv1.SlotTerm) error
+	peers  peers
 	logger *slog.Logger
 
 	view   atomic.Pointer[membership.View] // nil until the first one
@@ -53,8 +52,8 @@ type place struct {
 	copies replica.Set // with log
 }
 
-func newOwnership(self string, slots slot.Config, logger *slog.Logger) *ownership {
-	o := &ownership{self: self, slots: slots, logger: logger}
+func newOwnership(self string, slots slot.Config, others peers, logger *slog.Logger) *ownership {
+	o := &ownership{self: self, slots: slots, peers: others, logger: logger}
 	o.announceLocked()
 	o.hub = hub.New(func(n shard.Slot) int64 { return o.places[n].version.Load() })
 	return o

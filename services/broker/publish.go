@@ -39,18 +39,24 @@ func published(a upstream.Ack) *pubsubv1.PublishResponse {
 	return &pubsubv1.PublishResponse{Position: a.Position, Duplicate: a.Duplicate}
 }
 
-// PublishStream implements [pubsubv1.PubSubServiceServer]. What is in flight
-// is bounded by number here, and by bytes per slot in the publisher.
+// answer is the answer to one message of a stream, and the size of the message.
+type answer struct {
+	resp *pubsubv1.PublishStreamResponse
+	size int
+}
+
+// PublishStream implements [pubsubv1.PubSubServiceServer]. What is in flight is
+// bounded; beyond it the caller waits.
 func (p *pubsub) PublishStream(stream grpc.BidiStreamingServer[pubsubv1.PublishStreamRequest, pubsubv1.PublishStreamResponse]) error {
 	ctx := stream.Context()
 	draining := ctx.Done()
 	requests, recvErr := rpc.Receive(stream)
 	next, result := requests, recvErr
-	inFlight := 0
-	answers := make(chan *pubsubv1.PublishStreamResponse, p.cfg.MaxInFlight)
+	inFlight, bytes := 0, 0
+	answers := make(chan answer, p.cfg.MaxInFlight)
 	for next != nil || inFlight > 0 {
 		in := next
-		if inFlight == p.cfg.MaxInFlight {
+		if inFlight == p.cfg.MaxInFlight || bytes >= p.cfg.MaxInFlightBytes {
 			in = nil
 		}
 		select {
@@ -66,10 +72,11 @@ func (p *pubsub) PublishStream(stream grpc.BidiStreamingServer[pubsubv1.PublishS
 				continue
 			}
 			inFlight++
-			p.publishOne(req, answers)
+			bytes += p.publishOne(req, answers)
 		case a := <-answers:
 			inFlight--
-			if err := stream.Send(a); err != nil {
+			bytes -= a.size
+			if err := stream.Send(a.resp); err != nil {
 				return err
 			}
 		}
@@ -77,23 +84,26 @@ func (p *pubsub) PublishStream(stream grpc.BidiStreamingServer[pubsubv1.PublishS
 	return result()
 }
 
-// publishOne publishes one message of a stream; its answer, then or later,
-// finds room among the answers.
-func (p *pubsub) publishOne(req *pubsubv1.PublishStreamRequest, answers chan<- *pubsubv1.PublishStreamResponse) {
+// publishOne publishes one message of a stream and returns its size; its
+// answer, then or later, finds room among the answers.
+func (p *pubsub) publishOne(req *pubsubv1.PublishStreamRequest, answers chan<- answer) (size int) {
+	m := req.GetMessage()
+	size = len(m.GetData()) + len(m.GetExt())
 	done := func(a upstream.Ack, err error) {
-		answer := &pubsubv1.PublishStreamResponse{RequestId: req.GetRequestId()}
+		resp := &pubsubv1.PublishStreamResponse{RequestId: req.GetRequestId()}
 		if err == nil {
-			answer.Outcome = &pubsubv1.PublishStreamResponse_Published{Published: published(a)}
+			resp.Outcome = &pubsubv1.PublishStreamResponse_Published{Published: published(a)}
 		} else {
-			answer.Outcome = &pubsubv1.PublishStreamResponse_Refused{Refused: refusal(p.metrics.refuse(err))}
+			resp.Outcome = &pubsubv1.PublishStreamResponse_Refused{Refused: refusal(p.metrics.refuse(err))}
 		}
-		answers <- answer
+		answers <- answer{resp, size}
 	}
-	if err := checkPublish(p.deps.Namespaces, req.GetMessage()); err != nil {
+	if err := checkPublish(p.deps.Namespaces, m); err != nil {
 		done(upstream.Ack{}, err)
-		return
+		return size
 	}
-	p.publisher.Publish(publication(req.GetMessage()), done)
+	p.publisher.Publish(publication(m), done)
+	return size
 }
 
 func refusal(err error) *pubsubv1.PublishRefusal {

@@ -149,6 +149,74 @@ func TestDrainEndsSubscriptionsWithACursor(t *testing.T) {
 	})
 }
 
+func TestHowLongADrainTakes(t *testing.T) {
+	tests := []struct {
+		name     string
+		others   int
+		outage   bool
+		min, max time.Duration
+	}{
+		{"the last broker just stops", 0, false, 0, time.Second},
+		{"others take the slots", 2, false, 0, time.Second},
+		{"nobody can take them while the store is away", 1, true, 5 * time.Second, 7 * time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				c.config.DrainTimeout = 5 * time.Second
+				members := []*member{c.start("a")}
+				for i := range tt.others {
+					members = append(members, c.start(fmt.Sprintf("b%d", i)))
+				}
+				c.settled(members...)
+				follower := members[0].attachTo(shard.Of("/x"))
+				c.store.Disconnect(tt.outage)
+				start := time.Now()
+				members[0].drain()
+				if d := time.Since(start); d < tt.min || d > tt.max {
+					t.Errorf("took %v, want %v to %v", d, tt.min, tt.max)
+				}
+				if reason := follower(); reason != channelv1.ErrorReason_ERROR_REASON_DRAINING {
+					t.Errorf("its follower was told %v", reason)
+				}
+				c.store.Disconnect(false)
+			})
+		})
+	}
+}
+
+// attachTo follows a slot and returns a function that reads to the end of the
+// stream and says what the broker gave as the reason.
+func (m *member) attachTo(slot shard.Slot) (reason func() channelv1.ErrorReason) {
+	m.t.Helper()
+	stream, err := m.broker.Attach(context.Background())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, c := range []*brokerv1.AttachRequest{
+		{Command: &brokerv1.AttachRequest_Hello{Hello: &brokerv1.Hello{Credit: 1000}}},
+		{Command: &brokerv1.AttachRequest_Open{Open: &brokerv1.Open{Slots: []*brokerv1.OpenSlot{{Slot: uint32(slot)}}}}},
+	} {
+		if err := stream.Send(c); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	return func() (reason channelv1.ErrorReason) {
+		for {
+			resp, err := stream.Recv()
+			if err != nil {
+				return reason
+			}
+			for _, f := range resp.GetFrames() {
+				if e := f.GetEnding(); e != nil {
+					reason = e.GetReason()
+				}
+			}
+		}
+	}
+}
+
 func TestASlowSubscriberIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)

@@ -9,12 +9,11 @@ import (
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/broker/internal/controller"
 )
 
-const (
-	stepDownTimeout = time.Second
-	stepDownRetry   = 100 * time.Millisecond
-)
+// stepDownRetry is how often an older primary is asked to stop.
+const stepDownRetry = 100 * time.Millisecond
 
 // takeover is a slot that is to be served by a row.
 type takeover struct {
@@ -40,7 +39,7 @@ func addTakeover(to []*handover, olds []membership.Node, t takeover) []*handover
 }
 
 // takeOver serves slots once everybody who may still serve them by an older
-// row has stopped, or is gone.
+// row has stopped or is gone.
 func (o *ownership) takeOver(ctx context.Context, h *handover) {
 	slots := make([]*brokerv1.SlotTerm, len(h.takeovers))
 	for i, t := range h.takeovers {
@@ -61,15 +60,20 @@ func (o *ownership) takeOver(ctx context.Context, h *handover) {
 	}
 }
 
-// persuade asks an older primary to stop until it has, or is not announced any
-// more; false if ctx ended first. One that does neither keeps its slots: it may
-// be acknowledging.
+// persuade asks an older primary to stop until it has, or is known to be gone;
+// false if ctx ended first. One that is merely silent may be acknowledging
+// publishes, and is waited for.
 func (o *ownership) persuade(ctx context.Context, old membership.Node, slots []*brokerv1.SlotTerm) bool {
 	retry := time.NewTicker(stepDownRetry)
 	defer retry.Stop()
 	for {
-		err := o.ask(ctx, old, slots)
+		err := o.peers.stepDown(ctx, old, slots)
 		if err == nil {
+			return true
+		}
+		if o.gone(ctx, old) {
+			o.logger.Info("took slots over from an owner that is gone",
+				slog.String("owner", old.Member()), slog.Int("slots", len(slots)), slog.Any("error", err))
 			return true
 		}
 		select {
@@ -77,12 +81,19 @@ func (o *ownership) persuade(ctx context.Context, old membership.Node, slots []*
 			return false
 		case <-retry.C:
 		}
-		if _, announced := o.known().Node(old.Member()); !announced {
-			o.logger.Warn("took slots over without the word of their last owner",
-				slog.String("owner", old.Member()), slog.Int("slots", len(slots)), slog.Any("error", err))
-			return true
-		}
 	}
+}
+
+// gone reports whether a broker is known to have ended, by the evidence that
+// the controller goes by, too.
+func (o *ownership) gone(ctx context.Context, old membership.Node) bool {
+	switch now, announced := o.known().Nodes[old.Name]; {
+	case announced:
+		return now.ID != old.ID
+	case old.Draining:
+		return true
+	}
+	return o.peers.probe(ctx, old) == controller.Gone
 }
 
 // wanted reports whether the row of a takeover is still the newest heard of.
