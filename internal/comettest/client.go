@@ -33,6 +33,7 @@ const (
 	Resync     Kind = "resync"
 	Subscribed Kind = "subscribed"
 	Session    Kind = "session" // a handshake was answered
+	Refused    Kind = "refused" // a subscribe was; the client makes a new session
 	Cut        Kind = "cut"     // a request was not answered
 )
 
@@ -164,6 +165,7 @@ func (c *Client) subscribe(ctx context.Context) bool {
 			return true
 		}
 	}
+	c.record(Refused, "")
 	return false
 }
 

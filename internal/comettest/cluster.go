@@ -114,8 +114,9 @@ func (c *Cluster) Start(name string) {
 		c.t.Fatalf("start %s: %v", name, err)
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
-	n.Process, n.stop, n.done = process, stop, make(chan error, 1)
-	go func() { n.done <- process.Run(ctx) }()
+	done := make(chan error, 1)
+	n.Process, n.stop, n.done = process, stop, done
+	go func() { done <- process.Run(ctx) }()
 }
 
 // Stop drains a node and waits for its end.

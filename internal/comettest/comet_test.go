@@ -169,6 +169,7 @@ func TestRollingRestartOfBrokers(t *testing.T) {
 			if len(client.Of(comettest.Resync)) == 0 {
 				t.Errorf("%s: logs were lost, and no resync", client.Name)
 			}
+			t.Logf("%s: %d resyncs", client.Name, len(client.Of(comettest.Resync)))
 		}
 		for _, p := range publishers {
 			if p.Slowest() > 5*time.Second {

@@ -23,6 +23,7 @@ type Publisher struct {
 	mu      sync.Mutex
 	started []time.Time // of n at n-1
 	acked   int
+	retried map[int]bool
 	tries   int
 	slowest time.Duration
 }
@@ -31,7 +32,7 @@ type Publisher struct {
 func (c *Cluster) Publish(host, channel string, every time.Duration) *Publisher {
 	c.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	p := &Publisher{Channel: channel, brokers: c.Backend(host), every: every, stop: stop, done: make(chan struct{})}
+	p := &Publisher{Channel: channel, brokers: c.Backend(host), every: every, stop: stop, done: make(chan struct{}), retried: map[int]bool{}}
 	go func() {
 		defer close(p.done)
 		p.run(ctx)
@@ -80,6 +81,20 @@ func (p *Publisher) since(t time.Time) int {
 	return len(p.started) + 1
 }
 
+// again notes that a number is sent once more.
+func (p *Publisher) again(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retried[n] = true
+}
+
+// Retried reports whether a number was sent more than once.
+func (p *Publisher) Retried(n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.retried[n]
+}
+
 func (p *Publisher) run(ctx context.Context) {
 	broker := 0
 	for n := 1; ctx.Err() == nil; n++ {
@@ -89,6 +104,7 @@ func (p *Publisher) run(ctx context.Context) {
 		p.mu.Unlock()
 		for !p.try(p.brokers[broker%len(p.brokers)], n) {
 			broker++
+			p.again(n)
 			time.Sleep(100 * time.Millisecond)
 		}
 		p.mu.Lock()

@@ -10,7 +10,7 @@ import (
 // let pass.
 func TestCheck(t *testing.T) {
 	begin := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-	published := &Publisher{Channel: "/a/x", acked: 9}
+	published := &Publisher{Channel: "/a/x", acked: 9, retried: map[int]bool{3: true}}
 	for n := range 9 { // n+1 begins n seconds after begin
 		published.started = append(published.started, begin.Add(time.Duration(n)*time.Second))
 	}
@@ -31,6 +31,10 @@ func TestCheck(t *testing.T) {
 		{"s u r 34 789", "7 came where 5 was due"},  // too early
 		{"s u 34 7 r 89", "7 came where 5 was due"}, // too late
 		{"s u 34", "5 to 9 never came"},
+		{"s u 345 r 56789", ""}, // the log was lost while 5 was unclear
+		{"s u 345 r 456789", "4 came again"},
+		{"s u 345 r 6 3 789", ""}, // 3 was tried again
+		{"s u 34567 r 89", ""},
 		{"s u 34 r", ""},
 		{"s 3", "3 came without a subscription"},
 		{"s u 34 s u 89", "8 came where 3 was due"}, // a second session promises anew
