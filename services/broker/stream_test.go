@@ -464,3 +464,49 @@ func TestTheOldPrimaryStepsDownFirst(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// TestAppendWaitsForTheRowItsSenderHasSeen: else a burst that arrives in that
+// moment would be refused at its beginning and taken at its end.
+func TestAppendWaitsForTheRowItsSenderHasSeen(t *testing.T) {
+	tests := []struct {
+		name    string
+		version int64
+		outage  time.Duration
+		refused channelv1.ErrorReason
+		took    time.Duration
+	}{
+		{"not told", 0, 5 * time.Second, channelv1.ErrorReason_ERROR_REASON_MOVED, 0},
+		{"in time", 1, 500 * time.Millisecond, channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED, 500 * time.Millisecond},
+		{"in vain", 1, 5 * time.Second, channelv1.ErrorReason_ERROR_REASON_MOVED, time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				c.store.Disconnect(true)
+				a := c.launch("a")
+				stream, err := a.broker.Append(t.Context(), grpc.WaitForReady(true))
+				if err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				time.AfterFunc(tt.outage, func() { c.store.Disconnect(false) })
+				for range 3 {
+					if err := stream.Send(&brokerv1.AppendRequest{Channel: "/a", Data: []byte("1"), Version: tt.version}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 3 {
+					r, err := stream.Recv()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if took := time.Since(start); r.GetRefused() != tt.refused || took != tt.took {
+						t.Errorf("answered %v after %v, want %v after %v", r.GetRefused(), took, tt.refused, tt.took)
+					}
+				}
+				time.Sleep(10 * time.Second)
+			})
+		})
+	}
+}
