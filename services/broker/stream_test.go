@@ -186,7 +186,7 @@ func TestHowLongADrainTakes(t *testing.T) {
 	}
 }
 
-// attachTo follows a slot and returns a function that reads to the end of the
+// attachTo follows a slot, and returns a function that reads to the end of the
 // stream and says what the broker gave as the reason.
 func (m *member) attachTo(slot shard.Slot) (reason func() channelv1.ErrorReason) {
 	m.t.Helper()
@@ -201,6 +201,9 @@ func (m *member) attachTo(slot shard.Slot) (reason func() channelv1.ErrorReason)
 		if err := stream.Send(c); err != nil {
 			m.t.Fatal(err)
 		}
+	}
+	if _, err := stream.Recv(); err != nil { // Opened
+		m.t.Fatal(err)
 	}
 	return func() (reason channelv1.ErrorReason) {
 		for {
