@@ -131,7 +131,7 @@ func Serve() Config {
 		Internal: Listen{":8081"},
 		Etcd:     Etcd{Prefix: "/comet", LeaseTTL: 2 * time.Second},
 		Presence: PresenceConfig{Grace: 10 * time.Second, MaxSessions: 2_000_000},
-		Broker:   BrokerConfig{SlotBytes: 64 << 20},
+		Broker:   BrokerConfig{SlotBytes: 4 << 20},
 	}
 }
 

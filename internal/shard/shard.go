@@ -38,6 +38,9 @@ type Row struct {
 	Term uint64 `json:"term"`
 	// Primary is the member that orders the slot's log; empty: nobody.
 	Primary string `json:"primary"`
+	// Addr is the private gRPC address at which the primary was announced, for
+	// those who were not there.
+	Addr string `json:"addr,omitempty"`
 	// InSync are the members that hold everything committed, Primary included.
 	InSync []string `json:"insync"`
 	// Replicas are the members that should hold the log.

@@ -43,7 +43,8 @@ type Config struct {
 	IdleCursor  time.Duration
 	CursorEvery time.Duration
 
-	// SlotBytes bounds the memory of one slot's history; 64 MiB.
+	// SlotBytes bounds the memory of one slot's history; 4 MiB: 1 GiB where one
+	// broker owns all slots.
 	SlotBytes int
 	// KeyWindow is how long an idempotency key is remembered; 5 min.
 	KeyWindow time.Duration
@@ -68,7 +69,7 @@ func (c Config) withDefaults() Config {
 	c.SlowTimeout = cmp.Or(c.SlowTimeout, 10*time.Second)
 	c.IdleCursor = cmp.Or(c.IdleCursor, 25*time.Second)
 	c.CursorEvery = cmp.Or(c.CursorEvery, 10*time.Second)
-	c.SlotBytes = cmp.Or(c.SlotBytes, 64<<20)
+	c.SlotBytes = cmp.Or(c.SlotBytes, 4<<20)
 	c.KeyWindow = cmp.Or(c.KeyWindow, slot.DefaultKeyWindow)
 	c.SweepEvery = cmp.Or(c.SweepEvery, time.Second)
 	if c.Dial == nil {

@@ -1337,8 +1337,8 @@ func (x *Resumed) GetThrough() uint64 {
 	return 0
 }
 
-// Resync says that entries of these interests after the follower's position
-// and up to the given offset may be gone, and were not sent.
+// Resync says that some entries of these interests are gone. What is still
+// there after the given offset is sent.
 type Resync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The slot.

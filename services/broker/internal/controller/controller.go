@@ -9,9 +9,10 @@
 //     and the probe says that it is gone, or it is absent after draining and
 //     its address is silent. A member that answers keeps its slots, announced
 //     or not.
-//  3. For three leases after its election, and after every gap in its view of
-//     the store, a leader gathers no evidence and declares nobody lost
-//     (CORRECTNESS rule 14).
+//  3. For three leases after the store came into reach, at its start or after
+//     a gap, a leader gathers no evidence and declares nobody lost: everybody
+//     has had the time to announce itself again (CORRECTNESS rule 14). What
+//     counts is how long this process has watched, also before its election.
 //  4. A plan is made only from a view that shows the outcome of the plan before.
 package controller
 

@@ -72,6 +72,9 @@ func (f *fixture) control(candidate string, dir membership.Directory) {
 		Probe: func(_ context.Context, n membership.Node) controller.Verdict {
 			f.mu.Lock()
 			defer f.mu.Unlock()
+			if n.Addr != n.Name+":7070" {
+				f.t.Errorf("%s was asked for at %q", n.Member(), n.Addr)
+			}
 			return f.verdicts[n.Member()]
 		},
 		Moved:  func(placement.Reason) {},
@@ -220,6 +223,26 @@ func TestTheNextLeaderGoesOn(t *testing.T) {
 		f.settle()
 		f.say("a@1", controller.Gone)
 		a.Kill()
+		// b has watched all the time, so it need not wait after its election.
+		after, moved := f.movedAfter("a@1", time.Minute)
+		if !moved || after > 2*lease || f.owned("b@1") != shard.Slots {
+			t.Errorf("moved: %v after %v; b owns %d slots", moved, after, f.owned("b@1"))
+		}
+	})
+}
+
+// TestALeaderThatNeverSawTheOwner asks at the address that the row has.
+func TestALeaderThatNeverSawTheOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		a, _, _ := f.announce("a", "1")
+		f.control("a@1", a)
+		time.Sleep(10 * time.Second)
+		a.Kill()
+		time.Sleep(time.Minute)
+		f.say("a@1", controller.Gone)
+		b, _, _ := f.announce("b", "1")
+		f.control("b@1", b)
 		after, moved := f.movedAfter("a@1", time.Minute)
 		if !moved || after < 3*lease || f.owned("b@1") != shard.Slots {
 			t.Errorf("moved: %v after %v; b owns %d slots", moved, after, f.owned("b@1"))

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"sync"
+	"time"
 
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/shard"
@@ -12,19 +13,26 @@ import (
 type memory struct {
 	mu    sync.Mutex
 	nodes map[string]membership.Node // by member
+	since time.Time                  // the store has been in reach since then; zero: it is not
 }
 
 func (m *memory) follow(views <-chan membership.View) {
 	for v := range views {
-		m.see(v)
+		m.see(v, time.Now())
 	}
 }
 
 // see remembers the brokers of a view, and forgets those that are neither
 // announced nor owners.
-func (m *memory) see(v membership.View) {
+func (m *memory) see(v membership.View, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	switch {
+	case !v.Connected:
+		m.since = time.Time{}
+	case m.since.IsZero():
+		m.since = now
+	}
 	nodes := map[string]membership.Node{}
 	for n := range shard.Slot(shard.Slots) {
 		owner := v.Table.Row(n).Primary
@@ -36,6 +44,16 @@ func (m *memory) see(v membership.View) {
 		nodes[node.Member()] = node
 	}
 	m.nodes = nodes
+}
+
+// steady is since when the store has been in reach without a gap.
+func (m *memory) steady(now time.Time) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.since.IsZero() {
+		return now
+	}
+	return m.since
 }
 
 func (m *memory) node(member string) (membership.Node, bool) {

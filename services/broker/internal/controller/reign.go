@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ type finding struct {
 func newReign(c *Controller, l membership.Leadership, probes *sync.WaitGroup, now time.Time) *reign {
 	return &reign{
 		Controller: c, leadership: l, planner: placement.New(placement.Config{}), probes: probes,
-		findings: make(chan finding, maxProbes), cautious: now.Add(quarantine * c.cfg.Lease),
+		findings: make(chan finding, maxProbes), cautious: c.members.steady(now).Add(quarantine * c.cfg.Lease),
 		verdicts: map[string]Verdict{}, probing: map[string]bool{}, unseen: map[shard.Slot]int64{},
 	}
 }
@@ -49,7 +50,8 @@ func newReign(c *Controller, l membership.Leadership, probes *sync.WaitGroup, no
 // see takes a view. While the store was out of reach leases may have run out
 // that nobody could renew.
 func (r *reign) see(v membership.View, now time.Time) {
-	if !v.Connected || !r.view.Connected {
+	first := r.view.Table == nil
+	if !v.Connected || !r.view.Connected && !first {
 		r.cautious = now.Add(quarantine * r.cfg.Lease)
 		clear(r.verdicts)
 	}
@@ -81,11 +83,17 @@ func (r *reign) probe(ctx context.Context, now time.Time) {
 		}
 		node, known := r.members.node(owner)
 		if !known {
-			continue // its successor under its name will tell
+			node = silentOwner(r.view.Table.Row(n))
 		}
 		r.probing[owner] = true
 		r.probes.Go(func() { r.findings <- finding{owner, r.cfg.Probe(ctx, node)} })
 	}
+}
+
+// silentOwner is what a row says of a primary that was never seen here.
+func silentOwner(row shard.Row) membership.Node {
+	name, id, _ := strings.Cut(row.Primary, "@")
+	return membership.Node{Name: name, ID: id, Addr: row.Addr}
 }
 
 func (r *reign) learn(f finding, now time.Time) {
@@ -115,7 +123,7 @@ func (r *reign) act(ctx context.Context, now time.Time) error {
 	clear(r.unseen)
 	var brokers []placement.Broker
 	for _, n := range r.view.With(membership.Broker) {
-		brokers = append(brokers, placement.Broker{Member: n.Member(), Draining: n.Draining})
+		brokers = append(brokers, placement.Broker{Member: n.Member(), Addr: n.Addr, Draining: n.Draining})
 	}
 	changes := r.planner.Plan(placement.View{
 		Table: r.view.Table, Brokers: brokers, Lost: r.lost(), Cautious: now.Before(r.cautious),

@@ -8,7 +8,7 @@ import (
 
 // The bounds of a slot unless Config says otherwise.
 const (
-	DefaultBytes       = 64 << 20
+	DefaultBytes       = 4 << 20
 	DefaultTombstones  = 4096
 	DefaultPositionTTL = time.Hour
 )

@@ -45,6 +45,8 @@ type View struct {
 type Broker struct {
 	// Member is its name@id.
 	Member string
+	// Addr is its private gRPC address.
+	Addr string
 	// Draining: give it nothing, take what it has.
 	Draining bool
 }
@@ -148,6 +150,7 @@ type assignment struct {
 // host is a broker that may own slots, and those it would own.
 type host struct {
 	member string
+	addr   string
 	slots  []shard.Slot
 }
 
@@ -159,7 +162,7 @@ func newAssignment(v View, now time.Time) *assignment {
 			a.drained[b.Member] = true
 			continue
 		}
-		a.hosts = append(a.hosts, &host{member: b.Member, slots: v.Table.Owned(b.Member)})
+		a.hosts = append(a.hosts, &host{member: b.Member, addr: b.Addr, slots: v.Table.Owned(b.Member)})
 	}
 	slices.SortFunc(a.hosts, func(x, y *host) int { return cmp.Compare(x.member, y.member) })
 	return a
@@ -191,6 +194,7 @@ func (a *assignment) move(n shard.Slot, to *host, why Reason, absent []string) {
 		Row: shard.Row{
 			Term:     old.Term + 1,
 			Primary:  to.member,
+			Addr:     to.addr,
 			InSync:   []string{to.member},
 			Replicas: []string{to.member},
 			Base:     shard.NextBase(old.Base, a.now),

@@ -17,7 +17,7 @@ func brokers(s string) []Broker {
 	var list []Broker
 	for word := range strings.FieldsSeq(s) {
 		member, draining := strings.CutSuffix(word, "-")
-		list = append(list, Broker{member, draining})
+		list = append(list, Broker{Member: member, Addr: name(member) + ":7070", Draining: draining})
 	}
 	return list
 }
@@ -113,7 +113,7 @@ func TestRowOfAChange(t *testing.T) {
 	got := changes[5]
 	want := shard.Row{
 		Term: 2, Primary: "b@3", InSync: []string{"b@3"}, Replicas: []string{"b@3"},
-		Base: shard.NextBase(7, start()), Version: 6,
+		Base: shard.NextBase(7, start()), Version: 6, Addr: "b:7070",
 	}
 	if got.Slot != 5 || fmt.Sprint(got.Row) != fmt.Sprint(want) || got.Row.Version != want.Version {
 		t.Errorf("got %+v, want %+v", got, want)
