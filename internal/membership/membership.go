@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/comet-push/comet/internal/shard"
@@ -67,12 +68,9 @@ type View struct {
 
 // Node returns the node that is a member, if it is announced.
 func (v View) Node(member string) (Node, bool) {
-	for _, n := range v.Nodes {
-		if n.Member() == member {
-			return n, true
-		}
-	}
-	return Node{}, false
+	name, id, _ := strings.Cut(member, "@")
+	n, ok := v.Nodes[name]
+	return n, ok && n.ID == id
 }
 
 // With returns the announced nodes of a role, by name.
