@@ -41,7 +41,7 @@ func (p *Publisher) dialLocked(ctx context.Context, r route) *appendStream {
 	p.streams.Go(func() {
 		err := st.run(ctx, r.addr)
 		cancel()
-		answer(p.lost(st, err), errTimeout())
+		giveUp(p.lost(st, err))
 	})
 	return st
 }
@@ -117,7 +117,7 @@ func (p *Publisher) receive(st *appendStream, resp *brokerv1.AppendResponse) {
 	switch resp.GetRefused() {
 	case channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
 		x, overtaken := p.committed(st, resp.GetRequestId(), resp.GetOffset(), now)
-		answer(overtaken, errTimeout())
+		giveUp(overtaken)
 		if x != nil {
 			x.done(Ack{Position: resp.GetOffset(), Duplicate: resp.GetDuplicate()}, nil)
 		}

@@ -29,7 +29,7 @@ func (sinkhole) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, b
 	var req brokerv1.AppendRequest
 	for offset := uint64(1); ; offset++ {
 		if err := stream.RecvMsg(&req); err != nil {
-			return nil
+			return err
 		}
 		if err := stream.Send(&brokerv1.AppendResponse{RequestId: req.GetRequestId(), Offset: offset}); err != nil {
 			return err
@@ -43,7 +43,7 @@ func (b sinkhole) Attach(stream grpc.BidiStreamingServer[brokerv1.AttachRequest,
 	for {
 		cmd, err := stream.Recv()
 		if err != nil {
-			return nil
+			return err
 		}
 		credit += cmd.GetHello().GetCredit() + cmd.GetCredit().GetBytes()
 		for _, o := range cmd.GetOpen().GetSlots() {

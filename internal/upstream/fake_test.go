@@ -254,6 +254,7 @@ type fakeBroker struct {
 	streams map[*fakeStream]struct{}
 	appends map[chan struct{}]struct{} // closed to cut Append calls
 	mute    bool                       // sends nothing on Attach
+	deaf    bool                       // does not hear Pull
 	delay   time.Duration              // before each thing it sends
 	script  func(*brokerv1.AppendRequest) *brokerv1.AppendResponse
 	reads   func(*brokerv1.ReadRequest) (*brokerv1.ReadResponse, error)

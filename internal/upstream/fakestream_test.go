@@ -228,7 +228,7 @@ func (st *fakeStream) entry(s uint32, e *brokerv1.Entry) {
 func (st *fakeStream) pull(s uint32) {
 	c := st.broker.cluster
 	p := st.places[shard.Slot(s)]
-	if p == nil {
+	if p == nil || st.broker.deaf {
 		return // its Moved is on the way
 	}
 	log := c.slots[s].log()

@@ -341,6 +341,52 @@ func TestALogThatBeganAnewIsAnnounced(t *testing.T) {
 	})
 }
 
+func TestALogThatBeganAnewIsAnnouncedAfterACut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
+		f := startFollower(t, c, upstream.FollowerConfig{}, "/a")
+		defer f.stop()
+		_, other := c.owner("/a")
+		other.set(func() { other.deaf = true })
+		c.move(shard.Of("/a"), other, 0, 0)
+		time.Sleep(time.Second)
+		other.set(func() { other.deaf = false })
+		other.cut()
+		c.publish("/a", "1")
+		time.Sleep(2 * time.Second)
+		f.want("1")
+		if got := f.resyncs(); len(got) != 1 || !slices.Equal(got[0].resync, []string{"/a"}) {
+			t.Errorf("resyncs %v", got)
+		}
+	})
+}
+
+// The follower can know of a term before its primary does.
+func TestABrokerThatIsBehindIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		reg := prometheus.NewRegistry()
+		f := startFollower(t, c, upstream.FollowerConfig{Registerer: reg}, "/a")
+		defer f.stop()
+		owner, _ := c.owner("/a")
+		go func() {
+			time.Sleep(time.Second)
+			c.publish("/a", "old")
+		}()
+		c.move(shard.Of("/a"), owner, 5*time.Second, 5*time.Second)
+		time.Sleep(2 * time.Second)
+		c.publish("/a", "new")
+		synctest.Wait()
+		f.want("new")
+		if got := f.resyncs(); len(got) != 1 {
+			t.Errorf("resyncs %v", got)
+		}
+		if n := counted(t, reg, "comet_upstream_reconnects_total"); n != 0 {
+			t.Errorf("%v reconnects", n)
+		}
+	})
+}
+
 // A slot can come back to a broker whose stream lived on.
 func TestASlotComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -61,7 +61,7 @@ func (l *loop) entries(st *attachment, f *brokerv1.Entries) error {
 }
 
 // broken makes the worst of a broker's bug: what the slot's interests have may
-// be incomplete. They are told when the stream is given up.
+// be incomplete. They are told once it is attached again.
 func (l *loop) broken(s *followed, format string, args ...any) error {
 	s.owed = true
 	return fmt.Errorf("slot %d: broken protocol: %s", s.slot, fmt.Sprintf(format, args...))

@@ -235,7 +235,6 @@ func (l *loop) disconnect(st *attachment, err error) {
 	l.metrics.reconnects.Inc()
 	for _, s := range l.slots {
 		if s != nil && s.peer == p {
-			l.tell(s)
 			s.state = detached
 		}
 	}

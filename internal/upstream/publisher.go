@@ -157,7 +157,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 			}
 			p.see(v, time.Now())
 		case now := <-alarm.C:
-			answer(p.sweep(now), errTimeout())
+			giveUp(p.sweep(now))
 		}
 	}
 }
@@ -273,9 +273,13 @@ func (p *Publisher) sweep(now time.Time) []*pending {
 	return expired
 }
 
-func errTimeout() error {
-	return rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
-		"the owner of the channel did not answer in time; it may have been published, so try again with the same key")
+// giveUp answers what nobody waits for any longer.
+func giveUp(all []*pending) {
+	if len(all) == 0 {
+		return
+	}
+	answer(all, rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
+		"the owner of the channel did not answer in time; it may have been published, so try again with the same key"))
 }
 
 // answer gives all the same error.

@@ -281,6 +281,77 @@ func TestPublishThatWasOvertakenIsNotSentLate(t *testing.T) {
 	})
 }
 
+// The stream broke, so nobody knows whether it was overtaken: order comes first.
+func TestPublishThatMayBeOvertakenIsNotSentLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		p := startPublisher(t, c, upstream.PublisherConfig{})
+		defer p.stop(nil)
+		owner, _ := c.owner("/a")
+		var seen []string
+		owner.set(func() {
+			owner.script = func(req *brokerv1.AppendRequest) *brokerv1.AppendResponse {
+				seen = append(seen, string(req.GetData()))
+				switch len(seen) {
+				case 1:
+					return &brokerv1.AppendResponse{Refused: channelv1.ErrorReason_ERROR_REASON_MOVED}
+				case 2:
+					return nil
+				}
+				return &brokerv1.AppendResponse{Offset: c.slots[shard.Of("/a")].row.Base + uint64(len(seen))}
+			}
+		})
+		p.publish("/a", "m0")
+		p.publish("/a", "m1")
+		synctest.Wait()
+		owner.cut()
+		time.Sleep(3 * time.Second)
+		p.committed("m1")
+		p.refused("m0", codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE)
+		if !slices.Equal(seen, []string{"m0", "m1", "m1"}) {
+			t.Errorf("the broker saw %v", seen)
+		}
+	})
+}
+
+// The publisher knows the row of a newer log than the broker that accepts.
+func TestPublishIntoALostLogIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		p := startPublisher(t, c, upstream.PublisherConfig{})
+		defer p.stop(nil)
+		owner, _ := c.owner("/a")
+		base := c.slots[shard.Of("/a")].row.Base
+		owner.set(func() {
+			owner.script = func(*brokerv1.AppendRequest) *brokerv1.AppendResponse {
+				base++
+				return &brokerv1.AppendResponse{Offset: base - 1}
+			}
+		})
+		p.publish("/a", "m")
+		time.Sleep(time.Second)
+		p.committed("m")
+		if r, _ := p.answer("m"); r.ack.Position != base-1 || r.ack.Position == c.slots[shard.Of("/a")].row.Base {
+			t.Errorf("position %d", r.ack.Position)
+		}
+	})
+}
+
+func TestPublishDoesNotWaitForAnOwnerThatWasReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
+		p := startPublisher(t, c, upstream.PublisherConfig{})
+		defer p.stop(nil)
+		owner, other := c.owner("/a")
+		owner.set(func() { owner.script = func(*brokerv1.AppendRequest) *brokerv1.AppendResponse { return nil } })
+		p.publish("/a", "m")
+		synctest.Wait()
+		c.move(shard.Of("/a"), other, 0, 0)
+		time.Sleep(time.Second)
+		p.committed("m")
+	})
+}
+
 func TestPublishIsRefusedByTheBroker(t *testing.T) {
 	for reason, code := range map[channelv1.ErrorReason]codes.Code{
 		channelv1.ErrorReason_ERROR_REASON_BUSY:              codes.ResourceExhausted,
@@ -346,4 +417,13 @@ func TestPublishTimesOutAtASilentBroker(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		p.answer("m") // the late answer is not a second one
 	})
+}
+
+func TestPublishAllocations(t *testing.T) {
+	p := upstream.NewPublisher(upstream.PublisherConfig{MaxCount: 1 << 20, MaxPending: 1 << 30, Logger: quiet})
+	m := upstream.Publication{Channel: "/a", Data: []byte("1")}
+	answered := func(upstream.Ack, error) {}
+	if n := testing.AllocsPerRun(1000, func() { p.Publish(m, answered) }); n > 3 {
+		t.Errorf("%v allocations, want 2, the request and its key, and one of the race detector's", n)
+	}
 }

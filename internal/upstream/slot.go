@@ -67,7 +67,6 @@ func (l *loop) detach(s *followed) {
 	if s.state == detached {
 		return
 	}
-	l.tell(s)
 	st := s.peer.stream
 	if s.state == pulling {
 		st.pulling--
