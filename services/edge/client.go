@@ -124,7 +124,7 @@ func (c *client) Deliver(via string, e *session.Event) {
 func (c *client) Resync(channel string) {
 	var out session.Effects
 	c.mu.Lock()
-	c.session.Resync(time.Now(), channel, &out)
+	c.session.Resync(time.Now(), channel)
 	c.settle(&out)
 }
 

@@ -116,7 +116,7 @@ func (m *model) resync(t *rapid.T) {
 	}
 	name := rapid.SampledFrom(slices.Sorted(maps.Keys(m.subs))).Draw(t, "name")
 	m.due[name] = true
-	m.s.Resync(m.now, name, &m.out)
+	m.s.Resync(m.now, name)
 	m.flush(t)
 }
 

@@ -83,7 +83,7 @@ func (m *model) lose(t *rapid.T) {
 	m.pushed[slot] = len(m.logs[slot])
 	for _, name := range slices.Sorted(maps.Keys(m.interests)) {
 		if slices.Contains(slots(name), slot) {
-			m.s.Resync(m.now, name, &m.out)
+			m.s.Resync(m.now, name)
 			m.flush(t)
 		}
 	}

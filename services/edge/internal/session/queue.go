@@ -198,4 +198,12 @@ func (s *Session) release(now time.Time, out *Effects) {
 	}
 }
 
+// releaseSoon has a held connect answered when other losses have had the time
+// to come.
+func (s *Session) releaseSoon(now time.Time) {
+	if s.connect.state == held {
+		s.connect.until = min(s.connect.until, s.since(now.Add(s.cfg.Gather)))
+	}
+}
+
 func (s *Session) news() bool { return s.fresh.events+s.fresh.notices > 0 }

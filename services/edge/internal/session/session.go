@@ -111,15 +111,15 @@ func (s *Session) Send(now time.Time, e *Event, out *Effects) {
 }
 
 // Resync tells the client that it has missed entries of a channel or pattern
-// it is subscribed to.
-func (s *Session) Resync(now time.Time, channel string, out *Effects) {
+// it is subscribed to, within Config.Gather: losses come in droves.
+func (s *Session) Resync(now time.Time, channel string) {
 	sub := s.find(channel)
 	switch {
 	case sub == nil:
 		return
 	case sub.state == active:
 		s.notice(channel)
-		s.release(now, out)
+		s.releaseSoon(now)
 	default: // nothing is owed yet, except to one that reads history
 		sub.gap = true
 		if sub.past != nil {

@@ -65,7 +65,7 @@ func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
 	case "message":
 		tr.message(t, d)
 	case "resync":
-		tr.s.Resync(tr.now, d.CmdArgs[0].Key, &tr.out)
+		tr.s.Resync(tr.now, d.CmdArgs[0].Key)
 	case "lost":
 		tr.s.Lost(tr.now, tr.exchange(t, d), &tr.out)
 	case "written":

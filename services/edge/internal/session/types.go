@@ -26,6 +26,9 @@ type Config struct {
 	// MultiInterval is the pause asked of a client whose connect was not held
 	// because of Request.NoHold [2 s].
 	MultiInterval time.Duration
+	// Gather is how long a held connect waits for further losses before it is
+	// answered with one: a broker that leaves takes many slots with it [250 ms].
+	Gather time.Duration
 
 	// QueueMessages and QueueBytes bound what waits for the client; what was
 	// sent and is not confirmed may be as much again [1000, 1 MiB].
@@ -61,6 +64,7 @@ func (c Config) Defaults() *Config {
 	orDuration(&c.MaxTimeout, 5*time.Minute)
 	orDuration(&c.MaxInterval, 10*time.Second)
 	orDuration(&c.MultiInterval, 2*time.Second)
+	orDuration(&c.Gather, 250*time.Millisecond)
 	orInt(&c.QueueMessages, 1000)
 	orInt(&c.QueueBytes, 1<<20)
 	orInt(&c.Subscriptions, 1000)
