@@ -65,11 +65,12 @@ func (st *appendStream) run(ctx context.Context, addr string) error {
 	})
 }
 
-// sendLocked sends a publication, for the first time or again.
-func (st *appendStream) sendLocked(x *pending) {
+// sendLocked sends a publication, for the first time or again, because of the
+// row of the given version.
+func (st *appendStream) sendLocked(x *pending, version int64) {
 	req := x.again()
 	st.last++
-	req.RequestId = st.last
+	req.RequestId, req.Version = st.last, version
 	x.on = st
 	st.pending[st.last] = x
 	st.flying[x.slot]++

@@ -82,10 +82,10 @@ func (l *loop) see(v membership.View) {
 			continue
 		}
 		r := l.routes.of(s.slot)
-		if r.row.Version == s.row.Version {
+		same := r.sameLog(s.row)
+		if same && r.row.Version == s.row.Version {
 			continue
 		}
-		same := r.sameOwner(s.row)
 		s.row = r.row
 		if same {
 			s.retryAt = time.Time{}

@@ -195,7 +195,7 @@ func (p *Publisher) see(v membership.View, now time.Time) {
 	used := map[*appendStream]bool{}
 	for s := range p.lanes {
 		l := &p.lanes[s]
-		if l.stream != nil && !p.routes.of(l.slot).sameOwner(l.row) {
+		if l.stream != nil && !p.routes.of(l.slot).sameLog(l.row) {
 			l.stop()
 		}
 		p.advanceLocked(l, now)
@@ -217,7 +217,7 @@ func (p *Publisher) advanceLocked(l *lane, now time.Time) {
 	}
 	for x := l.unsent; x != nil; x = x.next {
 		if !x.answered {
-			l.stream.sendLocked(x)
+			l.stream.sendLocked(x, l.row.Version)
 		}
 	}
 	l.unsent = nil

@@ -153,6 +153,16 @@ func TestPublishReachesTheOwnerInOrder(t *testing.T) {
 		if got := c.inLog("/a"); !slices.Equal(got, all) {
 			t.Errorf("log holds %v", got)
 		}
+		owner, _ := c.owner("/a")
+		var req *brokerv1.AppendRequest
+		owner.set(func() {
+			owner.script = func(r *brokerv1.AppendRequest) *brokerv1.AppendResponse { req = r; return nil }
+		})
+		p.publish("/a", "x")
+		synctest.Wait()
+		if want := c.slots[shard.Of("/a")].row.Version; req.GetVersion() != want || req.GetIdempotencyKey() == "" {
+			t.Errorf("sent %v; want version %d and a key", req, want)
+		}
 	})
 }
 

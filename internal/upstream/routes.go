@@ -16,9 +16,9 @@ type route struct {
 
 func (r route) known() bool { return r.addr != "" }
 
-// sameOwner reports whether a slot that went one way may go on as it is.
-func (r route) sameOwner(as shard.Row) bool {
-	return r.row.Primary == as.Primary && r.row.Term == as.Term
+// sameLog reports whether a slot that went one way may go on as it is.
+func (r route) sameLog(as shard.Row) bool {
+	return r.row.Primary == as.Primary && r.row.Term == as.Term && r.row.Base == as.Base
 }
 
 // routes is the newest view of the directory, with addresses remembered for as
