@@ -123,7 +123,7 @@ func (s *Session) free(now time.Time, reason Reason, out *Effects) {
 	case Evicted:
 		ok := true
 		goodbye := bayeux.Message{Channel: bayeux.Disconnect, Successful: &ok}
-		s.answerWith(now, append(appendReply(s.cfg, nil, now, &goodbye), ','), s.stop(), out)
+		s.answerWith(now, append(appendReply(nil, now, &goodbye), ','), s.stop(), out)
 	default:
 		s.answerWith(now, nil, s.stop(), out)
 	}

@@ -22,6 +22,7 @@ type connect struct {
 	exchange Exchange
 	state    connectState
 	asked    bool // it is to be answered with advice
+	stamped  bool // and with a timestamp
 	id       []byte
 	batch    uint64        // of its answer
 	until    time.Duration // when held: how long
@@ -70,6 +71,7 @@ func (s *Session) beginConnect(now time.Time, ex Exchange, m *bayeux.Message, al
 		exchange: ex,
 		state:    begun,
 		asked:    m.Advice != nil,
+		stamped:  m.Timestamp != "",
 		id:       bytes.Clone(m.ID),
 		interval: s.cfg.Interval,
 		sync:     syncOf(m, now),
@@ -174,9 +176,13 @@ func (s *Session) appendConnectReply(dst []byte, now time.Time, ext extension, a
 	}
 	s.advise = false
 	ok := true
-	return appendReply(s.cfg, dst, now, &bayeux.Message{
+	r := bayeux.Message{
 		Channel: bayeux.Connect, ID: c.id, Successful: &ok, ClientID: s.id, Advice: advice, Ext: ext.json(now),
-	})
+	}
+	if c.stamped {
+		r.Timestamp = asNow
+	}
+	return appendReply(dst, now, &r)
 }
 
 // adviceDue is the advice of the current connect's answer, nil if none is due.

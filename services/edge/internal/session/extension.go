@@ -76,9 +76,22 @@ func (e *Effects) answer(ex Exchange, body []byte) {
 	e.Answers = append(e.Answers, Answer{Exchange: ex, Status: statusOK, Body: body})
 }
 
-// appendReply encodes a reply.
-func appendReply(c *Config, dst []byte, now time.Time, m *bayeux.Message) []byte {
-	if c.Timestamp {
+// replyTo makes the reply to a message. It has a timestamp if the message has
+// one: that is how clients say that they want it.
+func replyTo(m *bayeux.Message, err *bayeux.Error) bayeux.Message {
+	r := m.Reply(err)
+	if m.Timestamp != "" {
+		r.Timestamp = asNow
+	}
+	return r
+}
+
+// asNow is a timestamp for appendReply to fill in.
+const asNow = "now"
+
+// appendReply encodes a reply; a timestamp becomes now.
+func appendReply(dst []byte, now time.Time, m *bayeux.Message) []byte {
+	if m.Timestamp != "" {
 		m.Timestamp = now.UTC().Format(bayeux.TimestampLayout)
 	}
 	return m.AppendJSON(dst)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -169,9 +170,13 @@ func (m *model) finish(t *rapid.T) {
 				break
 			}
 		}
-		if !more && m.s.Holding() && m.s.Queued() == 0 {
+		if more || !m.s.Holding() || m.s.Queued() > 0 {
+			continue
+		}
+		if m.s.Deadline().Sub(m.now) > time.Second {
 			break
 		}
+		m.pass(t) // losses are being gathered
 	}
 	if !m.s.Holding() || m.s.Queued() > 0 {
 		t.Fatalf("no rest: polling %d, open %v, queued %d, tasks %d", m.polling, m.open, m.s.Queued(), len(m.tasks))

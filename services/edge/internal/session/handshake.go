@@ -49,12 +49,12 @@ func Unknown(cfg *Config, now time.Time, in []bayeux.Message) []byte {
 // edge together do not come back together.
 func unknown(cfg *Config, now time.Time, m *bayeux.Message) []byte {
 	const least, spread = 100, 1901
-	r := m.Reply(bayeux.SessionUnknown())
+	r := replyTo(m, bayeux.SessionUnknown())
 	if m.Channel == bayeux.Connect {
 		interval := time.Duration(least+cfg.Jitter(spread)) * time.Millisecond
 		r.Advice = bayeux.NewAdvice(bayeux.ReconnectHandshake, interval, cfg.Timeout)
 	}
-	return appendReply(cfg, nil, now, &r)
+	return appendReply(nil, now, &r)
 }
 
 // Handshake answers a request that has a handshake in it. The other messages
@@ -71,8 +71,8 @@ func (s *Session) Handshake(now time.Time, r Request, out *Effects) {
 			body = append(body, s.shakeHands(now, &r.Messages[i], out)...)
 			continue
 		}
-		other := r.Messages[i].Reply(bayeux.SessionUnknown())
-		body = appendReply(s.cfg, body, now, &other)
+		other := replyTo(&r.Messages[i], bayeux.SessionUnknown())
+		body = appendReply(body, now, &other)
 	}
 	out.answer(r.Exchange, append(body, ']'))
 	s.connect = connect{exchange: r.Exchange, state: answered, interval: s.cfg.Interval}
@@ -81,20 +81,20 @@ func (s *Session) Handshake(now time.Time, r Request, out *Effects) {
 func (s *Session) shakeHands(now time.Time, m *bayeux.Message, out *Effects) []byte {
 	if err := s.acceptable(m); err != nil {
 		s.ended, out.Ended = Refused, Refused
-		reply := m.Reply(err)
+		reply := replyTo(m, err)
 		reply.Advice = s.stop()
-		return appendReply(s.cfg, nil, now, &reply)
+		return appendReply(nil, now, &reply)
 	}
 	s.ack = bayeux.AckRequested(m.Ext)
 	s.replay = bayeux.ReplayRequested(m.Ext)
 
-	reply := m.Reply(nil)
+	reply := replyTo(m, nil)
 	reply.ClientID = s.id
 	reply.Version, reply.MinimumVersion = bayeux.Version, bayeux.Version
 	reply.SupportedConnectionTypes = s.cfg.ConnectionTypes
 	reply.Advice = s.advice(s.cfg.Interval)
 	reply.Ext = extension{agreed: true, acks: s.ack, replays: s.replay, timesync: syncOf(m, now)}.json(now)
-	return appendReply(s.cfg, nil, now, &reply)
+	return appendReply(nil, now, &reply)
 }
 
 func (s *Session) acceptable(m *bayeux.Message) *bayeux.Error {

@@ -140,11 +140,11 @@ func (s *Session) resolve(now time.Time, w waiter, err *bayeux.Error, out *Effec
 // reply sets the reply to a message; nil is success.
 func (s *Session) reply(now time.Time, w waiter, err *bayeux.Error) {
 	m := w.message()
-	r := m.Reply(err)
+	r := replyTo(m, err)
 	if bayeux.IsMeta(m.Channel) {
 		r.Ext = extension{timesync: syncOf(m, w.request.arrived)}.json(now)
 	}
-	w.reply().text = appendReply(s.cfg, nil, now, &r)
+	w.reply().text = appendReply(nil, now, &r)
 }
 
 // finish answers a request whose messages are all answered.
@@ -182,12 +182,12 @@ func (s *Session) isCurrent(r *request) bool {
 // pastConnect is the reply to a connect among other messages that is not
 // current any more. It brings nothing.
 func (s *Session) pastConnect(now time.Time, m *bayeux.Message) []byte {
-	r := m.Reply(nil)
+	r := replyTo(m, nil)
 	r.ClientID = s.id
 	if s.ended == Disconnected || s.ended == Evicted {
 		r.Advice = s.stop()
 	}
-	return appendReply(s.cfg, nil, now, &r)
+	return appendReply(nil, now, &r)
 }
 
 // piggyback sends fresh events with an answer that is not to a connect.

@@ -110,8 +110,6 @@ func (tr *transcript) configure(t *testing.T, d *datadriven.TestData) {
 			tr.cfg.Exchanges = number(t, v)
 		case "piggyback":
 			tr.cfg.Piggyback = true
-		case "timestamp":
-			tr.cfg.Timestamp = true
 		case "deny":
 			tr.cfg.MaySubscribe = func(_, channel string) *bayeux.Error {
 				if bayeux.Match(v, channel) {

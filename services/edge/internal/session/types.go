@@ -43,8 +43,6 @@ type Config struct {
 	// Piggyback lets events travel on every answer, not only on those to
 	// connects. Never in effect for sessions with the ack extension.
 	Piggyback bool
-	// Timestamp puts a timestamp on replies.
-	Timestamp bool
 
 	// Jitter returns a random number from 0 to n-1 [n/2].
 	Jitter func(n int64) int64
