@@ -6,7 +6,10 @@
 //
 //  1. Publishes of one slot reach its owner in the order of Publish calls, also
 //     across a move: after a failure everything from the first unanswered one
-//     is sent again, keyed, before anything newer (CORRECTNESS rule 29).
+//     is sent again, keyed, before anything newer (CORRECTNESS rule 29). What a
+//     broker refused before it took a newer one of its slot is not sent late,
+//     but answered UNAVAILABLE. A word from a log that is known to be lost
+//     counts for nothing.
 //  2. Every publish is answered once: committed, refused, or UNAVAILABLE after
 //     its timeout, when it may or may not have been appended.
 //  3. What waits per slot is bounded; beyond it publishes are refused BUSY.
@@ -19,6 +22,13 @@
 //     reaches the sink, or a resync names the channel.
 //  6. Nothing is queued for a sink without bound: a slow sink makes brokers
 //     stop pushing, and the follower pulls when it can.
+//  7. Silence of a broker is counted in heartbeats that the follower listened
+//     to, so a slow sink is not mistaken for a dead broker.
+//
+// Reader:
+//
+//  8. Reads are answered by the primary, and never by less than the caller
+//     knows to be committed (CORRECTNESS rule 11).
 package upstream
 
 import (
