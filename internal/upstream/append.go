@@ -30,16 +30,16 @@ type appendStream struct {
 }
 
 // dialLocked opens a stream to the owner of a slot. It can be sent to at once.
-func (p *Publisher) dialLocked(ctx context.Context, r route) *appendStream {
+func (p *Publisher) dialLocked(ctx context.Context, r shard.Row) *appendStream {
 	ctx, cancel := context.WithCancel(ctx)
 	st := &appendStream{
-		publisher: p, member: r.row.Primary, cancel: cancel,
+		publisher: p, member: r.Primary, cancel: cancel,
 		out:     newOutbox[brokerv1.AppendRequest](),
 		pending: map[uint64]*pending{},
 	}
 	p.targets[st.member] = st
 	p.streams.Go(func() {
-		err := st.run(ctx, r.addr)
+		err := st.run(ctx, r.Addr)
 		cancel()
 		giveUp(p.lost(st, err))
 	})
@@ -158,7 +158,7 @@ func (p *Publisher) committed(
 	x, l := p.claimLocked(st, id)
 	switch {
 	case x == nil:
-	case offset <= p.routes.of(l.slot).row.Base:
+	case offset <= p.table.Row(l.slot).Base:
 		l.refuse(x, st, now)
 		x = nil
 	default:

@@ -43,14 +43,14 @@ type event struct {
 }
 
 // dial opens a stream to a peer. It can be sent to at once.
-func (l *loop) dial(run context.Context, p *peer, addr string) *attachment {
+func (l *loop) dial(run context.Context, p *peer) *attachment {
 	ctx, cancel := context.WithCancel(run)
 	st := &attachment{peer: p, cancel: cancel, out: newOutbox[brokerv1.AttachRequest]()}
 	st.out.put(&brokerv1.AttachRequest{Command: &brokerv1.AttachRequest_Hello{
 		Hello: &brokerv1.Hello{Node: l.cfg.Node, Credit: uint64(l.cfg.Credit)},
 	}})
 	l.streams.Go(func() {
-		err := l.converse(ctx, st, addr)
+		err := l.converse(ctx, st, p.addr)
 		cancel()
 		select {
 		case l.events <- event{stream: st, err: err}:

@@ -97,7 +97,7 @@ func benchBroker(b *testing.B, broker brokerv1.BrokerServiceServer) (membership.
 		b.Fatal(err)
 	}
 	for s := range shard.Slot(shard.Slots) {
-		row := shard.Row{Term: 1, Primary: node.Member()}
+		row := shard.Row{Term: 1, Primary: node.Member(), Addr: node.Addr}
 		if err := lead.Write(ctx, membership.Change{Slot: s, Row: row}); err != nil {
 			b.Fatal(err)
 		}

@@ -166,7 +166,7 @@ func (c *cluster) move(s shard.Slot, to *fakeBroker, stopAfter, startAfter time.
 	row := slot.row
 	c.mu.Unlock()
 	row.Term++
-	row.Primary = to.node.Member()
+	row.Primary, row.Addr = to.node.Member(), to.node.Addr
 	row.InSync, row.Replicas = []string{row.Primary}, []string{row.Primary}
 	row.Base = shard.NextBase(row.Base, time.Now())
 	if err := c.lead.Write(context.Background(), membership.Change{Slot: s, Row: row}); err != nil {

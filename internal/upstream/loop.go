@@ -17,13 +17,13 @@ type loop struct {
 	cfg     FollowerConfig
 	sink    Sink
 	metrics metrics
-	open    func(p *peer, addr string) *attachment
+	open    func(p *peer) *attachment
 	streams sync.WaitGroup
 	events  chan event
 	alarm   *time.Timer // calls again
 	next    time.Time   // when alarm goes off; zero: never
 
-	routes   routes
+	table    *shard.Table
 	slots    [shard.Slots]*followed // nil: not followed
 	peers    map[string]*peer       // by member; owners of slots
 	patterns map[string]*interest
@@ -35,7 +35,8 @@ type loop struct {
 // peer is a broker that owns slots.
 type peer struct {
 	member   string
-	stream   *attachment // nil: waiting for retryAt, or for an address
+	addr     string
+	stream   *attachment // nil: waiting for retryAt
 	failures int         // since the last marks
 	retryAt  time.Time
 }
@@ -57,7 +58,7 @@ func newLoop(ctx context.Context, f *Follower) *loop {
 		peers: map[string]*peer{}, patterns: map[string]*interest{}, byID: map[uint64]*interest{},
 	}
 	l.alarm.Stop()
-	l.open = func(p *peer, addr string) *attachment { return l.dial(ctx, p, addr) }
+	l.open = func(p *peer) *attachment { return l.dial(ctx, p) }
 	slots := f.cfg.Slots
 	if slots == nil {
 		for s := range shard.Slot(shard.Slots) {
@@ -76,17 +77,17 @@ func newLoop(ctx context.Context, f *Follower) *loop {
 
 // see follows a new view.
 func (l *loop) see(v membership.View) {
-	l.routes.update(v)
+	l.table = v.Table
 	for _, s := range l.slots {
 		if s == nil {
 			continue
 		}
-		r := l.routes.of(s.slot)
-		same := r.sameLog(s.row)
-		if same && r.row.Version == s.row.Version {
+		r := l.table.Row(s.slot)
+		same := sameLog(r, s.row)
+		if same && r.Version == s.row.Version {
 			continue
 		}
-		s.row = r.row
+		s.row = r
 		if same {
 			s.retryAt = time.Time{}
 			if s.state == detached {
@@ -95,7 +96,7 @@ func (l *loop) see(v membership.View) {
 			continue
 		}
 		l.detach(s)
-		s.peer, s.retryAt, s.failures = l.peer(r.row.Primary), time.Time{}, 0
+		s.peer, s.retryAt, s.failures = l.peer(r), time.Time{}, 0
 		l.attach(s)
 	}
 	for _, p := range l.peers {
@@ -113,14 +114,14 @@ func (l *loop) see(v membership.View) {
 }
 
 // peer returns the peer of a member; nobody has none.
-func (l *loop) peer(member string) *peer {
-	if member == "" {
-		return nil
+func (l *loop) peer(r shard.Row) *peer {
+	if r.Addr == "" {
+		return nil // nobody owns the slot
 	}
-	p := l.peers[member]
+	p := l.peers[r.Primary]
 	if p == nil {
-		p = &peer{member: member}
-		l.peers[member] = p
+		p = &peer{member: r.Primary, addr: r.Addr}
+		l.peers[r.Primary] = p
 	}
 	return p
 }
@@ -203,18 +204,14 @@ func (l *loop) leave(i *interest) {
 	}
 }
 
-// connect opens a stream to a peer and all that it owns on it, if its address
-// is known and its time has come.
+// connect opens a stream to a peer and all that it owns on it, if its time has
+// come.
 func (l *loop) connect(p *peer) {
-	addr := l.routes.addrs[p.member]
-	if addr == "" {
-		return
-	}
 	if time.Now().Before(p.retryAt) {
 		l.wake(p.retryAt)
 		return
 	}
-	p.stream = l.open(p, addr)
+	p.stream = l.open(p)
 	for _, i := range l.patterns {
 		p.stream.turn.join(i)
 	}

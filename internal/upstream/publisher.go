@@ -72,12 +72,12 @@ type Publisher struct {
 	streams sync.WaitGroup
 
 	mu      sync.Mutex
-	routes  routes
+	table   *shard.Table
 	lanes   [shard.Slots]lane
-	targets map[string]*appendStream  // live streams, by member
-	next    time.Time                 // when alarm goes off; zero: never
-	open    func(route) *appendStream // nil before Run
-	ended   error                     // set when Run ended: the answer to everything
+	targets map[string]*appendStream      // live streams, by member
+	next    time.Time                     // when alarm goes off; zero: never
+	open    func(shard.Row) *appendStream // nil before Run
+	ended   error                         // set when Run ended: the answer to everything
 }
 
 // NewPublisher returns a Publisher. Publications wait for Run.
@@ -165,7 +165,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 func (p *Publisher) begin(ctx context.Context) *time.Timer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open = func(r route) *appendStream { return p.dialLocked(ctx, r) }
+	p.open = func(r shard.Row) *appendStream { return p.dialLocked(ctx, r) }
 	p.alarm = time.NewTimer(p.cfg.Timeout)
 	p.next = time.Now().Add(p.cfg.Timeout)
 	return p.alarm
@@ -191,11 +191,11 @@ func (p *Publisher) end(cause error) {
 func (p *Publisher) see(v membership.View, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.routes.update(v)
+	p.table = v.Table
 	used := map[*appendStream]bool{}
 	for s := range p.lanes {
 		l := &p.lanes[s]
-		if l.stream != nil && !p.routes.of(l.slot).sameLog(l.row) {
+		if l.stream != nil && !sameLog(p.table.Row(l.slot), l.row) {
 			l.stop()
 		}
 		p.advanceLocked(l, now)
@@ -226,22 +226,22 @@ func (p *Publisher) advanceLocked(l *lane, now time.Time) {
 // startLocked gives a stopped lane a stream, if it may have one, and makes it
 // send everything unanswered again.
 func (p *Publisher) startLocked(l *lane, now time.Time) bool {
-	r := p.routes.of(l.slot)
-	if p.open == nil || p.ended != nil || !r.known() {
+	r := p.table.Row(l.slot)
+	if p.open == nil || p.ended != nil || r.Addr == "" {
 		return false
 	}
-	if r.row.Version == l.row.Version && now.Before(l.retryAt) {
+	if r.Version == l.row.Version && now.Before(l.retryAt) {
 		p.alarmLocked(l.retryAt)
 		return false
 	}
-	st := p.targets[r.row.Primary]
+	st := p.targets[r.Primary]
 	if st == nil {
 		st = p.open(r)
 	}
 	if st.flying[l.slot] > 0 {
 		return false // what it was sent before is answered first
 	}
-	l.stream, l.row = st, r.row
+	l.stream, l.row = st, r
 	p.metrics.resent.Add(float64(l.rewind()))
 	return true
 }

@@ -29,9 +29,9 @@ type ReaderConfig struct {
 type Reader struct {
 	cfg ReaderConfig
 
-	mu     sync.Mutex
-	routes routes
-	newer  chan struct{} // closed when routes change
+	mu    sync.Mutex
+	table *shard.Table
+	newer chan struct{} // closed when the table changes
 }
 
 // NewReader returns a Reader. Reads wait for Run.
@@ -53,15 +53,15 @@ func (r *Reader) Run(ctx context.Context) error {
 func (r *Reader) see(v membership.View) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.routes.update(v)
+	r.table = v.Table
 	close(r.newer)
 	r.newer = make(chan struct{})
 }
 
-func (r *Reader) route(s shard.Slot) (route, <-chan struct{}) {
+func (r *Reader) owner(s shard.Slot) (shard.Row, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.routes.of(s), r.newer
+	return r.table.Row(s), r.newer
 }
 
 // Read reads a piece of a channel's history at the primary, wherever that
@@ -81,8 +81,8 @@ func (r *Reader) ReadAtLeast(
 	defer cancel()
 	why := "nobody owns the channel's slot"
 	for failures := 1; ; failures++ {
-		to, newer := r.route(shard.Of(req.GetChannel()))
-		if to.known() {
+		to, newer := r.owner(shard.Of(req.GetChannel()))
+		if to.Addr != "" {
 			resp, err := r.ask(own, to, req)
 			switch {
 			case err == nil && reaches(resp, req, known):
@@ -108,8 +108,8 @@ func (r *Reader) ReadAtLeast(
 	}
 }
 
-func (r *Reader) ask(ctx context.Context, to route, req *brokerv1.ReadRequest) (*brokerv1.ReadResponse, error) {
-	conn, err := r.cfg.Conns.Conn(to.addr)
+func (r *Reader) ask(ctx context.Context, to shard.Row, req *brokerv1.ReadRequest) (*brokerv1.ReadResponse, error) {
+	conn, err := r.cfg.Conns.Conn(to.Addr)
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
