@@ -49,7 +49,7 @@ func (n *node) append(req *brokerv1.AppendRequest) *brokerv1.AppendResponse {
 		return n.refused(resp, channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID, "not a literal channel")
 	}
 	at := shard.Of(req.GetChannel())
-	result, err := n.slots.append(at, slot.Publication{
+	result, err := n.slots.append(at, req.GetVersion(), slot.Publication{
 		Channel: req.GetChannel(), Data: req.GetData(), Ext: req.GetExt(), Members: req.GetMembers(),
 		Session: req.GetSession(), ID: req.GetId(), Key: req.GetIdempotencyKey(),
 	}, arrived)
@@ -65,12 +65,14 @@ func (n *node) append(req *brokerv1.AppendRequest) *brokerv1.AppendResponse {
 	return resp
 }
 
-// append appends to a slot that is served here, commits and fans out.
-func (o *ownership) append(n shard.Slot, m slot.Publication, now time.Time) (slot.Result, error) {
+// append appends to a slot that is served here, commits and fans out. A sender
+// that went by an older row may have had other messages refused since: it is
+// told, so that it sends them first. Version 0 goes by no row.
+func (o *ownership) append(n shard.Slot, version int64, m slot.Publication, now time.Time) (slot.Result, error) {
 	p := &o.places[n]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.log == nil {
+	if p.log == nil || version != 0 && version < p.row.Version {
 		return slot.Result{}, errMoved
 	}
 	result, err := p.log.Append(m, now)

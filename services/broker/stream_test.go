@@ -479,7 +479,7 @@ func TestAppendWaitsForTheRowItsSenderHasSeen(t *testing.T) {
 		took    time.Duration
 	}{
 		{"not told", 0, 5 * time.Second, channelv1.ErrorReason_ERROR_REASON_MOVED, 0},
-		{"in time", 1, 500 * time.Millisecond, channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED, 500 * time.Millisecond},
+		{"in time", 1, 500 * time.Millisecond, channelv1.ErrorReason_ERROR_REASON_MOVED, 500 * time.Millisecond},
 		{"in vain", 1, 5 * time.Second, channelv1.ErrorReason_ERROR_REASON_MOVED, time.Second},
 	}
 	for _, tt := range tests {
@@ -499,16 +499,28 @@ func TestAppendWaitsForTheRowItsSenderHasSeen(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+				var version int64
 				for range 3 {
 					r, err := stream.Recv()
 					if err != nil {
 						t.Fatal(err)
 					}
+					version = r.GetVersion()
 					if took := time.Since(start); r.GetRefused() != tt.refused || took != tt.took {
 						t.Errorf("answered %v after %v, want %v after %v", r.GetRefused(), took, tt.refused, tt.took)
 					}
 				}
 				time.Sleep(10 * time.Second)
+				if version == 0 {
+					return // it had heard of no row
+				}
+				// Version 1 was an older row's: what it refused comes first.
+				if err := stream.Send(&brokerv1.AppendRequest{Channel: "/a", Data: []byte("1"), Version: version}); err != nil {
+					t.Fatal(err)
+				}
+				if r, err := stream.Recv(); err != nil || r.GetRefused() != channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+					t.Errorf("by the row that is served: %v, %v", r, err)
+				}
 			})
 		})
 	}
