@@ -33,7 +33,11 @@ import (
 
 const (
 	slots       = shard.Slots
-	timerQueues = 8
+	timerQueues = 4
+
+	// deadlineSlack is how late a poll may be answered or a session expire:
+	// waking up costs more than answering.
+	deadlineSlack = 100 * time.Millisecond
 )
 
 // Publisher publishes to brokers; see [upstream.Publisher].
@@ -119,7 +123,7 @@ func build(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.replays.queue = make(chan read, readQueue)
 	for i := range s.deadlines {
-		s.deadlines[i] = deadline.New[*client]()
+		s.deadlines[i] = deadline.New[*client](deadlineSlack)
 	}
 	s.metrics = newMetrics(deps.Registerer, s.registry.len, s.hub.Topics)
 	s.sessions = s.permissions(deps.Namespaces)

@@ -3,7 +3,8 @@
 //
 //  1. Set costs O(log n) when a deadline changes and nothing when it does not;
 //     it may be called under any lock that the callback of Run also takes.
-//  2. A value is handed out once for a deadline, not before it. It has none
+//  2. A value is handed out once for a deadline, not before it and at most the
+//     queue's slack after it, so that one wake-up serves many. It has none
 //     afterwards, until Set gives it one again.
 //  3. A value whose deadline is moved while it is being handed out may still be
 //     handed out for the old one.
@@ -27,6 +28,7 @@ type Entry[V any] struct {
 
 // Queue holds entries by deadline.
 type Queue[V any] struct {
+	slack   time.Duration // static
 	changed chan struct{} // the earliest deadline came nearer
 
 	mu      sync.Mutex
@@ -34,8 +36,8 @@ type Queue[V any] struct {
 }
 
 // New returns an empty queue.
-func New[V any]() *Queue[V] {
-	return &Queue[V]{changed: make(chan struct{}, 1)}
+func New[V any](slack time.Duration) *Queue[V] {
+	return &Queue[V]{slack: slack, changed: make(chan struct{}, 1)}
 }
 
 // Set gives an entry another deadline; zero: none.
@@ -86,7 +88,7 @@ func (q *Queue[V]) Run(ctx context.Context, fire func(now time.Time, v V)) error
 		if next.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(next.Sub(now))
+			timer.Reset(next.Sub(now) + q.slack)
 		}
 		select {
 		case <-ctx.Done():

@@ -3,6 +3,7 @@ package deadline_test
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,7 +74,7 @@ func TestRun(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				q := deadline.New[string]()
+				q := deadline.New[string](0)
 				fired := run(t, q)
 				synctest.Wait()
 				tt.act(func(e *entry, in time.Duration) {
@@ -97,11 +98,39 @@ func TestRun(t *testing.T) {
 }
 
 func BenchmarkSet(b *testing.B) {
-	q := deadline.New[int]()
+	q := deadline.New[int](0)
 	entries := make([]deadline.Entry[int], 10_000)
 	start := time.Now()
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		q.Set(&entries[i%len(entries)], start.Add(time.Duration(i*7919%1_000_003)))
 	}
+}
+
+// TestSlackServesManyAtOnce has deadlines that are near each other handed out
+// at one time, none early and none later than the slack allows.
+func TestSlackServesManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slack = 100 * time.Millisecond
+		q := deadline.New[int](slack)
+		start := time.Now()
+		var late []time.Duration
+		ctx, cancel := context.WithCancel(t.Context())
+		var done sync.WaitGroup
+		done.Go(func() {
+			_ = q.Run(ctx, func(now time.Time, v int) {
+				late = append(late, now.Sub(start.Add(time.Duration(v)*time.Millisecond)))
+			})
+		})
+		for _, ms := range []int{10, 50, 110, 111, 300} {
+			q.Set(&deadline.Entry[int]{Value: ms}, start.Add(time.Duration(ms)*time.Millisecond))
+		}
+		time.Sleep(time.Second)
+		cancel()
+		done.Wait()
+		want := []time.Duration{slack, 60 * time.Millisecond, 0, slack, slack}
+		if !slices.Equal(late, want) {
+			t.Errorf("handed out late by %v, want %v", late, want)
+		}
+	})
 }
