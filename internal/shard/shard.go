@@ -31,6 +31,12 @@ func Of(channel string) Slot {
 	return Slot(xxhash.Sum64String(channel) % Slots)
 }
 
+// Position is an offset in a slot.
+type Position struct {
+	Slot   Slot
+	Offset uint64
+}
+
 // Row says who owns a slot. Members are named name@log-id: a process that came
 // back with an empty log is another member (CORRECTNESS rule 2).
 type Row struct {

@@ -151,9 +151,9 @@ func (c *counting) Entries(_ shard.Slot, entries []*brokerv1.Entry) {
 		}
 	}
 }
-func (*counting) Resync(upstream.Position, []string) {}
-func (*counting) Through(upstream.Position)          {}
-func (*counting) Joined(string, []upstream.Position) {}
+func (*counting) Resync(shard.Position, []string) {}
+func (*counting) Through(shard.Position)          {}
+func (*counting) Joined(string, []shard.Position) {}
 
 // BenchmarkFollow counts the work of the broker's side of the stream, too.
 func BenchmarkFollow(b *testing.B) {

@@ -37,7 +37,7 @@ type happening struct {
 	entry    *brokerv1.Entry
 	resync   []string
 	joined   string
-	from     []upstream.Position
+	from     []shard.Position
 	position uint64 // of a resync, or of Through
 }
 
@@ -83,12 +83,12 @@ func (f *following) Entries(slot shard.Slot, entries []*brokerv1.Entry) {
 }
 
 // Resync implements upstream.Sink.
-func (f *following) Resync(at upstream.Position, channels []string) {
+func (f *following) Resync(at shard.Position, channels []string) {
 	f.add(happening{slot: at.Slot, resync: channels, position: at.Offset})
 }
 
 // Through implements upstream.Sink.
-func (f *following) Through(at upstream.Position) {
+func (f *following) Through(at shard.Position) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.through[at.Slot] != at.Offset {
@@ -98,7 +98,7 @@ func (f *following) Through(at upstream.Position) {
 }
 
 // Joined implements upstream.Sink.
-func (f *following) Joined(channel string, from []upstream.Position) {
+func (f *following) Joined(channel string, from []shard.Position) {
 	f.add(happening{joined: channel, from: from})
 }
 
@@ -157,7 +157,7 @@ func TestFollowerHandsOverWhatWasJoined(t *testing.T) {
 		f.Join("/a")
 		f.Join("/b/*")
 		synctest.Wait()
-		if got := f.answers("/a"); len(got) != 1 || len(got[0].from) != 1 || got[0].from[0] != (upstream.Position{
+		if got := f.answers("/a"); len(got) != 1 || len(got[0].from) != 1 || got[0].from[0] != (shard.Position{
 			Slot: shard.Of("/a"), Offset: c.slots[shard.Of("/a")].log().end(),
 		}) {
 			t.Errorf("/a was answered %v", got)
@@ -263,7 +263,7 @@ func TestJoinAgainIsAnsweredAgain(t *testing.T) {
 		synctest.Wait()
 		for _, ch := range []string{"/a", "/*"} {
 			got := f.answers(ch)
-			if len(got) != 2 || !slices.Contains(got[1].from, upstream.Position{Slot: shard.Of("/a"), Offset: at}) {
+			if len(got) != 2 || !slices.Contains(got[1].from, shard.Position{Slot: shard.Of("/a"), Offset: at}) {
 				t.Errorf("%s: answered %v", ch, got)
 			}
 		}

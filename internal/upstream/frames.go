@@ -5,6 +5,7 @@ import (
 	"time"
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
+	"github.com/comet-push/comet/internal/shard"
 )
 
 // frame handles one frame of a live stream. An error means that the broker
@@ -178,7 +179,7 @@ func (l *loop) resynced(st *attachment, f *brokerv1.Resync) {
 			channels = append(channels, i.channel)
 		}
 	}
-	l.resync(Position{Slot: s.slot, Offset: f.GetThrough()}, channels)
+	l.resync(shard.Position{Slot: s.slot, Offset: f.GetThrough()}, channels)
 }
 
 // moved waits for a newer row, and asks again in a while in case it was the
@@ -208,7 +209,7 @@ func (l *loop) marks(st *attachment, f *brokerv1.Marks) error {
 	}
 	for _, s := range l.slots {
 		if s != nil && s.state == pushed && s.peer == st.peer {
-			l.sink.Through(Position{Slot: s.slot, Offset: s.through})
+			l.sink.Through(shard.Position{Slot: s.slot, Offset: s.through})
 			s.failures = 0
 		}
 	}

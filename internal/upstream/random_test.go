@@ -172,12 +172,12 @@ func (x *chaos) heal() {
 // log of its time, where it was said to be; a log holds nothing twice, and what
 // was accepted in the order of each publisher and channel.
 func (x *chaos) checkPublishers() {
-	at := map[upstream.Position]*brokerv1.Entry{}
+	at := map[shard.Position]*brokerv1.Entry{}
 	for s := range x.c.slots {
 		for _, log := range x.c.slots[s].logs {
 			seen := map[string]bool{}
 			for _, e := range log.entries {
-				at[upstream.Position{Slot: shard.Slot(s), Offset: e.GetOffset()}] = e
+				at[shard.Position{Slot: shard.Slot(s), Offset: e.GetOffset()}] = e
 				if seen[string(e.GetData())] {
 					x.t.Errorf("%s is twice in one log", e.GetData())
 				}
@@ -197,7 +197,7 @@ func (x *chaos) checkPublishers() {
 					x.t.Errorf("%s was not answered", name(who, channel, i))
 				case r.err == nil:
 					accepted++
-					e := at[upstream.Position{Slot: shard.Of(channel), Offset: r.ack.Position}]
+					e := at[shard.Position{Slot: shard.Of(channel), Offset: r.ack.Position}]
 					if string(e.GetData()) != name(who, channel, i) {
 						x.t.Errorf("%s is not at %d, %v is", name(who, channel, i), r.ack.Position, e)
 					}
@@ -219,7 +219,7 @@ func (x *chaos) checkPublishers() {
 func (x *chaos) checkFollower() {
 	came := map[*brokerv1.Entry]int64{}
 	last := map[shard.Slot]uint64{}
-	bases := map[upstream.Position]bool{}
+	bases := map[shard.Position]bool{}
 	for _, h := range x.f.got {
 		switch {
 		case h.entry != nil:
@@ -229,7 +229,7 @@ func (x *chaos) checkFollower() {
 			last[h.slot] = h.entry.GetOffset()
 			came[x.original(h)] = h.seq
 		case h.resync != nil && x.c.retain == 0:
-			at := upstream.Position{Slot: h.slot, Offset: h.position}
+			at := shard.Position{Slot: h.slot, Offset: h.position}
 			if bases[at] || !x.isBase(at) {
 				x.t.Errorf("resync at %v of %v: nothing was lost", at, h.resync)
 			}
@@ -261,7 +261,7 @@ func (x *chaos) original(h happening) *brokerv1.Entry {
 	return nil
 }
 
-func (x *chaos) isBase(at upstream.Position) bool {
+func (x *chaos) isBase(at shard.Position) bool {
 	return slices.ContainsFunc(x.c.slots[at.Slot].logs, func(l *fakeLog) bool { return l.base == at.Offset })
 }
 

@@ -93,7 +93,7 @@ func (l *loop) on(st *attachment, slot uint32) *followed {
 func (l *loop) reach(s *followed, through uint64) {
 	s.known = true
 	s.through = max(s.through, through)
-	l.sink.Through(Position{Slot: s.slot, Offset: s.through})
+	l.sink.Through(shard.Position{Slot: s.slot, Offset: s.through})
 }
 
 // tell tells all interests of a slot what they are owed: that its log began
@@ -111,11 +111,11 @@ func (l *loop) tell(s *followed) {
 	for channel := range l.patterns {
 		channels = append(channels, channel)
 	}
-	l.resync(Position{Slot: s.slot, Offset: s.through}, channels)
+	l.resync(shard.Position{Slot: s.slot, Offset: s.through}, channels)
 	l.reach(s, s.through)
 }
 
-func (l *loop) resync(at Position, channels []string) {
+func (l *loop) resync(at shard.Position, channels []string) {
 	if len(channels) == 0 {
 		return
 	}
@@ -156,14 +156,14 @@ func (l *loop) covered(i *interest) bool {
 // announce answers a Join: all up to the position has been handed over or was
 // before the Join, all after it is still to come.
 func (l *loop) announce(i *interest) {
-	var from []Position
+	var from []shard.Position
 	for _, s := range l.slots {
 		if s == nil || i.literal && s.slot != i.slot {
 			continue
 		}
 		// Where the slot stands may be before this interest was joined. The
 		// last join of any is not before it, and nothing newer has come.
-		from = append(from, Position{Slot: s.slot, Offset: max(s.through, s.joined)})
+		from = append(from, shard.Position{Slot: s.slot, Offset: max(s.through, s.joined)})
 	}
 	i.pending, i.answered = false, nil
 	l.sink.Joined(i.channel, from)

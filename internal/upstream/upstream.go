@@ -36,12 +36,6 @@ import (
 	"github.com/comet-push/comet/internal/shard"
 )
 
-// Position is an offset in a slot.
-type Position struct {
-	Slot   shard.Slot
-	Offset uint64
-}
-
 // Sink takes what a Follower receives. Calls for one slot never overlap and
 // come in order; calls for different slots may overlap. While a sink blocks
 // nothing else is handed over, and brokers stop pushing when credit has run out.
@@ -52,13 +46,13 @@ type Sink interface {
 	// not been handed over: those up to the position, and those after it that
 	// were no longer retained by now. Everything else after it will be handed
 	// over. Channels may be named whose Joined is still to come.
-	Resync(at Position, channels []string)
+	Resync(at shard.Position, channels []string)
 	// Through says that nothing up to the position is still to come. It comes
 	// with every freshness mark that moved, and about once a second when idle.
-	Through(at Position)
+	Through(at shard.Position)
 	// Joined answers Join: what is committed after the positions will be
 	// handed over, and is not yet. For a literal channel there is one position,
 	// for a pattern one for each slot. Entries up to a position may have come
 	// before, and may still come.
-	Joined(channel string, from []Position)
+	Joined(channel string, from []shard.Position)
 }

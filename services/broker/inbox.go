@@ -7,7 +7,6 @@ import (
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	"github.com/comet-push/comet/internal/shard"
-	"github.com/comet-push/comet/internal/upstream"
 )
 
 // eventOverhead is what an entry takes beside its bytes, roughly.
@@ -131,7 +130,7 @@ func (b *inbox) waitForRoom() bool {
 }
 
 // Resync implements [upstream.Sink].
-func (b *inbox) Resync(at upstream.Position, channels []string) {
+func (b *inbox) Resync(at shard.Position, channels []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := b.content.loss
@@ -148,14 +147,14 @@ func (b *inbox) Resync(at upstream.Position, channels []string) {
 }
 
 // Through implements [upstream.Sink].
-func (b *inbox) Through(at upstream.Position) {
+func (b *inbox) Through(at shard.Position) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.content.through[at.Slot] = max(b.content.through[at.Slot], at.Offset)
 }
 
 // Joined implements [upstream.Sink].
-func (b *inbox) Joined(channel string, from []upstream.Position) {
+func (b *inbox) Joined(channel string, from []shard.Position) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.pending, channel)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/edge/internal/deadline"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/session"
@@ -130,7 +131,7 @@ func (c *client) Resync(channel string) {
 
 // Subscribed implements [hub.Subscriber]: the hub is locked, so effects wait
 // for Settle.
-func (c *client) Subscribed(token uint64, from []session.Position, err *bayeux.Error) {
+func (c *client) Subscribed(token uint64, from []shard.Position, err *bayeux.Error) {
 	var out session.Effects
 	c.mu.Lock()
 	defer c.mu.Unlock()

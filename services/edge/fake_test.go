@@ -56,10 +56,10 @@ func (b *fakeBroker) Join(channel string) {
 		b.joins++
 		down := b.down
 		b.joined[channel] = !down
-		var from []upstream.Position
+		var from []shard.Position
 		for s := range shard.Slot(shard.Slots) {
 			if bayeux.IsPattern(channel) || s == shard.Of(channel) {
-				from = append(from, upstream.Position{Slot: s, Offset: uint64(len(b.logs[s]))})
+				from = append(from, shard.Position{Slot: s, Offset: uint64(len(b.logs[s]))})
 			}
 		}
 		b.mu.Unlock()
@@ -100,7 +100,7 @@ func (b *fakeBroker) Publish(m upstream.Publication, done func(upstream.Ack, err
 		if wanted {
 			b.sink.Entries(slot, []*brokerv1.Entry{e})
 		} else {
-			b.sink.Through(upstream.Position{Slot: slot, Offset: e.GetOffset()})
+			b.sink.Through(shard.Position{Slot: slot, Offset: e.GetOffset()})
 		}
 	}
 }

@@ -80,7 +80,7 @@ func (c *crowd) connect() {
 
 func (c *crowd) entry(channel string) {
 	c.offset++
-	at := session.Position{Slot: shard.Of(channel), Offset: c.offset}
+	at := shard.Position{Slot: shard.Of(channel), Offset: c.offset}
 	c.service.hub.Entry(session.NewEvent(channel, at, json.RawMessage(`{"price":42.5}`), nil, nil, time.Time{}))
 }
 

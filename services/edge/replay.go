@@ -90,6 +90,6 @@ func newEvent(slot shard.Slot, e *brokerv1.Entry) *session.Event {
 	if ms := e.GetTimeMs(); ms > 0 {
 		appended = time.UnixMilli(ms)
 	}
-	at := session.Position{Slot: slot, Offset: e.GetOffset()}
+	at := shard.Position{Slot: slot, Offset: e.GetOffset()}
 	return session.NewEvent(e.GetChannel(), at, e.GetData(), e.GetExt(), e.GetMembers(), appended)
 }

@@ -6,9 +6,7 @@ import (
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	"github.com/comet-push/comet/internal/shard"
-	"github.com/comet-push/comet/internal/upstream"
 	"github.com/comet-push/comet/services/edge/internal/hub"
-	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
 // sink is where entries from brokers arrive.
@@ -22,21 +20,15 @@ func (s sink) Entries(slot shard.Slot, entries []*brokerv1.Entry) {
 }
 
 // Resync implements [upstream.Sink].
-func (s sink) Resync(at upstream.Position, channels []string) {
-	s.metrics.resyncs.Add(float64(s.hub.Resync(session.Position(at), channels)))
+func (s sink) Resync(at shard.Position, channels []string) {
+	s.metrics.resyncs.Add(float64(s.hub.Resync(at, channels)))
 }
 
 // Through implements [upstream.Sink].
-func (s sink) Through(at upstream.Position) { s.hub.Through(session.Position(at)) }
+func (s sink) Through(at shard.Position) { s.hub.Through(at) }
 
 // Joined implements [upstream.Sink].
-func (s sink) Joined(channel string, from []upstream.Position) {
-	positions := make([]session.Position, len(from))
-	for i, p := range from {
-		positions[i] = session.Position(p)
-	}
-	s.hub.Joined(channel, positions)
-}
+func (s sink) Joined(channel string, from []shard.Position) { s.hub.Joined(channel, from) }
 
 // interests tells the follower what the hub wants, and the sessions when they
 // waited too long for it. It is one goroutine, so joins and leaves of a channel

@@ -159,7 +159,7 @@ func (f *Follower) joinLiteral(id uint64, channel string) error {
 		s.literals[channel].add(in)
 	}
 	f.number(in, id)
-	f.frame(Joined{id, []Position{{n, s.log.Committed()}}})
+	f.frame(Joined{id, []shard.Position{{Slot: n, Offset: s.log.Committed()}}})
 	return nil
 }
 
@@ -176,11 +176,11 @@ func (f *Follower) joinPattern(id uint64, channel string) error {
 		f.hub.join(in)
 	}
 	f.number(in, id)
-	var positions []Position
+	var positions []shard.Position
 	for n := range shard.Slot(shard.Slots) {
 		if p := f.places[n].Load(); p != nil {
 			if at, ok := p.committed(); ok {
-				positions = append(positions, Position{n, at})
+				positions = append(positions, shard.Position{Slot: n, Offset: at})
 			}
 		}
 	}

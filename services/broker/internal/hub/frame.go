@@ -26,13 +26,7 @@ type Opened struct {
 // Joined answers Join: what is committed after the positions will come.
 type Joined struct {
 	ID        uint64
-	Positions []Position
-}
-
-// Position is an offset in a slot.
-type Position struct {
-	Slot   shard.Slot
-	Offset uint64
+	Positions []shard.Position
 }
 
 // Lag says that what comes after Through waits for a Pull.

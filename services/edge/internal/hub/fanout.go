@@ -59,7 +59,7 @@ func (h *Hub[S]) giveBack(s *slot[S], loans []loan[S]) {
 }
 
 // Through says that nothing of a slot up to the position is still to come.
-func (h *Hub[S]) Through(at session.Position) {
+func (h *Hub[S]) Through(at shard.Position) {
 	s := &h.slots[at.Slot]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +68,7 @@ func (h *Hub[S]) Through(at session.Position) {
 
 // Resync says that entries of these topics up to the position are lost. It
 // returns how many subscribers were told.
-func (h *Hub[S]) Resync(at session.Position, channels []string) int {
+func (h *Hub[S]) Resync(at shard.Position, channels []string) int {
 	n := 0
 	for _, channel := range channels {
 		l := h.resync(at, channel)
@@ -84,7 +84,7 @@ func (h *Hub[S]) Resync(at session.Position, channels []string) int {
 	return n
 }
 
-func (h *Hub[S]) resync(at session.Position, channel string) loan[S] {
+func (h *Hub[S]) resync(at shard.Position, channel string) loan[S] {
 	p, unlock := h.lock(channel)
 	defer unlock()
 	t := p.get(channel)
@@ -101,13 +101,13 @@ func (h *Hub[S]) resync(at session.Position, channel string) loan[S] {
 
 // Joined says that upstream hands over everything on a channel that is
 // committed after the positions: one for a literal channel, else one a slot.
-func (h *Hub[S]) Joined(channel string, from []session.Position) {
+func (h *Hub[S]) Joined(channel string, from []shard.Position) {
 	for _, sub := range h.join(channel, from) {
 		sub.Settle()
 	}
 }
 
-func (h *Hub[S]) join(channel string, from []session.Position) (answered []S) {
+func (h *Hub[S]) join(channel string, from []shard.Position) (answered []S) {
 	p, unlock := h.lock(channel)
 	defer unlock()
 	t := p.get(channel)

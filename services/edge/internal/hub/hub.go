@@ -38,7 +38,7 @@ type Subscriber interface {
 	Resync(channel string)
 	// Subscribed answers Subscribe. The hub's locks are held: the subscriber
 	// must not call the hub before Settle, which follows without locks.
-	Subscribed(token uint64, from []session.Position, err *bayeux.Error)
+	Subscribed(token uint64, from []shard.Position, err *bayeux.Error)
 	Settle()
 }
 
@@ -205,7 +205,7 @@ type place[S Subscriber] interface {
 	get(channel string) *topic[S]
 	put(t *topic[S])
 	drop(t *topic[S])
-	position(t *topic[S]) []session.Position
+	position(t *topic[S]) []shard.Position
 }
 
 // lock returns where a channel lives, locked.
@@ -233,8 +233,8 @@ func (s *slot[S]) drop(t *topic[S]) {
 	delete(s.topics, t.name)
 }
 
-func (s *slot[S]) position(t *topic[S]) []session.Position {
-	return []session.Position{{Slot: shard.Of(t.name), Offset: max(t.since, s.through)}}
+func (s *slot[S]) position(t *topic[S]) []shard.Position {
+	return []shard.Position{{Slot: shard.Of(t.name), Offset: max(t.since, s.through)}}
 }
 
 func (p *patterns[S]) get(channel string) *topic[S] {
@@ -248,4 +248,4 @@ func (p *patterns[S]) drop(t *topic[S]) { p.tree.Remove(t.name) }
 
 // position of a pattern is none: what comes before Subscribed is not handed
 // out through it, and 256 numbers for each subscriber are too many.
-func (p *patterns[S]) position(*topic[S]) []session.Position { return nil }
+func (p *patterns[S]) position(*topic[S]) []shard.Position { return nil }

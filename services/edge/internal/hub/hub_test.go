@@ -19,13 +19,13 @@ import (
 type fakeSession struct {
 	name string
 	got  []string
-	from map[uint64][]session.Position // by token
+	from map[uint64][]shard.Position // by token
 	errs map[uint64]string
 	owed bool // Settle has not been called since Subscribed
 }
 
 func newFake(name string) *fakeSession {
-	return &fakeSession{name: name, from: map[uint64][]session.Position{}, errs: map[uint64]string{}}
+	return &fakeSession{name: name, from: map[uint64][]shard.Position{}, errs: map[uint64]string{}}
 }
 
 func (f *fakeSession) Deliver(via string, e *session.Event) {
@@ -34,7 +34,7 @@ func (f *fakeSession) Deliver(via string, e *session.Event) {
 
 func (f *fakeSession) Resync(channel string) { f.got = append(f.got, "resync "+channel) }
 
-func (f *fakeSession) Subscribed(token uint64, from []session.Position, err *bayeux.Error) {
+func (f *fakeSession) Subscribed(token uint64, from []shard.Position, err *bayeux.Error) {
 	f.owed = true
 	f.from[token] = from
 	if err != nil {
@@ -45,7 +45,7 @@ func (f *fakeSession) Subscribed(token uint64, from []session.Position, err *bay
 func (f *fakeSession) Settle() { f.owed = false }
 
 func event(channel string, offset uint64) *session.Event {
-	at := session.Position{Slot: shard.Of(channel), Offset: offset}
+	at := shard.Position{Slot: shard.Of(channel), Offset: offset}
 	return session.NewEvent(channel, at, []byte(`{"n":1}`), nil, nil, time.Time{})
 }
 
@@ -130,9 +130,9 @@ func TestHubAgainstModel(t *testing.T) {
 				slot := shard.Of(c)
 				at := m.end[slot] + rapid.Uint64Range(0, 3).Draw(t, "ahead")
 				m.joined[c] = at
-				var from []session.Position
+				var from []shard.Position
 				if !bayeux.IsPattern(c) {
-					from = []session.Position{{Slot: slot, Offset: at}}
+					from = []shard.Position{{Slot: slot, Offset: at}}
 				}
 				h.Joined(c, from)
 				for s, tok := range m.waiting[c] {
@@ -164,7 +164,7 @@ func TestHubAgainstModel(t *testing.T) {
 			"through": func(t *rapid.T) {
 				slot := shard.Of(literal.Draw(t, "channel"))
 				m.end[slot] += rapid.Uint64Range(0, 2).Draw(t, "step")
-				h.Through(session.Position{Slot: slot, Offset: m.end[slot]})
+				h.Through(shard.Position{Slot: slot, Offset: m.end[slot]})
 			},
 			"resync": func(t *rapid.T) {
 				c := literal.Draw(t, "channel")
@@ -175,7 +175,7 @@ func TestHubAgainstModel(t *testing.T) {
 				for s := range m.members[c] {
 					want[s] = append(want[s], "resync "+c)
 				}
-				h.Resync(session.Position{Slot: shard.Of(c), Offset: m.joined[c]}, []string{c})
+				h.Resync(shard.Position{Slot: shard.Of(c), Offset: m.joined[c]}, []string{c})
 			},
 			"replay": func(t *rapid.T) {
 				c := literal.Draw(t, "channel")
@@ -202,10 +202,10 @@ func (m *model) checkPosition(t *rapid.T, s *fakeSession, token uint64, channel 
 	if !ok || s.errs[token] != "" {
 		t.Fatalf("%s was not confirmed on %s: %s", s.name, channel, s.errs[token])
 	}
-	var want []session.Position
+	var want []shard.Position
 	if !bayeux.IsPattern(channel) {
 		slot := shard.Of(channel)
-		want = []session.Position{{Slot: slot, Offset: max(m.joined[channel], m.end[slot])}}
+		want = []shard.Position{{Slot: slot, Offset: max(m.joined[channel], m.end[slot])}}
 	}
 	if diff := cmp.Diff(want, from); diff != "" {
 		t.Fatalf("%s on %s is told another position (-want +got):\n%s", s.name, channel, diff)
@@ -255,7 +255,7 @@ func TestExpire(t *testing.T) {
 	if early.errs[1] != "unavailable" || early.owed || late.errs[1] != "" {
 		t.Errorf("early %q, late %q", early.errs[1], late.errs[1])
 	}
-	h.Joined("/a", []session.Position{{Slot: shard.Of("/a"), Offset: 5}})
+	h.Joined("/a", []shard.Position{{Slot: shard.Of("/a"), Offset: 5}})
 	if _, ok := early.from[1]; !ok || len(late.from[1]) != 1 {
 		t.Errorf("late was told %v", late.from[1])
 	}
@@ -264,10 +264,10 @@ func TestExpire(t *testing.T) {
 // counter takes deliveries without a trace.
 type counter struct{ n int }
 
-func (c *counter) Deliver(string, *session.Event)                       { c.n++ }
-func (c *counter) Resync(string)                                        {}
-func (c *counter) Subscribed(uint64, []session.Position, *bayeux.Error) {}
-func (c *counter) Settle()                                              {}
+func (c *counter) Deliver(string, *session.Event)                     { c.n++ }
+func (c *counter) Resync(string)                                      {}
+func (c *counter) Subscribed(uint64, []shard.Position, *bayeux.Error) {}
+func (c *counter) Settle()                                            {}
 
 func crowd(tb testing.TB, n int, channels ...string) (*hub.Hub[*counter], []*counter) {
 	tb.Helper()
@@ -280,7 +280,7 @@ func crowd(tb testing.TB, n int, channels ...string) (*hub.Hub[*counter], []*cou
 			h.Subscribe(time.Time{}, c, 1, channel)
 		}
 	}
-	h.Changes(func(c hub.Change) { h.Joined(c.Channel, []session.Position{{Slot: shard.Of(c.Channel)}}) })
+	h.Changes(func(c hub.Change) { h.Joined(c.Channel, []shard.Position{{Slot: shard.Of(c.Channel)}}) })
 	return h, all
 }
 

@@ -121,7 +121,7 @@ type loan[S Subscriber] struct {
 
 // passed reports whether an entry is not to be handed out through the topic: it
 // was committed before upstream joined.
-func (t *topic[S]) passed(at session.Position) bool {
+func (t *topic[S]) passed(at shard.Position) bool {
 	if t.slots != nil {
 		return at.Offset <= t.slots[at.Slot]
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
 )
 
 // overhead is what an event counts for beyond its bytes; credits between nodes
@@ -21,7 +22,7 @@ type Event struct {
 	// Channel is literal.
 	Channel string
 	// At is the entry's place; its Offset is 0 if it is no entry.
-	At Position
+	At shard.Position
 
 	notice             bool // stands for the loss of events of Channel, see notice
 	data, ext, members []byte
@@ -36,7 +37,7 @@ type encoding struct {
 
 // NewEvent makes the event of a log entry. It keeps data, ext and members.
 // appended is when it was appended, if known.
-func NewEvent(channel string, at Position, data, ext, members []byte, appended time.Time) *Event {
+func NewEvent(channel string, at shard.Position, data, ext, members []byte, appended time.Time) *Event {
 	return &Event{Channel: channel, At: at, data: data, ext: ext, members: members, appended: appended}
 }
 

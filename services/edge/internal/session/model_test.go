@@ -189,9 +189,9 @@ func (m *model) interest(i session.Interest) {
 	}
 	m.joins[i.Channel] = i.Token
 	m.tasks = append(m.tasks, func(t *rapid.T) {
-		var from []session.Position
+		var from []shard.Position
 		for _, slot := range slots(i.Channel) {
-			from = append(from, session.Position{Slot: slot, Offset: m.end(slot)})
+			from = append(from, shard.Position{Slot: slot, Offset: m.end(slot)})
 		}
 		if m.joins[i.Channel] == i.Token { // else it has left meanwhile
 			m.interests[i.Channel] = true
@@ -261,7 +261,7 @@ func (m *model) write(channel string) {
 }
 
 func (e entry) event() *session.Event {
-	at := session.Position{Slot: shard.Of(e.channel), Offset: e.offset}
+	at := shard.Position{Slot: shard.Of(e.channel), Offset: e.offset}
 	return session.NewEvent(e.channel, at, strconv.AppendUint(nil, e.offset, 10), nil, nil, time.Time{})
 }
 

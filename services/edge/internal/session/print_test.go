@@ -113,7 +113,7 @@ func event(t *testing.T, line string) *session.Event {
 	if len(parts) > 3 {
 		ext = parts[3]
 	}
-	at := session.Position{Slot: shard.Of(parts[0]), Offset: uint64(number(t, parts[1]))}
+	at := shard.Position{Slot: shard.Of(parts[0]), Offset: uint64(number(t, parts[1]))}
 	var raw []byte
 	if ext != "" {
 		raw = []byte(ext)

@@ -18,10 +18,10 @@ type Session struct {
 	born     time.Time // times below count from it, so they are monotonic and small
 
 	// What it listens to.
-	subs     []*subscription // by channel
-	seen     []Position      // by slot: the last offset queued
-	catching int             // subscriptions that read history
-	token    uint64          // the last one given out
+	subs     []*subscription  // by channel
+	seen     []shard.Position // by slot: the last offset queued
+	catching int              // subscriptions that read history
+	token    uint64           // the last one given out
 
 	// What it is to be told.
 	log   []item // sent and unconfirmed first, then fresh
@@ -143,7 +143,7 @@ func (s *Session) wants(sub *subscription, e *Event) bool {
 }
 
 // see notes that an entry has been queued.
-func (s *Session) see(at Position) {
+func (s *Session) see(at shard.Position) {
 	i, known := s.slot(at.Slot)
 	if !known {
 		s.seen = slices.Insert(s.seen, i, at)
@@ -153,7 +153,7 @@ func (s *Session) see(at Position) {
 }
 
 func (s *Session) slot(slot shard.Slot) (int, bool) {
-	return slices.BinarySearchFunc(s.seen, slot, func(p Position, slot shard.Slot) int {
+	return slices.BinarySearchFunc(s.seen, slot, func(p shard.Position, slot shard.Slot) int {
 		return int(p.Slot) - int(slot)
 	})
 }

@@ -52,7 +52,7 @@ func decode(tb testing.TB, body string) []bayeux.Message {
 }
 
 func entryOf(offset uint64) *session.Event {
-	return session.NewEvent("/a", session.Position{Slot: shard.Of("/a"), Offset: offset}, []byte(`{"price":1}`), nil, nil, time.Time{})
+	return session.NewEvent("/a", shard.Position{Slot: shard.Of("/a"), Offset: offset}, []byte(`{"price":1}`), nil, nil, time.Time{})
 }
 
 // A session that waits for news, subscribed to one channel, stays small.

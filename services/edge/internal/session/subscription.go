@@ -21,10 +21,10 @@ const (
 // message that names it succeeds as a whole.
 type subscription struct {
 	channel string
-	start   uint64     // entries at or below it are not delivered; literal channels
-	starts  []Position // the same for patterns; may be shared
-	pending *pending   // while subscribe messages wait
-	past    *past      // if history was asked for
+	start   uint64           // entries at or below it are not delivered; literal channels
+	starts  []shard.Position // the same for patterns; may be shared
+	pending *pending         // while subscribe messages wait
+	past    *past            // if history was asked for
 	state   subscriptionState
 	gap     bool // events of it were lost, so others may have to deliver them
 }
@@ -59,13 +59,13 @@ func (sub *subscription) startIn(slot shard.Slot) uint64 {
 
 // miss notes an entry that came before the subscription is active. It is read
 // later, or nobody can say that it was delivered.
-func (sub *subscription) miss(at Position) {
+func (sub *subscription) miss(at shard.Position) {
 	switch {
 	case sub.past != nil:
 		sub.past.withhold(at.Offset)
 	case bayeux.IsPattern(sub.channel):
 		// A copy, for the old one is shared.
-		sub.starts = slices.DeleteFunc(slices.Clone(sub.starts), func(p Position) bool { return p.Slot == at.Slot })
+		sub.starts = slices.DeleteFunc(slices.Clone(sub.starts), func(p shard.Position) bool { return p.Slot == at.Slot })
 		sub.starts = append(sub.starts, at)
 	}
 }
@@ -176,7 +176,7 @@ func (s *Session) join(channel string, since map[string]int64, out *Effects) *su
 // the positions will be delivered from now on. A literal channel has one
 // position; a pattern has one per slot, or none if nothing that was appended
 // before this call will be delivered through it. The session keeps from.
-func (s *Session) Subscribed(now time.Time, token uint64, from []Position, err *bayeux.Error, out *Effects) {
+func (s *Session) Subscribed(now time.Time, token uint64, from []shard.Position, err *bayeux.Error, out *Effects) {
 	i := slices.IndexFunc(s.subs, func(sub *subscription) bool {
 		return sub.state == joining && sub.pending.token == token
 	})

@@ -220,14 +220,14 @@ func (tr *transcript) subscribed(t *testing.T, d *datadriven.TestData) {
 		t.Fatalf("no join of %s", channel)
 	}
 	delete(tr.joins, channel)
-	var from []session.Position
+	var from []shard.Position
 	if d.HasArg("at") {
 		offset := arg(t, d, "at")
-		from = []session.Position{{Slot: shard.Of(channel), Offset: offset}}
+		from = []shard.Position{{Slot: shard.Of(channel), Offset: offset}}
 		if bayeux.IsPattern(channel) {
 			from = nil
 			for slot := range shard.Slot(shard.Slots) {
-				from = append(from, session.Position{Slot: slot, Offset: offset})
+				from = append(from, shard.Position{Slot: slot, Offset: offset})
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
-	"github.com/comet-push/comet/internal/shard"
 )
 
 // Config is shared by all sessions of an edge and must not change. Defaults
@@ -105,12 +104,6 @@ type Request struct {
 	// counting this session's: a connect that would be held is answered at
 	// once with the advice multiple-clients.
 	NoHold bool
-}
-
-// Position is an offset in a slot.
-type Position struct {
-	Slot   shard.Slot
-	Offset uint64
 }
 
 // Effects is what a call asks the shell to do. The caller owns it; Reset makes
