@@ -22,6 +22,9 @@ type InternalConfig struct {
 	// Ready returns what is not ready, by the name of the part; /readyz is 200
 	// when nothing is.
 	Ready func() map[string]error
+	// RefusePages refuses what scripts of web pages send: for a door that is
+	// open on a machine where somebody browses.
+	RefusePages bool
 }
 
 // Internal is the handler of the internal door: REST, OpenAPI, metrics, health
@@ -44,6 +47,9 @@ func Internal(cfg InternalConfig) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	if cfg.RefusePages {
+		return notForPages(mux)
+	}
 	return mux
 }
 

@@ -116,3 +116,30 @@ func TestInternal(t *testing.T) {
 		t.Errorf("got %d %s", status, text)
 	}
 }
+
+func TestInternalRefusesPages(t *testing.T) {
+	door := httpd.Internal(httpd.InternalConfig{
+		Gateway: http.NotFoundHandler(), Metrics: prometheus.NewRegistry(), RefusePages: true,
+		Ready: func() map[string]error { return nil },
+	})
+	for _, tt := range []struct {
+		name, header, value string
+		want                int
+	}{
+		{"a program", "User-Agent", "curl/8", http.StatusOK},
+		{"an address typed in", "Sec-Fetch-Mode", "navigate", http.StatusOK},
+		{"a script of any page", "Origin", "http://rebound.example", http.StatusForbidden},
+		{"a script that reads from what it takes for its own host", "Sec-Fetch-Mode", "cors", http.StatusForbidden},
+		{"a picture", "Sec-Fetch-Mode", "no-cors", http.StatusForbidden},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/readyz", http.NoBody)
+			r.Header.Set(tt.header, tt.value)
+			w := httptest.NewRecorder()
+			door.ServeHTTP(w, r)
+			if w.Code != tt.want || w.Code != http.StatusOK && !strings.Contains(w.Body.String(), "ORIGIN_DENIED") {
+				t.Errorf("got %d %s", w.Code, w.Body)
+			}
+		})
+	}
+}

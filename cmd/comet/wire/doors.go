@@ -172,7 +172,9 @@ func (p *Process) internalDoor(env Env, gateway http.Handler) (*httpd.Server, er
 		return nil, err
 	}
 	p.addrs.Internal = l.Addr().String()
-	handler := httpd.Internal(httpd.InternalConfig{Gateway: gateway, Metrics: env.Metrics, Ready: p.Ready})
+	handler := httpd.Internal(httpd.InternalConfig{
+		Gateway: gateway, Metrics: env.Metrics, Ready: p.Ready, RefusePages: p.cfg.Dev,
+	})
 	return httpd.NewServer(httpd.ServerConfig{
 		Grace: time.Second, Logger: p.logger.With(slog.String("door", "internal")),
 	}, handler, l), nil
