@@ -21,7 +21,7 @@ tests() { # folder name flags...
 }
 
 section build
-go build ./... && (cd gen && go build ./...) && (cd test && go vet ./...) || failed=1
+go build ./... && (cd gen && go build ./...) && (cd test && go vet -tags k8s ./...) || failed=1
 tests . units
 tests test system -p 1
 go run ./test/internal/skips -mode "${SKIP:-allow}" "$out"/*.json || failed=1
