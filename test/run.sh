@@ -23,6 +23,7 @@ tests() { # folder name flags...
 section build
 go build ./... && (cd gen && go build ./...) && (cd test && go vet -tags k8s ./...) || failed=1
 tests . units
-tests test system -p 1
+# Never out of the cache: it does not know that the tests run the built binary.
+tests test system -p 1 -count=1
 go run ./test/internal/skips -mode "${SKIP:-allow}" "$out"/*.json || failed=1
 exit "$failed"
