@@ -32,6 +32,8 @@ fi
 if command -v dockerd >/dev/null && ! docker info >/dev/null 2>&1; then
   if [ "$(id -u)" = 0 ]; then
     say "starting dockerd (log: /var/log/dockerd.log)"
+    # What a killed engine left behind keeps the next one from starting.
+    grep -qsx dockerd /proc/[0-9]*/comm || rm -f /var/run/docker.pid /var/run/docker/containerd/containerd.pid
     setsid dockerd >/var/log/dockerd.log 2>&1 </dev/null &
     for _ in $(seq 60); do docker info >/dev/null 2>&1 && break; sleep 0.5; done
     docker info >/dev/null 2>&1 || say "dockerd did not start; see /var/log/dockerd.log"
