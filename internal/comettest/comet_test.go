@@ -142,12 +142,7 @@ func TestRollingRestartOfBrokers(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 		c.Balanced(time.Minute)
 		time.Sleep(2 * time.Second)
-		var channels []string
-		var publishers []*comettest.Publisher
-		for i := range 12 {
-			channels = append(channels, fmt.Sprintf("/roll/%d", i))
-			publishers = append(publishers, c.Publish("backend", channels[i], 250*time.Millisecond))
-		}
+		channels, publishers := publishTwelve(c, "/roll")
 		literal := c.Client("literal", "edge-0", channels...)
 		pattern := c.Client("pattern", "edge-1", "/roll/*")
 		time.Sleep(5 * time.Second)
@@ -185,12 +180,7 @@ func TestCrashes(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 		c.Balanced(time.Minute)
 		time.Sleep(2 * time.Second)
-		var channels []string
-		var publishers []*comettest.Publisher
-		for i := range 12 {
-			channels = append(channels, fmt.Sprintf("/crash/%d", i))
-			publishers = append(publishers, c.Publish("backend", channels[i], 250*time.Millisecond))
-		}
+		channels, publishers := publishTwelve(c, "/crash")
 		one := c.Client("one", "edge-0", channels...)
 		two := c.Client("two", "edge-1", "/crash/**")
 		time.Sleep(5 * time.Second)
@@ -262,4 +252,13 @@ func settle(t *testing.T, publishers []*comettest.Publisher) {
 		}
 	}
 	time.Sleep(35 * time.Second)
+}
+
+// publishTwelve begins to publish to twelve channels below a name.
+func publishTwelve(c *comettest.Cluster, below string) (channels []string, publishers []*comettest.Publisher) {
+	for i := range 12 {
+		channels = append(channels, fmt.Sprintf("%s/%d", below, i))
+		publishers = append(publishers, c.Publish("backend", channels[i], 250*time.Millisecond))
+	}
+	return channels, publishers
 }

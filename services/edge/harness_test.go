@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +25,7 @@ import (
 	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
+	"github.com/comet-push/comet/services/edge/internal/pipes"
 )
 
 // world is one edge behind a real HTTP server, over memory, with a fake broker.
@@ -35,7 +35,7 @@ type world struct {
 	broker    *fakeBroker
 	directory *memory.Directory
 	metrics   *prometheus.Registry
-	doors     *pipes
+	doors     *pipes.Listener
 	node      *bufconn.Listener // where every node address leads
 	stop      context.CancelCauseFunc
 	ended     chan error
@@ -61,7 +61,7 @@ func newWorld(t *testing.T, cfg Config, fallback namespace.Options, list ...name
 	w := &world{
 		t: t, broker: newFakeBroker(), metrics: prometheus.NewRegistry(), node: bufconn.Listen(1 << 16),
 		directory: memory.NewStore(2 * time.Second).Directory(),
-		doors:     &pipes{conns: make(chan net.Conn), closed: make(chan struct{})},
+		doors:     pipes.Listen(),
 		ended:     make(chan error, 1),
 	}
 	pool := rpc.NewPool(func(ctx context.Context, _ string) (net.Conn, error) { return w.node.DialContext(ctx) })
@@ -283,39 +283,4 @@ func summary(events []message) string {
 		all = append(all, fmt.Sprintf("%s=%s", e["channel"], data))
 	}
 	return strings.Join(all, " ")
-}
-
-// pipes is a listener in memory.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.closed) })
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "pipe"} }
-
-func (p *pipes) Dial(ctx context.Context) (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case p.conns <- server:
-		return client, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
