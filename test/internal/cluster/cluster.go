@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -66,19 +67,33 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// Ports returns n free ports of loopback.
+// lastPort is the last one that was given out; see Ports.
+var lastPort atomic.Int64
+
+// Ports returns n free ports of loopback. They lie below those the kernel gives
+// to connections and to ":0", so that nobody takes one before it is listened
+// on, and none is given out twice.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	const lowest, highest = 20_000, 32_000
+	lastPort.CompareAndSwap(0, lowest+int64(os.Getpid())%8_000)
+	ports := make([]int, 0, n)
+	for range highest - lowest {
+		port := int(lastPort.Add(1))
+		if port >= highest {
+			t.Fatal("no ports left for this test process")
 		}
-		defer func() { _ = l.Close() }() // all stay taken until all are known
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue // somebody has it
+		}
+		_ = l.Close()
+		if ports = append(ports, port); len(ports) == n {
+			return ports
+		}
 	}
-	return ports
+	t.Fatal("no free ports")
+	return nil
 }
 
 // Config writes a config file and returns its path.
