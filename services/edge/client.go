@@ -9,6 +9,7 @@ import (
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/edge/internal/deadline"
+	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
@@ -114,7 +115,7 @@ func (c *client) endIdle(hadTime bool) {
 }
 
 // Deliver implements [hub.Subscriber].
-func (c *client) Deliver(via string, e *session.Event) {
+func (c *client) Deliver(via string, e *event.Event) {
 	var out session.Effects
 	c.mu.Lock()
 	c.session.Deliver(time.Now(), via, e, &out)
@@ -162,7 +163,7 @@ func (c *client) replayed(token uint64, page session.Page, err *bayeux.Error) {
 }
 
 // send queues a message for this session alone and reports whether it lives.
-func (c *client) send(e *session.Event) bool {
+func (c *client) send(e *event.Event) bool {
 	var out session.Effects
 	c.mu.Lock()
 	alive := c.session.Ended() == ""
@@ -259,4 +260,13 @@ func (c *client) carryOut() {
 	}
 	c.busy = false
 	c.mu.Unlock()
+}
+
+// subscriber is who reads channels through the hub: the shell of a Bayeux
+// session or of a plain request. It is a pointer.
+type subscriber interface {
+	Deliver(via string, e *event.Event)
+	Resync(channel string)
+	Subscribed(token uint64, from []shard.Position, err *bayeux.Error)
+	Settle()
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/services/edge/internal/hub"
 	"github.com/comet-push/comet/services/edge/internal/session"
-	"github.com/comet-push/comet/services/edge/internal/transport"
+	"github.com/comet-push/comet/services/edge/internal/web"
 )
 
 // Config says how an edge behaves. The zero value of a field is its default.
@@ -96,8 +96,8 @@ func (c Config) withDefaults() Config {
 	c.PublishTimeout = cmp.Or(c.PublishTimeout, 8*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 25*time.Second)
 	c.DrainWindow = min(cmp.Or(c.DrainWindow, 2*time.Second), c.DrainTimeout/2)
-	if c.Dev && !slices.Contains(c.AllowedOrigins, transport.Loopback) {
-		c.AllowedOrigins = append(slices.Clone(c.AllowedOrigins), transport.Loopback)
+	if c.Dev && !slices.Contains(c.AllowedOrigins, web.Loopback) {
+		c.AllowedOrigins = append(slices.Clone(c.AllowedOrigins), web.Loopback)
 	}
 	if c.BrowserConnects == 0 {
 		c.BrowserConnects = 1

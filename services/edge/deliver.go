@@ -9,7 +9,7 @@ import (
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/rpc"
-	"github.com/comet-push/comet/services/edge/internal/session"
+	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
 // deliverServer is the edge's door for brokers.
@@ -25,7 +25,7 @@ func (d *deliverServer) Deliver(_ context.Context, req *edgev1.DeliverRequest) (
 	if err := checkDeliver(req); err != nil {
 		return nil, err
 	}
-	e := session.NewMessage(req.GetChannel(), req.GetData(), req.GetExt(), req.GetId(), req.GetFailed())
+	e := event.NewMessage(req.GetChannel(), req.GetData(), req.GetExt(), req.GetId(), req.GetFailed())
 	if c := d.s.registry.findPublic(req.GetSession()); c == nil || !c.send(e) {
 		return nil, rpc.Error(codes.NotFound, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN,
 			"this edge has no session %s", req.GetSession())

@@ -13,9 +13,9 @@ import (
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/hub"
-	"github.com/comet-push/comet/services/edge/internal/session"
 	"github.com/comet-push/comet/services/edge/internal/transport"
 )
 
@@ -81,7 +81,7 @@ func (c *crowd) connect() {
 func (c *crowd) entry(channel string) {
 	c.offset++
 	at := shard.Position{Slot: shard.Of(channel), Offset: c.offset}
-	c.service.hub.Entry(session.NewEvent(channel, at, json.RawMessage(`{"price":42.5}`), nil, nil, time.Time{}))
+	c.service.hub.Entry(event.New(channel, at, json.RawMessage(`{"price":42.5}`), nil, nil, time.Time{}))
 }
 
 // One more session costs a message no allocation but, now and then, room in

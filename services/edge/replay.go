@@ -9,6 +9,7 @@ import (
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
@@ -85,11 +86,11 @@ func (p *replays) read(ctx context.Context, r read) {
 	r.client.replayed(r.Token, page, nil)
 }
 
-func newEvent(slot shard.Slot, e *brokerv1.Entry) *session.Event {
+func newEvent(slot shard.Slot, e *brokerv1.Entry) *event.Event {
 	var appended time.Time
 	if ms := e.GetTimeMs(); ms > 0 {
 		appended = time.UnixMilli(ms)
 	}
 	at := shard.Position{Slot: slot, Offset: e.GetOffset()}
-	return session.NewEvent(e.GetChannel(), at, e.GetData(), e.GetExt(), e.GetMembers(), appended)
+	return event.New(e.GetChannel(), at, e.GetData(), e.GetExt(), e.GetMembers(), appended)
 }

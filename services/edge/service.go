@@ -29,6 +29,7 @@ import (
 	"github.com/comet-push/comet/services/edge/internal/report"
 	"github.com/comet-push/comet/services/edge/internal/session"
 	"github.com/comet-push/comet/services/edge/internal/transport"
+	"github.com/comet-push/comet/services/edge/internal/web"
 )
 
 const (
@@ -69,7 +70,7 @@ type Service struct {
 	publisher Publisher
 	follower  Follower
 	upstream  []run.Component // the three, as far as they run
-	hub       *hub.Hub[*client]
+	hub       *hub.Hub[subscriber]
 	replays   replays
 	reports   *report.Reporter
 
@@ -108,7 +109,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 
 // build returns an edge without its upstream.
 func build(cfg Config, deps Deps) (*Service, error) {
-	origins, err := transport.ParseOrigins(cfg.AllowedOrigins)
+	origins, err := web.ParseOrigins(cfg.AllowedOrigins)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		node:      deps.Node,
 		directory: deps.Directory,
 		logger:    deps.Logger,
-		hub:       hub.New[*client](cfg.rings()),
+		hub:       hub.New[subscriber](cfg.rings()),
 		registry:  newRegistry(cfg.MaxSessions),
 		browsers:  browsers{most: cfg.BrowserConnects},
 	}

@@ -3,12 +3,12 @@ package hub
 import (
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
-	"github.com/comet-push/comet/services/edge/internal/session"
+	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
 // Entry hands a committed entry to everybody who wants it and returns how many
 // deliveries that were. Entries of a slot come in the order of their offsets.
-func (h *Hub[S]) Entry(e *session.Event) int {
+func (h *Hub[S]) Entry(e *event.Event) int {
 	s := &h.slots[e.At.Slot]
 	s.fanout.Lock()
 	defer s.fanout.Unlock()
@@ -28,7 +28,7 @@ func (h *Hub[S]) Entry(e *session.Event) int {
 }
 
 // match borrows the members of the matching topics.
-func (h *Hub[S]) match(s *slot[S], e *session.Event) {
+func (h *Hub[S]) match(s *slot[S], e *event.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.At.Offset <= s.through {

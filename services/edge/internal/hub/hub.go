@@ -26,14 +26,14 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
-	"github.com/comet-push/comet/services/edge/internal/session"
+	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
 // Subscriber is a session as the hub sees it. It is compared with ==.
 type Subscriber interface {
 	comparable
 	// Deliver hands over an entry that matches the subscription via.
-	Deliver(via string, e *session.Event)
+	Deliver(via string, e *event.Event)
 	// Resync says that entries of a subscription are lost.
 	Resync(channel string)
 	// Subscribed answers Subscribe. The hub's locks are held: the subscriber
@@ -141,7 +141,7 @@ func (h *Hub[S]) unsubscribe(sub S, channel string) (answered bool) {
 
 // Replay returns what the ring of a literal channel has after a position, at
 // most limit events, and where to go on; ok is false if it cannot know.
-func (h *Hub[S]) Replay(channel string, since uint64, limit int) (events []*session.Event, through uint64, ok bool) {
+func (h *Hub[S]) Replay(channel string, since uint64, limit int) (events []*event.Event, through uint64, ok bool) {
 	s := &h.slots[shard.Of(channel)]
 	s.mu.Lock()
 	defer s.mu.Unlock()

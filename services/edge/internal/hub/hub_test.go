@@ -11,8 +11,8 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/hub"
-	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
 // fakeSession writes down what it is told.
@@ -28,7 +28,7 @@ func newFake(name string) *fakeSession {
 	return &fakeSession{name: name, from: map[uint64][]shard.Position{}, errs: map[uint64]string{}}
 }
 
-func (f *fakeSession) Deliver(via string, e *session.Event) {
+func (f *fakeSession) Deliver(via string, e *event.Event) {
 	f.got = append(f.got, fmt.Sprintf("%s %s@%d", via, e.Channel, e.At.Offset))
 }
 
@@ -44,9 +44,9 @@ func (f *fakeSession) Subscribed(token uint64, from []shard.Position, err *bayeu
 
 func (f *fakeSession) Settle() { f.owed = false }
 
-func event(channel string, offset uint64) *session.Event {
+func entry(channel string, offset uint64) *event.Event {
 	at := shard.Position{Slot: shard.Of(channel), Offset: offset}
-	return session.NewEvent(channel, at, []byte(`{"n":1}`), nil, nil, time.Time{})
+	return event.New(channel, at, []byte(`{"n":1}`), nil, nil, time.Time{})
 }
 
 // model is the hub in the simplest words: what upstream has joined, who
@@ -57,7 +57,7 @@ type model struct {
 	asked   map[string]bool
 	joined  map[string]uint64 // literal: complete since
 	end     map[shard.Slot]uint64
-	log     []*session.Event
+	log     []*event.Event
 }
 
 var channels = []string{"/a", "/a/b", "/a/c", "/x/y/z", "/a/*", "/a/**", "/**", "/x/**"}
@@ -145,7 +145,7 @@ func TestHubAgainstModel(t *testing.T) {
 				c := literal.Draw(t, "channel")
 				slot := shard.Of(c)
 				m.end[slot] += rapid.Uint64Range(1, 3).Draw(t, "step")
-				e := event(c, m.end[slot])
+				e := entry(c, m.end[slot])
 				m.log = append(m.log, e)
 				for via, members := range m.members {
 					since, ok := m.joined[via]
@@ -264,7 +264,7 @@ func TestExpire(t *testing.T) {
 // counter takes deliveries without a trace.
 type counter struct{ n int }
 
-func (c *counter) Deliver(string, *session.Event)                     { c.n++ }
+func (c *counter) Deliver(string, *event.Event)                       { c.n++ }
 func (c *counter) Resync(string)                                      {}
 func (c *counter) Subscribed(uint64, []shard.Position, *bayeux.Error) {}
 func (c *counter) Settle()                                            {}
@@ -289,16 +289,17 @@ func crowd(tb testing.TB, n int, channels ...string) (*hub.Hub[*counter], []*cou
 func TestFanOutAllocates(t *testing.T) {
 	for _, n := range []int{1, 2, 1000} {
 		h, all := crowd(t, n, "/a/b", "/a/**")
-		events := make([]*session.Event, 1200)
+		events := make([]*event.Event, 1200)
 		for i := range events {
-			events[i] = event("/a/b", uint64(i+1))
+			events[i] = entry("/a/b", uint64(i+1))
 		}
 		next := 0
-		entry := func() { h.Entry(events[next]); next++ }
+
+		hand := func() { h.Entry(events[next]); next++ }
 		for range 100 {
-			entry()
+			hand()
 		}
-		if allocs := testing.AllocsPerRun(1000, entry); allocs != 0 {
+		if allocs := testing.AllocsPerRun(1000, hand); allocs != 0 {
 			t.Errorf("to %d sessions: %v allocations a message", n, allocs)
 		}
 		if want := 2 * next; all[n-1].n != want {
@@ -324,7 +325,7 @@ func TestChurnDuringFanOut(t *testing.T) {
 	}()
 	const messages = 2000
 	for i := range uint64(messages) {
-		h.Entry(event("/a", i+1))
+		h.Entry(entry("/a", i+1))
 	}
 	<-done
 	for i, c := range stay {
@@ -342,7 +343,7 @@ func BenchmarkFanOut(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				offset++
-				h.Entry(event("/a", offset))
+				h.Entry(entry("/a", offset))
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/delivery")
 		})

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/internal/shard"
-	"github.com/comet-push/comet/services/edge/internal/session"
+	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
 // topic is a channel or pattern that is wanted, or was until now. Everything is
@@ -132,11 +132,11 @@ func (t *topic[S]) passed(at shard.Position) bool {
 type ring struct {
 	from   uint64
 	bytes  int
-	events []*session.Event
+	events []*event.Event
 }
 
 // push appends an event and returns by how much the ring grew.
-func (r *ring) push(e *session.Event, cfg *Config, room int) int {
+func (r *ring) push(e *event.Event, cfg *Config, room int) int {
 	before := r.bytes
 	r.events = append(r.events, e)
 	r.bytes += e.Size()
@@ -159,8 +159,8 @@ func (r *ring) reset(from uint64) {
 
 // after returns a copy of the events after a position, at most limit, and
 // whether there are more.
-func (r *ring) after(since uint64, limit int) (events []*session.Event, more bool) {
-	first, _ := slices.BinarySearchFunc(r.events, since+1, func(e *session.Event, at uint64) int {
+func (r *ring) after(since uint64, limit int) (events []*event.Event, more bool) {
+	first, _ := slices.BinarySearchFunc(r.events, since+1, func(e *event.Event, at uint64) int {
 		switch offset := e.At.Offset; {
 		case offset < at:
 			return -1

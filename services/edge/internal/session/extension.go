@@ -55,7 +55,7 @@ func (x extension) json(now time.Time) json.RawMessage {
 		member("comet")
 		ext = append(ext, `{"resync":[`...)
 		for _, channel := range x.resync {
-			ext = append(append(ext, quote(channel)...), ',')
+			ext = append(strconv.AppendQuote(ext, channel), ',')
 		}
 		ext = append(ext[:len(ext)-1], ']', '}')
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
@@ -260,9 +261,9 @@ func (m *model) write(channel string) {
 	m.logs[slot] = append(m.logs[slot], entry{channel, m.end(slot) + 1})
 }
 
-func (e entry) event() *session.Event {
+func (e entry) event() *event.Event {
 	at := shard.Position{Slot: shard.Of(e.channel), Offset: e.offset}
-	return session.NewEvent(e.channel, at, strconv.AppendUint(nil, e.offset, 10), nil, nil, time.Time{})
+	return event.New(e.channel, at, strconv.AppendUint(nil, e.offset, 10), nil, nil, time.Time{})
 }
 
 func (m *model) read(t *rapid.T, r session.Replay) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
@@ -103,7 +104,7 @@ func (tr *transcript) state() string {
 		tr.s.Channels(), tr.s.Queued(), tr.s.Holding(), due)
 }
 
-func event(t *testing.T, line string) *session.Event {
+func parseEvent(t *testing.T, line string) *event.Event {
 	t.Helper()
 	parts := strings.SplitN(strings.TrimSpace(line), " ", 4)
 	data, ext := parts[1], ""
@@ -118,7 +119,7 @@ func event(t *testing.T, line string) *session.Event {
 	if ext != "" {
 		raw = []byte(ext)
 	}
-	return session.NewEvent(parts[0], at, []byte(data), raw, nil, time.Time{})
+	return event.New(parts[0], at, []byte(data), raw, nil, time.Time{})
 }
 
 func failure(d *datadriven.TestData) *bayeux.Error {

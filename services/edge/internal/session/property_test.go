@@ -92,10 +92,10 @@ func (m *model) lose(t *rapid.T) {
 func (m *model) pushOne(t *rapid.T, slot shard.Slot) {
 	e := m.logs[slot][m.pushed[slot]]
 	m.pushed[slot]++
-	event := e.event()
+	made := e.event()
 	for _, via := range slices.Sorted(maps.Keys(m.interests)) {
 		if bayeux.Match(via, e.channel) {
-			m.s.Deliver(m.now, via, event, &m.out)
+			m.s.Deliver(m.now, via, made, &m.out)
 			m.flush(t)
 		}
 	}

@@ -3,19 +3,21 @@ package session
 import (
 	"slices"
 	"time"
+
+	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
 // item is an event or notice on its way to the client.
 type item struct {
-	event *Event
+	event *event.Event
 	batch uint64 // 0: fresh, else the answer it was first sent with
 }
 
 // tally sums up items.
 type tally struct{ events, notices, bytes int }
 
-func (t *tally) add(e *Event) {
-	if e.notice {
+func (t *tally) add(e *event.Event) {
+	if e.Notice() {
 		t.notices++
 		return
 	}
@@ -33,7 +35,7 @@ type lent struct {
 const keep = 16
 
 // enqueue appends an event to the log, or drops the log where it is full.
-func (s *Session) enqueue(e *Event, out *Effects) {
+func (s *Session) enqueue(e *event.Event, out *Effects) {
 	if s.full(e.Size()) {
 		s.overflow(e, out)
 		if s.full(e.Size()) {
@@ -53,11 +55,11 @@ func (s *Session) full(size int) bool {
 
 // overflow drops what is fresh, and what was sent if that does not make room,
 // so that e fits; it leaves notices for all that is lost.
-func (s *Session) overflow(e *Event, out *Effects) {
+func (s *Session) overflow(e *event.Event, out *Effects) {
 	lost := map[string]bool{}
 	var direct []string
 	drop := func(i item) bool {
-		if i.event.notice {
+		if i.event.Notice() {
 			return false
 		}
 		out.Dropped++
@@ -88,11 +90,11 @@ func (s *Session) overflow(e *Event, out *Effects) {
 // were lost. It is an item, so it is kept and sent again like an event; an
 // older one for the same subscription is replaced.
 func (s *Session) notice(channel string) {
-	s.discard(func(i item) bool { return i.event.notice && i.event.Channel == channel })
+	s.discard(func(i item) bool { return i.event.Notice() && i.event.Channel == channel })
 	if sub := s.find(channel); sub != nil {
 		sub.gap = true
 	}
-	e := &Event{Channel: channel, notice: true}
+	e := event.NewNotice(channel)
 	s.log = append(s.log, item{event: e})
 	s.fresh.add(e)
 }
@@ -159,14 +161,14 @@ func (s *Session) returned(ex Exchange) uint64 {
 func (s *Session) take(a *Answer, batch uint64, notices bool) (resync []string) {
 	for n := range s.log {
 		i := &s.log[n]
-		if i.batch != 0 && !s.ack || i.event.notice && !notices {
+		if i.batch != 0 && !s.ack || i.event.Notice() && !notices {
 			continue
 		}
 		if i.batch == 0 {
 			i.batch = batch
 			s.sent.add(i.event)
 		}
-		if i.event.notice {
+		if i.event.Notice() {
 			resync = append(resync, i.event.Channel)
 			continue
 		}
@@ -179,15 +181,15 @@ func (s *Session) take(a *Answer, batch uint64, notices bool) (resync []string) 
 	return resync
 }
 
-func (s *Session) appendEvent(a *Answer, e *Event) {
+func (s *Session) appendEvent(a *Answer, e *event.Event) {
 	text := e.JSON
 	if s.replay {
 		text = e.Replay
 	}
 	a.Body = append(append(a.Body, text()...), ',')
 	a.Events++
-	if e.appended.After(a.Newest) {
-		a.Newest = e.appended
+	if e.Appended().After(a.Newest) {
+		a.Newest = e.Appended()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
 // Session is one Bayeux client.
@@ -84,7 +85,7 @@ func (s *Session) Channels() []string {
 // Deliver gives the session an entry that matches one of its interests, via.
 // Entries of one slot come in the order of their offsets; an entry that
 // matches several interests may be given once for each.
-func (s *Session) Deliver(now time.Time, via string, e *Event, out *Effects) {
+func (s *Session) Deliver(now time.Time, via string, e *event.Event, out *Effects) {
 	sub := s.find(via)
 	switch {
 	case sub == nil:
@@ -102,7 +103,7 @@ func (s *Session) Deliver(now time.Time, via string, e *Event, out *Effects) {
 
 // Send queues a message for this session alone, whatever it is subscribed to:
 // one made by NewMessage.
-func (s *Session) Send(now time.Time, e *Event, out *Effects) {
+func (s *Session) Send(now time.Time, e *event.Event, out *Effects) {
 	if s.ended != "" {
 		return
 	}
@@ -129,7 +130,7 @@ func (s *Session) Resync(now time.Time, channel string) {
 }
 
 // wants reports whether an entry is to be delivered through a subscription.
-func (s *Session) wants(sub *subscription, e *Event) bool {
+func (s *Session) wants(sub *subscription, e *event.Event) bool {
 	if s.replay {
 		if own := s.find(e.Channel); own != nil && own.state == active && own.past != nil && !own.past.passes(e.At.Offset) {
 			return false

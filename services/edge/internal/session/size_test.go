@@ -8,6 +8,7 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
@@ -51,8 +52,8 @@ func decode(tb testing.TB, body string) []bayeux.Message {
 	return in
 }
 
-func entryOf(offset uint64) *session.Event {
-	return session.NewEvent("/a", shard.Position{Slot: shard.Of("/a"), Offset: offset}, []byte(`{"price":1}`), nil, nil, time.Time{})
+func entryOf(offset uint64) *event.Event {
+	return event.New("/a", shard.Position{Slot: shard.Of("/a"), Offset: offset}, []byte(`{"price":1}`), nil, nil, time.Time{})
 }
 
 // A session that waits for news, subscribed to one channel, stays small.
@@ -82,7 +83,7 @@ func TestDeliverAllocates(t *testing.T) {
 	cfg, now := (session.Config{QueueMessages: 10 * queued}).Defaults(), time.Now()
 	s := idle(t, cfg, now)
 	var out session.Effects
-	events := make([]*session.Event, 4*queued)
+	events := make([]*event.Event, 4*queued)
 	for i := range events {
 		events[i] = entryOf(uint64(i + 1))
 	}
@@ -110,7 +111,7 @@ func BenchmarkDeliver(b *testing.B) {
 				subscribe(s, now, fmt.Sprintf("/a/%d", i), &out)
 			}
 			connect := decode(b, `{"id":"5","channel":"/meta/connect","clientId":"S"}`)
-			events := make([]*session.Event, queued)
+			events := make([]*event.Event, queued)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				if i%queued == 0 { // what was queued is taken

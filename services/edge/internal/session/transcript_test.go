@@ -11,6 +11,7 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
@@ -254,7 +255,7 @@ func (tr *transcript) replayed(t *testing.T, d *datadriven.TestData) {
 		page.Through = arg(t, d, "through")
 	}
 	for line := range strings.Lines(d.Input) {
-		page.Events = append(page.Events, event(t, channel+" "+line))
+		page.Events = append(page.Events, parseEvent(t, channel+" "+line))
 	}
 	tr.s.Replayed(tr.now, token, page, failure(d), &tr.out)
 }
@@ -264,7 +265,7 @@ func (tr *transcript) replayed(t *testing.T, d *datadriven.TestData) {
 func (tr *transcript) deliver(t *testing.T, d *datadriven.TestData) {
 	t.Helper()
 	for line := range strings.Lines(d.Input) {
-		e := event(t, line)
+		e := parseEvent(t, line)
 		vias := []string{}
 		for channel, on := range tr.joined {
 			if on && bayeux.Match(channel, e.Channel) {
@@ -284,7 +285,7 @@ func (tr *transcript) message(t *testing.T, d *datadriven.TestData) {
 	if d.HasArg("id") {
 		d.ScanArgs(t, "id", &id)
 	}
-	tr.s.Send(tr.now, session.NewMessage(d.CmdArgs[0].Key, []byte(d.Input), nil, id, d.HasArg("failed")), &tr.out)
+	tr.s.Send(tr.now, event.NewMessage(d.CmdArgs[0].Key, []byte(d.Input), nil, id, d.HasArg("failed")), &tr.out)
 }
 
 func (tr *transcript) exchange(t *testing.T, d *datadriven.TestData) session.Exchange {

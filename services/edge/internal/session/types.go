@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
 // Config is shared by all sessions of an edge and must not change. Defaults
@@ -197,7 +198,7 @@ type Replay struct {
 // Page is a piece of a channel's history.
 type Page struct {
 	// Events are all that is committed in (since, Through], in order.
-	Events []*Event
+	Events []*event.Event
 	// Through is where to go on. It is never below the Since of the Replay.
 	Through uint64
 	// Lost says that part of what was asked for is gone; no events then.

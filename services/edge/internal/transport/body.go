@@ -13,6 +13,7 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+	"github.com/comet-push/comet/services/edge/internal/web"
 )
 
 // drainFactor is how many limits' worth of an oversized body are read and
@@ -20,7 +21,7 @@ import (
 const drainFactor = 4
 
 // messages reads and decodes the messages of a request.
-func (h *Handler) messages(w http.ResponseWriter, r *http.Request) ([]bayeux.Message, *Problem) {
+func (h *Handler) messages(w http.ResponseWriter, r *http.Request) ([]bayeux.Message, *web.Problem) {
 	readable, p := checkContent(r.Header)
 	if p != nil {
 		return nil, p
@@ -36,14 +37,14 @@ func (h *Handler) messages(w http.ResponseWriter, r *http.Request) ([]bayeux.Mes
 	case err != nil:
 		return nil, decodeProblem(err)
 	case len(messages) == 0:
-		return nil, problem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID,
+		return nil, web.NewProblem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID,
 			"the array holds no message")
 	}
 	return messages, nil
 }
 
-func decodeProblem(err error) *Problem {
-	p := problem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID, err.Error())
+func decodeProblem(err error) *web.Problem {
+	p := web.NewProblem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID, err.Error())
 	if d, ok := errors.AsType[*bayeux.DecodeError](err); ok {
 		p.Reason, p.Detail = d.Reason, fmt.Sprintf("%s (at byte %d)", d.Detail, d.Offset)
 		if d.Reason == bayeux.ReasonMessageTooLarge {
@@ -56,7 +57,7 @@ func decodeProblem(err error) *Problem {
 
 // read returns the body. The read deadline covers the body alone: a deadline
 // left behind would end the poll that is held afterwards.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, *Problem) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, *web.Problem) {
 	limit := int64(h.limits.Bytes)
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
@@ -72,7 +73,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, *Problem
 	if err == nil && n > limit {
 		_, _ = io.CopyN(io.Discard, r.Body, (drainFactor-1)*limit) // whatever comes of it, the answer is the same
 		w.Header().Set("Connection", "close")
-		return nil, tooLarge(limit)
+		return nil, web.TooLarge(limit)
 	}
 	if err != nil {
 		// Whatever else comes on this connection can not be told from the body.
@@ -81,7 +82,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, *Problem
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			detail = "the body did not arrive in time"
 		}
-		return nil, problem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID, detail)
+		return nil, web.NewProblem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID, detail)
 	}
 	_ = control.SetReadDeadline(time.Time{})
 	return body.Bytes(), nil
@@ -91,7 +92,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, *Problem
 // are told apart by their first byte, since clients send JSON as text/plain to
 // spare a preflight, and forms without saying so; readable is false if the type
 // explains why the body then turns out to be neither.
-func checkContent(header http.Header) (readable bool, p *Problem) {
+func checkContent(header http.Header) (readable bool, p *web.Problem) {
 	if e := header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return false, unreadable("bodies with a content encoding are not taken; send plain JSON")
 	}
@@ -112,6 +113,6 @@ func checkContent(header http.Header) (readable bool, p *Problem) {
 	return strings.HasSuffix(media, "+json"), nil
 }
 
-func unreadable(detail string) *Problem {
-	return problem(http.StatusUnsupportedMediaType, channelv1.ErrorReason_ERROR_REASON_CONTENT_TYPE_UNSUPPORTED, detail)
+func unreadable(detail string) *web.Problem {
+	return web.NewProblem(http.StatusUnsupportedMediaType, channelv1.ErrorReason_ERROR_REASON_CONTENT_TYPE_UNSUPPORTED, detail)
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/comet-push/comet/bayeux"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	"github.com/comet-push/comet/services/edge/internal/hold"
+	"github.com/comet-push/comet/services/edge/internal/web"
 )
 
 // Base is the path of the door.
@@ -52,7 +53,7 @@ type Sessions interface {
 // Config configures a Handler.
 type Config struct {
 	// Origins are the web pages that may use the door.
-	Origins *Origins
+	Origins *web.Origins
 	// Limits bound request bodies; zero fields stand for the defaults.
 	Limits bayeux.Limits
 	// ReadTimeout bounds the arrival of one body.
@@ -68,7 +69,7 @@ type Config struct {
 
 // Handler serves Base and what is below it.
 type Handler struct {
-	origins     *Origins
+	origins     *web.Origins
 	limits      bayeux.Limits
 	readTimeout time.Duration
 	holder      hold.Holder
@@ -126,7 +127,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	if !h.origins.Allow(r) {
 		header.Set("Vary", "Origin")
-		h.refuse(w, problem(http.StatusForbidden, channelv1.ErrorReason_ERROR_REASON_ORIGIN_DENIED,
+		h.refuse(w, web.NewProblem(http.StatusForbidden, channelv1.ErrorReason_ERROR_REASON_ORIGIN_DENIED,
 			"pages of this origin may not use this server; add it to the allowed origins (--edge.allowed-origins)"))
 		return
 	}
@@ -142,7 +143,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", allow)
-		h.refuse(w, problem(http.StatusMethodNotAllowed, channelv1.ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED,
+		h.refuse(w, web.NewProblem(http.StatusMethodNotAllowed, channelv1.ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED,
 			"Bayeux messages are sent by POST"))
 		return
 	}
@@ -170,24 +171,24 @@ func (h *Handler) writeAnswer(w http.ResponseWriter, a hold.Answer) error {
 		w.Header().Set("Connection", "close")
 	}
 	if a.Status == http.StatusOK {
-		return writeBody(w, http.StatusOK, "application/json", a.Body)
+		return web.WriteBody(w, http.StatusOK, "application/json", a.Body)
 	}
-	p := statusProblem(a.Status)
+	p := web.StatusProblem(a.Status)
 	h.refused(p.Reason)
-	return p.write(w)
+	return p.Write(w)
 }
 
-func (h *Handler) refuse(w http.ResponseWriter, p *Problem) {
+func (h *Handler) refuse(w http.ResponseWriter, p *web.Problem) {
 	h.refused(p.Reason)
-	_ = p.write(w) // nobody is left to tell
+	_ = p.Write(w) // nobody is left to tell
 }
 
 // NotFound answers requests for what the edge does not serve.
 func NotFound(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_ = problem(http.StatusNotFound, channelv1.ErrorReason_ERROR_REASON_TRANSPORT_UNKNOWN,
-		"nothing is served at this path; Bayeux clients connect to "+Base).write(w)
+	_ = web.NewProblem(http.StatusNotFound, channelv1.ErrorReason_ERROR_REASON_TRANSPORT_UNKNOWN,
+		"nothing is served at this path; Bayeux clients connect to "+Base).Write(w)
 }
 
 // setCookie names the browser. On https the cookie is also sent along by pages

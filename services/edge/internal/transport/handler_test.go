@@ -16,6 +16,7 @@ import (
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/transport"
+	"github.com/comet-push/comet/services/edge/internal/web"
 )
 
 // fakeSessions answers every request at once with successful replies, unless
@@ -52,7 +53,7 @@ func (f *fakeSessions) Lost(uint64)    { f.mu.Lock(); defer f.mu.Unlock(); f.los
 
 func newHandler(tb testing.TB, s transport.Sessions, origins ...string) *transport.Handler {
 	tb.Helper()
-	o, err := transport.ParseOrigins(origins)
+	o, err := web.ParseOrigins(origins)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func checkHeaders(t *testing.T, res response) {
 
 func checkProblem(t *testing.T, res response, reason string) {
 	t.Helper()
-	var p transport.Problem
+	var p web.Problem
 	if err := json.Unmarshal(res.body, &p); err != nil {
 		t.Fatalf("%v in %s", err, res.body)
 	}
@@ -250,7 +251,7 @@ func TestOrigins(t *testing.T) {
 
 func TestParseOriginsRefuses(t *testing.T) {
 	for _, entry := range []string{"*", "app.example", "https://", "https://*.*.example", "https://a*.example", "https://app.example/path", "https://*."} {
-		if _, err := transport.ParseOrigins([]string{entry}); err == nil {
+		if _, err := web.ParseOrigins([]string{entry}); err == nil {
 			t.Errorf("%q was taken", entry)
 		}
 	}
@@ -421,7 +422,7 @@ func FuzzHandler(f *testing.F) {
 
 func problemReason(t *testing.T, body []byte) string {
 	t.Helper()
-	var p transport.Problem
+	var p web.Problem
 	if err := json.Unmarshal(body, &p); err != nil || p.Reason == "" || p.Reason == "UNSPECIFIED" {
 		t.Errorf("not a problem document: %q", body)
 	}

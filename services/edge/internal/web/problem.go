@@ -1,4 +1,4 @@
-package transport
+package web
 
 import (
 	"encoding/json"
@@ -9,16 +9,18 @@ import (
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 )
 
-// Problem is why a request was refused before it became Bayeux messages: an
-// RFC 9457 document. Its reasons are the catalogue of comet.channel.v1.
+// Problem is why a request was refused: an RFC 9457 document. Its reasons are the catalogue of comet.channel.v1.
 type Problem struct {
 	Status int    `json:"status"`
 	Title  string `json:"title"`
 	Reason string `json:"reason"`
 	Detail string `json:"detail"`
+	// Channel is the channel it is about, or empty.
+	Channel string `json:"channel,omitempty"`
 }
 
-func problem(status int, reason channelv1.ErrorReason, detail string) *Problem {
+// NewProblem returns a problem; detail says what to do.
+func NewProblem(status int, reason channelv1.ErrorReason, detail string) *Problem {
 	return &Problem{
 		Status: status,
 		Title:  http.StatusText(status),
@@ -27,26 +29,27 @@ func problem(status int, reason channelv1.ErrorReason, detail string) *Problem {
 	}
 }
 
-func tooLarge(limit int64) *Problem {
-	return problem(http.StatusRequestEntityTooLarge, channelv1.ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE,
+// TooLarge is the problem of a body above a limit in bytes.
+func TooLarge(limit int64) *Problem {
+	return NewProblem(http.StatusRequestEntityTooLarge, channelv1.ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE,
 		"the body is larger than "+strconv.FormatInt(limit, 10)+" bytes; send fewer or smaller messages")
 }
 
-// statusProblem is what an answer without a body says.
-func statusProblem(status int) *Problem {
+// StatusProblem is what an answer without a body says.
+func StatusProblem(status int) *Problem {
 	switch status {
 	case http.StatusServiceUnavailable:
-		return problem(status, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
+		return NewProblem(status, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
 			"this request was replaced by a newer one, or can not be answered any more; poll again")
 	case http.StatusTooManyRequests:
-		return problem(status, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
+		return NewProblem(status, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
 			"the session has too many requests under way; wait for their answers")
 	}
-	return problem(status, channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED, http.StatusText(status))
+	return NewProblem(status, channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED, http.StatusText(status))
 }
 
-// write puts the problem on the wire.
-func (p *Problem) write(w http.ResponseWriter) error {
+// Write puts the problem on the wire.
+func (p *Problem) Write(w http.ResponseWriter) error {
 	body, err := json.Marshal(p)
 	if err != nil {
 		return err
@@ -54,12 +57,12 @@ func (p *Problem) write(w http.ResponseWriter) error {
 	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", "1")
 	}
-	return writeBody(w, p.Status, "application/problem+json", body)
+	return WriteBody(w, p.Status, "application/problem+json", body)
 }
 
-// writeBody writes a whole response and flushes it, so that an error tells
+// WriteBody writes a whole response and flushes it, so that an error tells
 // whether the connection took it.
-func writeBody(w http.ResponseWriter, status int, contentType string, body []byte) error {
+func WriteBody(w http.ResponseWriter, status int, contentType string, body []byte) error {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
