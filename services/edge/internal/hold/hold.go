@@ -19,6 +19,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -73,14 +74,31 @@ func (e *Exchange) Answer(a Answer) bool {
 	return true
 }
 
-// Writer puts an answer on the wire, flushed.
-type Writer func(w http.ResponseWriter, a Answer) error
+// Reply is a whole response, but for the headers that the handler of the
+// request has set.
+type Reply struct {
+	Status int
+	// Type is the Content-Type.
+	Type string
+	// Header has further headers, or is nil.
+	Header http.Header
+	Body   []byte
+	// Close closes the connection behind it.
+	Close bool
+}
+
+// Replier finds words for an answer, when it is to be written. It must not
+// block.
+type Replier interface {
+	Reply(a Answer) Reply
+}
 
 // Holder keeps exchanges until they are answered.
 type Holder interface {
 	// Hold returns when the handler of the request may return: after the
-	// exchange ended, or before, if the holder took the connection over.
-	Hold(w http.ResponseWriter, r *http.Request, e *Exchange, write Writer)
+	// exchange ended, or before, if the holder took the connection over. The
+	// body of the request has been read.
+	Hold(w http.ResponseWriter, r *http.Request, e *Exchange, replier Replier)
 }
 
 // Waiting holds an exchange by keeping its handler's goroutine.
@@ -92,12 +110,12 @@ type Waiting struct {
 }
 
 // Hold implements [Holder].
-func (h Waiting) Hold(w http.ResponseWriter, r *http.Request, e *Exchange, write Writer) {
+func (h Waiting) Hold(w http.ResponseWriter, r *http.Request, e *Exchange, replier Replier) {
 	a, ok := h.await(r.Context(), e)
 	if ok {
 		// Not every writer has deadlines; one without cannot be bounded here.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.WriteTimeout))
-		ok = write(w, a) == nil
+		ok = write(w, replier.Reply(a)) == nil
 	}
 	if e.owner == nil {
 		return
@@ -107,6 +125,25 @@ func (h Waiting) Hold(w http.ResponseWriter, r *http.Request, e *Exchange, write
 	} else {
 		e.owner.Lost(e.number)
 	}
+}
+
+// write writes a response and flushes it, so that an error tells whether the
+// connection took it.
+func write(w http.ResponseWriter, reply Reply) error {
+	h := w.Header()
+	for name, values := range reply.Header {
+		h[name] = values
+	}
+	h.Set("Content-Type", reply.Type)
+	h.Set("Content-Length", strconv.Itoa(len(reply.Body)))
+	if reply.Close {
+		h.Set("Connection", "close")
+	}
+	w.WriteHeader(reply.Status)
+	if _, err := w.Write(reply.Body); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
 }
 
 // await returns the answer, or false if the peer vanished first. An answer that

@@ -161,21 +161,21 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	e := hold.New(h.exchanges.Add(1))
 	h.sessions.Receive(e, request)
-	h.holder.Hold(w, r, e, h.writeAnswer)
+	h.holder.Hold(w, r, e, h)
 }
 
 const allow = http.MethodPost + ", " + http.MethodOptions
 
-func (h *Handler) writeAnswer(w http.ResponseWriter, a hold.Answer) error {
-	if h.draining() {
-		w.Header().Set("Connection", "close")
+// Reply implements [hold.Replier].
+func (h *Handler) Reply(a hold.Answer) hold.Reply {
+	reply := hold.Reply{Status: a.Status, Type: "application/json", Body: a.Body, Close: h.draining()}
+	if a.Status != http.StatusOK {
+		p := web.StatusProblem(a.Status)
+		h.refused(p.Reason)
+		reply.Header, reply.Body = p.Encode()
+		reply.Type = web.ProblemType
 	}
-	if a.Status == http.StatusOK {
-		return web.WriteBody(w, http.StatusOK, "application/json", a.Body)
-	}
-	p := web.StatusProblem(a.Status)
-	h.refused(p.Reason)
-	return p.Write(w)
+	return reply
 }
 
 func (h *Handler) refuse(w http.ResponseWriter, p *web.Problem) {

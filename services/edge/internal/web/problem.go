@@ -48,27 +48,31 @@ func StatusProblem(status int) *Problem {
 	return NewProblem(status, channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED, http.StatusText(status))
 }
 
-// Write puts the problem on the wire.
-func (p *Problem) Write(w http.ResponseWriter) error {
+// ProblemType is the Content-Type of problems.
+const ProblemType = "application/problem+json"
+
+// Encode returns the body of the response and headers it needs, or nil.
+func (p *Problem) Encode() (http.Header, []byte) {
 	body, err := json.Marshal(p)
 	if err != nil {
-		return err
+		body = []byte("{}") // strings and numbers always have an encoding
 	}
 	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", "1")
+		return http.Header{"Retry-After": {"1"}}, body
 	}
-	return WriteBody(w, p.Status, "application/problem+json", body)
+	return nil, body
 }
 
-// WriteBody writes a whole response and flushes it, so that an error tells
-// whether the connection took it.
-func WriteBody(w http.ResponseWriter, status int, contentType string, body []byte) error {
+// Write answers a request with the problem.
+func (p *Problem) Write(w http.ResponseWriter) error {
+	header, body := p.Encode()
 	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	if _, err := w.Write(body); err != nil {
-		return err
+	for name, values := range header {
+		h[name] = values
 	}
-	return http.NewResponseController(w).Flush()
+	h.Set("Content-Type", ProblemType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.Status)
+	_, err := w.Write(body)
+	return err
 }
