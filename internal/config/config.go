@@ -76,6 +76,12 @@ type EdgeConfig struct {
 	MaxInterval    time.Duration
 	AllowedOrigins []string
 	Piggyback      bool
+	// Heartbeat is after how long without a frame a stream gets one.
+	Heartbeat time.Duration
+	// JSONP lets script tags read and send.
+	JSONP bool
+	// FrameMaxBytes is how much a frame holds before it is loaded anew.
+	FrameMaxBytes Size
 	H2C            bool
 	TLSCertFile    string
 	TLSKeyFile     string
@@ -106,6 +112,7 @@ func Dev() Config {
 	c.Dev = true
 	c.Log.Format = "text"
 	c.Edge.Listen, c.GRPC.Listen, c.Internal.Listen, c.Node.Listen = "127.0.0.1:8080", "127.0.0.1:9090", "127.0.0.1:8081", ""
+	c.Edge.JSONP = true
 	c.Edge.BrowserConnects = 4 // the demo page is meant to be opened twice
 	c.Broker.AnyPattern = true
 	c.DrainTimeout = 5 * time.Second
@@ -125,6 +132,7 @@ func Serve() Config {
 		Node:         Node{Name: name, Listen: ":7070"},
 		Edge: EdgeConfig{
 			Listen: ":8080", PollTimeout: 30 * time.Second, MaxInterval: 10 * time.Second,
+			Heartbeat: 25 * time.Second, FrameMaxBytes: 1 << 20,
 			MaxSessions: 100_000, BrowserConnects: 1, QueueMessages: 1000, QueueBytes: 1 << 20,
 		},
 		GRPC:     Listen{":9090"},
@@ -151,6 +159,9 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.Edge.AllowedOrigins, "edge.allowed-origins", c.Edge.AllowedOrigins,
 		"origins of pages that may connect, as https://example.com; always allowed: the door's own (dev: and loopback)")
 	fs.BoolVar(&c.Edge.Piggyback, "edge.piggyback", c.Edge.Piggyback, "send events with every answer, not only with those to connects")
+	fs.DurationVar(&c.Edge.Heartbeat, "edge.heartbeat", c.Edge.Heartbeat, "after how long without a frame streams and WebSockets get one; whole seconds")
+	fs.BoolVar(&c.Edge.JSONP, "edge.jsonp", c.Edge.JSONP, "let script tags read and send (callback-polling, jsonp)")
+	fs.Var(&c.Edge.FrameMaxBytes, "edge.frame-max-bytes", "how many bytes a forever-frame takes before it is loaded anew")
 	fs.BoolVar(&c.Edge.H2C, "edge.h2c", c.Edge.H2C, "allow HTTP/2 without TLS")
 	fs.StringVar(&c.Edge.TLSCertFile, "edge.tls-cert-file", c.Edge.TLSCertFile, "PEM file that turns TLS on")
 	fs.StringVar(&c.Edge.TLSKeyFile, "edge.tls-key-file", c.Edge.TLSKeyFile, "PEM file with the key of it")
@@ -197,6 +208,7 @@ func (c *Config) Validate() error {
 		{"drain-timeout", c.DrainTimeout, 0, time.Hour},
 		{"edge.poll-timeout", c.Edge.PollTimeout, time.Second, 10 * time.Minute},
 		{"edge.max-interval", c.Edge.MaxInterval, time.Second, time.Hour},
+		{"edge.heartbeat", c.Edge.Heartbeat, time.Second, 10 * time.Minute},
 		{"etcd.lease-ttl", c.Etcd.LeaseTTL, time.Second, time.Minute},
 		{"presence.grace", c.Presence.Grace, 0, time.Hour},
 	} {
@@ -211,6 +223,7 @@ func (c *Config) Validate() error {
 	}{
 		{"edge.queue-messages", c.Edge.QueueMessages, 1, 1_000_000},
 		{"edge.queue-bytes", int(c.Edge.QueueBytes), 1 << 10, 1 << 30},
+		{"edge.frame-max-bytes", int(c.Edge.FrameMaxBytes), 64 << 10, 1 << 30},
 		{"edge.max-sessions", c.Edge.MaxSessions, 1, 100_000_000},
 		{"edge.browser-connects", c.Edge.BrowserConnects, -1, 1000},
 		{"presence.max-sessions", c.Presence.MaxSessions, 1, 100_000_000},
@@ -219,6 +232,9 @@ func (c *Config) Validate() error {
 		if n.v < n.low || n.v > n.high {
 			fail("%s: %d is not between %d and %d", n.key, n.v, n.low, n.high)
 		}
+	}
+	if c.Edge.Heartbeat%time.Second != 0 {
+		fail("edge.heartbeat: %v is not whole seconds", c.Edge.Heartbeat)
 	}
 	if (c.Edge.TLSCertFile == "") != (c.Edge.TLSKeyFile == "") {
 		fail("edge.tls-cert-file, edge.tls-key-file: give both or none")

@@ -26,6 +26,13 @@ type Config struct {
 	// Piggyback sends events with every answer, not only with those to connects.
 	Piggyback bool
 
+	// Heartbeat is after how long without a frame a stream gets one; 25 s.
+	Heartbeat time.Duration
+	// JSONP lets script tags read and send.
+	JSONP bool
+	// FrameMaxBytes is how much goes into one forever-frame; 1 MiB.
+	FrameMaxBytes int
+
 	// AllowedOrigins are the origins of pages that may use the edge besides its
 	// own: https://app.example.com, https://*.example.com or loopback.
 	AllowedOrigins []string
@@ -83,6 +90,8 @@ type Deps struct {
 func (c Config) withDefaults() Config {
 	c.PollTimeout = cmp.Or(c.PollTimeout, 30*time.Second)
 	c.MaxInterval = cmp.Or(c.MaxInterval, 10*time.Second)
+	c.Heartbeat = cmp.Or(c.Heartbeat, 25*time.Second)
+	c.FrameMaxBytes = cmp.Or(c.FrameMaxBytes, 1<<20)
 	c.MaxSessions = cmp.Or(c.MaxSessions, 100_000)
 	c.Subscriptions = cmp.Or(c.Subscriptions, 1000)
 	c.Requests = cmp.Or(c.Requests, 64)
