@@ -68,30 +68,31 @@ func Script(data []byte) *Frame {
 // in scripts of old: what means something to HTML or ends a line in JavaScript,
 // and can stand only in strings, is escaped.
 func AppendScript(b, data []byte) []byte {
-	const special = "<>&\xe2"
-	for {
-		i := bytes.IndexAny(data, special)
-		if i < 0 {
-			return append(b, data...)
-		}
-		b = append(b, data[:i]...)
-		data = data[i:]
+	done := 0 // of data
+	for i, c := range data {
+		var escaped string
+		size := 1
 		switch {
-		case data[0] == '<':
-			b = append(b, `\u003c`...)
-		case data[0] == '>':
-			b = append(b, `\u003e`...)
-		case data[0] == '&':
-			b = append(b, `\u0026`...)
-		case bytes.HasPrefix(data, []byte("\u2028")):
-			b = append(b, `\u2028`...)
-			data = data[2:]
-		case bytes.HasPrefix(data, []byte("\u2029")):
-			b = append(b, `\u2029`...)
-			data = data[2:]
+		case c == '<':
+			escaped = `\u003c`
+		case c == '>':
+			escaped = `\u003e`
+		case c == '&':
+			escaped = `\u0026`
+		case c != lineBreaks[0]:
+			continue
+		case bytes.HasPrefix(data[i:], []byte(lineBreaks[:3])):
+			escaped, size = `\u2028`, 3
+		case bytes.HasPrefix(data[i:], []byte(lineBreaks[3:])):
+			escaped, size = `\u2029`, 3
 		default:
-			b = append(b, data[0])
+			continue
 		}
-		data = data[1:]
+		b = append(append(b, data[done:i]...), escaped...)
+		done = i + size
 	}
+	return append(b, data[done:]...)
 }
+
+// lineBreaks are those that JSON allows in strings and old scripts do not.
+const lineBreaks = "\u2028\u2029"

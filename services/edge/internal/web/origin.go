@@ -67,14 +67,20 @@ func (o *Origins) Allow(r *http.Request) bool {
 	if err != nil || u.Scheme == "" || u.Host == "" || origin != u.Scheme+"://"+u.Host {
 		return false // also "null"
 	}
-	if slices.Contains(o.exact, origin) || o.sameOrigin(u, r) {
+	return o.allow(u, r)
+}
+
+// allow reports whether a page of an address, in lower case, may send a
+// request.
+func (o *Origins) allow(page *url.URL, r *http.Request) bool {
+	if slices.Contains(o.exact, page.Scheme+"://"+page.Host) || o.sameOrigin(page, r) {
 		return true
 	}
-	if o.loopback && isLoopback(u.Hostname()) {
+	if o.loopback && isLoopback(page.Hostname()) {
 		return true
 	}
 	return slices.ContainsFunc(o.under, func(e under) bool {
-		return e.scheme == u.Scheme && strings.HasSuffix(u.Host, e.suffix)
+		return e.scheme == page.Scheme && strings.HasSuffix(page.Host, e.suffix)
 	})
 }
 

@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -67,9 +68,7 @@ func (p *Problem) Encode() (http.Header, []byte) {
 func (p *Problem) Write(w http.ResponseWriter) error {
 	header, body := p.Encode()
 	h := w.Header()
-	for name, values := range header {
-		h[name] = values
-	}
+	maps.Copy(h, header)
 	h.Set("Content-Type", ProblemType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(p.Status)
