@@ -204,8 +204,8 @@ func (c *client) settleLocked(out *session.Effects) bool {
 		x.held = true
 		c.service.metrics.held.Inc()
 	}
-	if out.Dropped > 0 {
-		c.service.metrics.dropped.Add(float64(out.Dropped))
+	if n := out.Dropped.Total(); n > 0 {
+		c.service.metrics.dropped.Add(float64(n))
 	}
 	return len(out.Interests)+len(out.Publishes)+len(out.Replays)+len(out.Joined)+len(out.Left) > 0 || out.Ended != ""
 }

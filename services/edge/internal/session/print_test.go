@@ -60,8 +60,8 @@ func (tr *transcript) flush() {
 			fmt.Fprintf(&tr.b, "%s %s\n", list.name, strings.Join(list.channels, " "))
 		}
 	}
-	if out.Dropped > 0 {
-		fmt.Fprintf(&tr.b, "dropped %d\n", out.Dropped)
+	if n := out.Dropped.Overflow; n > 0 {
+		fmt.Fprintf(&tr.b, "dropped %d\n", n)
 	}
 	if out.Held != 0 {
 		fmt.Fprintf(&tr.b, "hold %d\n", out.Held)

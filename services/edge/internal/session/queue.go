@@ -62,7 +62,7 @@ func (s *Session) overflow(e *event.Event, out *Effects) {
 		if i.event.Notice() {
 			return false
 		}
-		out.Dropped++
+		out.Dropped.Overflow++
 		lost[i.event.Channel] = true
 		if i.event.At.Offset == 0 && !slices.Contains(direct, i.event.Channel) {
 			direct = append(direct, i.event.Channel)

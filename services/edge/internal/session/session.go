@@ -31,11 +31,16 @@ type Session struct {
 	batch uint64 // the last one sent
 	lent  []lent // piggybacked batches whose fate is not reported yet
 
+	// Where events go to.
+	socket  uint64 // 0: with the answers to connects
+	blocked bool   // the socket takes nothing
+
 	// Who waits for an answer.
 	connect  connect
 	requests []*request
 	expires  time.Duration // 0: the clock is stopped
 
+	transport string
 	repeats   uint8 // answers sent again in a row
 	connected bool  // the first connect has come
 	advise    bool  // the next connect's answer has advice
@@ -61,6 +66,10 @@ func (s *Session) PublicID() string { return s.publicID }
 
 // User is who authenticated, or empty.
 func (s *Session) User() string { return s.user }
+
+// Transport is the connection type of the newest connect, empty before the
+// first.
+func (s *Session) Transport() string { return s.transport }
 
 // Ended is why the session is over, or empty.
 func (s *Session) Ended() Reason { return s.ended }

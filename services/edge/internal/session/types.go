@@ -1,6 +1,7 @@
 package session
 
 import (
+	"iter"
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
@@ -34,6 +35,12 @@ type Config struct {
 	// sent and is not confirmed may be as much again [1000, 1 MiB].
 	QueueMessages int
 	QueueBytes    int
+	// QueueAge is how long events may wait for a socket that takes nothing;
+	// then they are dropped, and the client is told [30 s].
+	QueueAge time.Duration
+	// Slow returns the policy of a literal channel, for events that have to
+	// wait behind others [Recover].
+	Slow func(channel string) Policy
 	// Subscriptions bounds the channels and patterns of a session [1000].
 	Subscriptions int
 	// Exchanges bounds the unanswered requests of a session; further ones are
@@ -53,6 +60,23 @@ type Config struct {
 	MayPublish func(user, channel string, size int) *bayeux.Error
 }
 
+// Policy is what becomes of the events of a channel that wait for a slow client.
+type Policy uint8
+
+// The policies.
+const (
+	// Recover drops the queue when it is full, and has the client told which
+	// subscriptions lost something.
+	Recover Policy = iota
+	// DropOldest drops the oldest events of such channels when the queue is
+	// full.
+	DropOldest
+	// Conflate lets an event take the place of those that wait on its channel,
+	// at the end of the queue. History is not conflated. A full queue is dropped
+	// as with Recover.
+	Conflate
+)
+
 // Defaults returns a copy in which fields that are zero have their default.
 func (c Config) Defaults() *Config {
 	if len(c.ConnectionTypes) == 0 {
@@ -65,6 +89,10 @@ func (c Config) Defaults() *Config {
 	orDuration(&c.Gather, 250*time.Millisecond)
 	orInt(&c.QueueMessages, 1000)
 	orInt(&c.QueueBytes, 1<<20)
+	orDuration(&c.QueueAge, 30*time.Second)
+	if c.Slow == nil {
+		c.Slow = func(string) Policy { return Recover }
+	}
 	orInt(&c.Subscriptions, 1000)
 	orInt(&c.Exchanges, 64)
 	if c.Jitter == nil {
@@ -91,17 +119,21 @@ func orInt(n *int, fallback int) {
 	}
 }
 
-// Exchange is the shell's number for one HTTP request that awaits its answer.
-// It is never 0 and never used twice in a session.
+// Exchange is the shell's number for one HTTP request, or one frame of a
+// socket, that awaits its answer. It is never 0 and never used twice in a
+// session.
 type Exchange uint64
 
-// Request is all that came in one HTTP request. The messages and what they
-// point to belong to the session from now on.
+// Request is all that came in one HTTP request or one frame. The messages and
+// what they point to belong to the session from now on.
 type Request struct {
 	Exchange Exchange
+	// Socket is the WebSocket of the frame, 0: an HTTP request. Numbers are
+	// never used twice.
+	Socket uint64
 	// Messages has at least one element.
 	Messages []bayeux.Message
-	// NoHold says that this browser has as many held connects as it may, not
+	// NoHold says, of HTTP requests, that this browser has as many held connects as it may, not
 	// counting this session's: a connect that would be held is answered at
 	// once with the advice multiple-clients.
 	NoHold bool
@@ -112,6 +144,8 @@ type Request struct {
 type Effects struct {
 	// Answers end exchanges. They are to be written in this order.
 	Answers []Answer
+	// Pushes are events to be sent on the session's socket, after Answers.
+	Pushes Pushes
 	// Held is the exchange whose connect began to be held in this call, or 0.
 	// Its Answer, or Lost, ends the hold.
 	Held Exchange
@@ -125,8 +159,8 @@ type Effects struct {
 	// subscribed to, or no longer, for presence. One that is in both has left.
 	Joined []string
 	Left   []string
-	// Dropped counts events that were dropped because the queue was full.
-	Dropped int
+	// Dropped counts events that the client will not get.
+	Dropped Dropped
 	// Ended says why the session is over, else it is empty. Interests then has
 	// a Leave for all it had, and every exchange has its answer. Further calls
 	// do nothing, but Receive answers 402.
@@ -145,11 +179,67 @@ const (
 	Evicted      Reason = "evicted"    // the server wanted it
 )
 
-// Answer is a whole HTTP response.
+// Pushes are events for one socket, in order, each a frame of its own. The
+// first costs no allocation.
+type Pushes struct {
+	// Socket is where they go, 0 if there are none.
+	Socket uint64
+
+	first *event.Event
+	more  []*event.Event
+}
+
+// Len is how many there are.
+func (p *Pushes) Len() int {
+	if p.first == nil {
+		return 0
+	}
+	return 1 + len(p.more)
+}
+
+// All iterates over the events.
+func (p *Pushes) All() iter.Seq[*event.Event] {
+	return func(yield func(*event.Event) bool) {
+		if p.first == nil || !yield(p.first) {
+			return
+		}
+		for _, e := range p.more {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+func (p *Pushes) add(socket uint64, e *event.Event) {
+	if p.first == nil {
+		p.Socket, p.first = socket, e
+		return
+	}
+	p.more = append(p.more, e)
+}
+
+// Dropped counts events that were dropped, by reason.
+type Dropped struct {
+	Overflow  int // the queue was full; the client is told
+	Oldest    int // the queue was full and the policy is DropOldest
+	Conflated int // a newer one took its place; the policy is Conflate
+	Age       int // the socket took nothing for too long; the client is told
+}
+
+// Total is the sum.
+func (d Dropped) Total() int { return d.Overflow + d.Oldest + d.Conflated + d.Age }
+
+// Answer is a whole HTTP response, or a frame.
 type Answer struct {
 	Exchange Exchange
+	// Socket is where the body goes as a frame; 0: it ends the HTTP exchange.
+	// The fate of a frame is not reported. The exchange of a frame may have two
+	// answers, if a connect was among other messages, and has none for a
+	// connect that a newer one replaced.
+	Socket uint64
 	// Status is 200, or 503 for a connect that a newer one replaced, or 429
-	// for a request too many; only 200 has a body.
+	// for a request too many; only 200 has a body. On sockets it is 200.
 	Status int
 	// Body is a JSON array of messages. It belongs to the receiver.
 	Body []byte
@@ -208,6 +298,7 @@ type Page struct {
 // Reset empties the effects and keeps their memory.
 func (e *Effects) Reset() {
 	clear(e.Answers)
+	clear(e.Pushes.more)
 	clear(e.Interests)
 	clear(e.Publishes)
 	clear(e.Replays)
@@ -215,6 +306,7 @@ func (e *Effects) Reset() {
 	clear(e.Left)
 	*e = Effects{
 		Answers:   e.Answers[:0],
+		Pushes:    Pushes{more: e.Pushes.more[:0]},
 		Interests: e.Interests[:0],
 		Publishes: e.Publishes[:0],
 		Replays:   e.Replays[:0],
