@@ -54,6 +54,18 @@ const (
 	maxBytes    = 1 << 30
 )
 
+// What becomes of messages that wait for a slow client.
+const (
+	// Recover drops all that waits when it is too much, and tells the client
+	// what to read again.
+	Recover = "recover"
+	// DropOldest drops the oldest ones to make room; the client is not told.
+	DropOldest = "drop_oldest"
+	// Conflate keeps only the newest one of each channel; the client is not
+	// told.
+	Conflate = "conflate"
+)
+
 // None is what Messages of a namespace without history is set to; Of then
 // returns 0.
 const None = -1
@@ -76,7 +88,8 @@ type Options struct {
 	MaxMessageBytes int
 	// Presence is off, count or members (default).
 	Presence string
-	// Slow says what happens to a session whose queue is full: recover.
+	// Slow says what becomes of messages that wait for a slow client: Recover
+	// (default), DropOldest or Conflate.
 	Slow string
 	// OnResync says how clients learn of lost history: event.
 	OnResync string
@@ -169,7 +182,7 @@ func (o *Options) complete() error {
 		oneOf("subscribe", &o.Subscribe, levels()...),
 		oneOf("publish", &o.Publish, levels()...),
 		oneOf("presence", &o.Presence, "members", "count", "off"),
-		oneOf("slow", &o.Slow, "recover"),
+		oneOf("slow", &o.Slow, Recover, DropOldest, Conflate),
 		oneOf("on-resync", &o.OnResync, "event"),
 		inRange("messages", &o.Messages, DefaultMessages, maxMessages),
 		inRange("bytes", &o.Bytes, DefaultBytes, maxBytes),

@@ -47,6 +47,21 @@ func TestOf(t *testing.T) {
 	}
 }
 
+func TestSlow(t *testing.T) {
+	s := set(t,
+		namespace.Options{Pattern: "/prices/**", Slow: namespace.Conflate},
+		namespace.Options{Pattern: "/logs/**", Slow: namespace.DropOldest},
+		namespace.Options{Pattern: "/chat/**"},
+	)
+	for channel, want := range map[string]string{
+		"/prices/a": namespace.Conflate, "/logs/a": namespace.DropOldest, "/chat/a": namespace.Recover, "/b": namespace.Recover,
+	} {
+		if got := s.Of(channel).Slow; got != want {
+			t.Errorf("slow of %s is %q, want %q", channel, got, want)
+		}
+	}
+}
+
 func TestMaySubscribe(t *testing.T) {
 	s := set(t,
 		namespace.Options{Pattern: "/open/secret/*", Subscribe: namespace.Backends},
@@ -109,6 +124,11 @@ func TestNewSetRefuses(t *testing.T) {
 			"who",
 			[]namespace.Options{{Pattern: "/a", Publish: "all"}},
 			`namespaces[0] (/a): publish: "all" is not one of [nobody backends sessions anyone]`,
+		},
+		{
+			"slow",
+			[]namespace.Options{{Pattern: "/a", Slow: "demote"}},
+			`namespaces[0] (/a): slow: "demote" is not one of [recover drop_oldest conflate]`,
 		},
 		{"messages", []namespace.Options{{Pattern: "/a", Messages: -2}}, "messages: -2 is not between 0 and 1000000"},
 		{"shadowed", []namespace.Options{{Pattern: "/a/**"}, {Pattern: "/a/*"}}, "namespaces[1] (/a/*): never reached"},
