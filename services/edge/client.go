@@ -123,7 +123,7 @@ func (c *client) Deliver(via string, e *event.Event) {
 }
 
 // Resync implements [hub.Subscriber].
-func (c *client) Resync(channel string) {
+func (c *client) Resync(channel string, _ shard.Position) {
 	var out session.Effects
 	c.mu.Lock()
 	c.session.Resync(time.Now(), channel)
@@ -266,7 +266,7 @@ func (c *client) carryOut() {
 // session or of a plain request. It is a pointer.
 type subscriber interface {
 	Deliver(via string, e *event.Event)
-	Resync(channel string)
+	Resync(channel string, at shard.Position)
 	Subscribed(token uint64, from []shard.Position, err *bayeux.Error)
 	Settle()
 }

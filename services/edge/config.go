@@ -61,6 +61,11 @@ type Config struct {
 	RingMessages int
 	RingBytes    int
 	RingTotal    int
+	// Linger is how long a channel that nobody reads any more stays joined for
+	// who comes back, and Lingering how many of these there are at most; 30 s,
+	// 10,000; below 0: none.
+	Linger    time.Duration
+	Lingering int
 
 	// ReadTimeout bounds the arrival of a body, WriteTimeout the writing of an
 	// answer; 10 s.
@@ -99,6 +104,8 @@ func (c Config) withDefaults() Config {
 	c.RingMessages = cmp.Or(c.RingMessages, 32)
 	c.RingBytes = cmp.Or(c.RingBytes, 64<<10)
 	c.RingTotal = cmp.Or(c.RingTotal, 64<<20)
+	c.Linger = cmp.Or(c.Linger, 30*time.Second)
+	c.Lingering = cmp.Or(c.Lingering, 10_000)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, 10*time.Second)
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, 10*time.Second)
 	c.JoinTimeout = cmp.Or(c.JoinTimeout, 5*time.Second)
@@ -132,5 +139,8 @@ func (c Config) sessions() session.Config {
 }
 
 func (c Config) rings() hub.Config {
-	return hub.Config{RingMessages: c.RingMessages, RingBytes: c.RingBytes, SlotBytes: c.RingTotal / slots}
+	return hub.Config{
+		RingMessages: c.RingMessages, RingBytes: c.RingBytes, SlotBytes: c.RingTotal / slots,
+		Linger: c.Linger, Lingering: c.Lingering,
+	}
 }

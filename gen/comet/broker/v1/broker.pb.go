@@ -1836,17 +1836,23 @@ func (x *AppendResponse) GetVersion() int64 {
 	return 0
 }
 
-// ReadRequest names a piece of one channel's history.
+// ReadRequest names a piece of history: that of one channel, or with slot and
+// channels, instead of channel, a piece of a slot's log.
 type ReadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A literal channel.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Everything after it; not given: all that is retained.
+	// Everything after it; not given: all that is retained, and nothing is lost.
 	Since *uint64 `protobuf:"varint,2,opt,name=since,proto3,oneof" json:"since,omitempty"`
-	// Most entries.
+	// Most entries; 0: none, the answer only says through, the end of the log.
 	Limit uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Newest first.
-	Reverse       bool `protobuf:"varint,4,opt,name=reverse,proto3" json:"reverse,omitempty"`
+	// Newest first. Not with slot.
+	Reverse bool `protobuf:"varint,4,opt,name=reverse,proto3" json:"reverse,omitempty"`
+	// The slot.
+	Slot *uint32 `protobuf:"varint,5,opt,name=slot,proto3,oneof" json:"slot,omitempty"`
+	// With slot: literal channels and patterns, at least one. Literals of other
+	// slots match nothing.
+	Channels      []string `protobuf:"bytes,6,rep,name=channels,proto3" json:"channels,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1909,15 +1915,36 @@ func (x *ReadRequest) GetReverse() bool {
 	return false
 }
 
+func (x *ReadRequest) GetSlot() uint32 {
+	if x != nil && x.Slot != nil {
+		return *x.Slot
+	}
+	return 0
+}
+
+func (x *ReadRequest) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
 // ReadResponse is a piece of history.
 type ReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The entries.
+	// In offset order unless reverse. They are all that is committed in
+	// (since, through], each once; with lost_channels, all that the others match.
 	Entries []*Entry `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
-	// They are all that is committed in (since, through].
+	// Where to read on: the last entry if there was no room for more, else the
+	// end of the log.
 	Through uint64 `protobuf:"varint,2,opt,name=through,proto3" json:"through,omitempty"`
-	// Part of what was asked for is gone; no entries, go on after through.
-	Lost          bool `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
+	// Part of everything that was asked for is gone: no entries, go on after
+	// through.
+	Lost bool `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
+	// With slot: of which channels and patterns a part after since is gone, by
+	// the names they were asked for. What comes after through is complete, or is
+	// lost again.
+	LostChannels  []string `protobuf:"bytes,4,rep,name=lost_channels,json=lostChannels,proto3" json:"lost_channels,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1971,6 +1998,13 @@ func (x *ReadResponse) GetLost() bool {
 		return x.Lost
 	}
 	return false
+}
+
+func (x *ReadResponse) GetLostChannels() []string {
+	if x != nil {
+		return x.LostChannels
+	}
+	return nil
 }
 
 // ListChannelsRequest names a page.
@@ -2501,17 +2535,21 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\tduplicate\x18\x03 \x01(\bR\tduplicate\x127\n" +
 	"\arefused\x18\x04 \x01(\x0e2\x1d.comet.channel.v1.ErrorReasonR\arefused\x12\x16\n" +
 	"\x06detail\x18\x05 \x01(\tR\x06detail\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\x03R\aversion\"|\n" +
+	"\aversion\x18\x06 \x01(\x03R\aversion\"\xba\x01\n" +
 	"\vReadRequest\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x19\n" +
 	"\x05since\x18\x02 \x01(\x04H\x00R\x05since\x88\x01\x01\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x18\n" +
-	"\areverse\x18\x04 \x01(\bR\areverseB\b\n" +
-	"\x06_since\"n\n" +
+	"\areverse\x18\x04 \x01(\bR\areverse\x12\x17\n" +
+	"\x04slot\x18\x05 \x01(\rH\x01R\x04slot\x88\x01\x01\x12\x1a\n" +
+	"\bchannels\x18\x06 \x03(\tR\bchannelsB\b\n" +
+	"\x06_sinceB\a\n" +
+	"\x05_slot\"\x93\x01\n" +
 	"\fReadResponse\x120\n" +
 	"\aentries\x18\x01 \x03(\v2\x16.comet.broker.v1.EntryR\aentries\x12\x18\n" +
 	"\athrough\x18\x02 \x01(\x04R\athrough\x12\x12\n" +
-	"\x04lost\x18\x03 \x01(\bR\x04lost\"[\n" +
+	"\x04lost\x18\x03 \x01(\bR\x04lost\x12#\n" +
+	"\rlost_channels\x18\x04 \x03(\tR\flostChannels\"[\n" +
 	"\x13ListChannelsRequest\x12\x18\n" +
 	"\apattern\x18\x01 \x01(\tR\apattern\x12\x14\n" +
 	"\x05after\x18\x02 \x01(\tR\x05after\x12\x14\n" +

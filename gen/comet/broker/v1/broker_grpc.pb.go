@@ -42,7 +42,8 @@ type BrokerServiceClient interface {
 	// Append pipelines publishes to slots owned by this broker. Requests of one
 	// slot are appended in the order of the stream.
 	Append(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendRequest, AppendResponse], error)
-	// Read returns retained entries of one channel. Only the primary answers.
+	// Read returns retained entries of one channel, or of all channels of one
+	// slot that are asked for. Only the primary answers.
 	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (*ReadResponse, error)
 	// ListChannels lists channels of the slots this broker owns, by name.
 	ListChannels(ctx context.Context, in *ListChannelsRequest, opts ...grpc.CallOption) (*ListChannelsResponse, error)
@@ -142,7 +143,8 @@ type BrokerServiceServer interface {
 	// Append pipelines publishes to slots owned by this broker. Requests of one
 	// slot are appended in the order of the stream.
 	Append(grpc.BidiStreamingServer[AppendRequest, AppendResponse]) error
-	// Read returns retained entries of one channel. Only the primary answers.
+	// Read returns retained entries of one channel, or of all channels of one
+	// slot that are asked for. Only the primary answers.
 	Read(context.Context, *ReadRequest) (*ReadResponse, error)
 	// ListChannels lists channels of the slots this broker owns, by name.
 	ListChannels(context.Context, *ListChannelsRequest) (*ListChannelsResponse, error)

@@ -81,7 +81,7 @@ func (h *Hub[S]) change(t *topic[S]) (Change, bool) {
 	switch {
 	case p.get(t.name) != t: // dropped since it was marked
 		return Change{}, false
-	case t.idle():
+	case t.idle() && !h.linger.holds(t):
 		p.drop(t)
 		h.dirty.joined(t)
 		return Change{Channel: t.name}, t.asked

@@ -1,27 +1,9 @@
-// Package hub knows which sessions of this edge want which channels, and hands
-// every entry to those that do.
-//
-//  1. An entry reaches each subscriber once for each of its matching
-//     subscriptions (a session drops the copies: only it knows which of them
-//     still stand); entries of a slot in the order of their offsets.
-//  2. A subscriber is told Subscribed before the first entry after the position
-//     it was told, and then gets all of them, or Resync.
-//  3. A channel is wanted from upstream while it has subscribers. A subscriber
-//     of a channel that has already joined is confirmed at once.
-//  4. A ring holds what was handed out of a channel in the interval (from,
-//     through] without a hole; it lives while the channel is joined and is
-//     bounded in messages and bytes, per channel and per slot.
-//  5. Fan-out to one more subscriber allocates nothing, and holds no lock that
-//     subscribing needs.
-//
-// The hub starts nothing and reads no clock. Upstream it is driven by Joined,
-// Entries, Through and Resync, of which those for one slot must not overlap;
-// what it wants there is read from Changes.
 package hub
 
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
@@ -29,26 +11,34 @@ import (
 	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
-// Subscriber is a session as the hub sees it. It is compared with ==.
+// Subscriber is a session or a plain request as the hub sees it. It is compared
+// with ==.
 type Subscriber interface {
 	comparable
 	// Deliver hands over an entry that matches the subscription via.
 	Deliver(via string, e *event.Event)
-	// Resync says that entries of a subscription are lost.
-	Resync(channel string)
+	// Resync says that entries of a subscription are lost. What is handed over
+	// of this slot from now on comes after the position.
+	Resync(channel string, at shard.Position)
 	// Subscribed answers Subscribe. The hub's locks are held: the subscriber
 	// must not call the hub before Settle, which follows without locks.
 	Subscribed(token uint64, from []shard.Position, err *bayeux.Error)
 	Settle()
 }
 
-// Config bounds the rings. Zero fields mean none.
+// Config bounds what is kept for those who are not there yet. Zero fields mean
+// none.
 type Config struct {
 	// RingMessages and RingBytes bound the ring of one channel.
 	RingMessages int
 	RingBytes    int
 	// SlotBytes bounds all rings of one slot together.
 	SlotBytes int
+	// Linger is how long a channel stays joined at least when its last
+	// subscriber has left, and Lingering how many of these there are at most:
+	// beyond it those that were left first go.
+	Linger    time.Duration
+	Lingering int
 }
 
 // Hub connects subscribers of type S to channels.
@@ -57,16 +47,21 @@ type Hub[S Subscriber] struct {
 	slots    [shard.Slots]slot[S]
 	patterns patterns[S]
 	dirty    dirty[S]
+	linger   lingering[S]
+	lossy    atomic.Int32 // slots with losses
 }
 
 // slot holds the literal channels of one slot.
 type slot[S Subscriber] struct {
+	through atomic.Uint64 // what comes is above it; written with mu held
+	handed  atomic.Uint64 // through, when its fan-out has ended
+
 	fanout sync.Mutex // held over a whole fan-out; taken before mu
 	loans  []loan[S]  // of the fan-out
 
 	mu        sync.Mutex // guards what follows; taken before patterns.mu
 	topics    map[string]*topic[S]
-	through   uint64
+	lossy     map[string]uint64 // channels and patterns that lost entries after a position, until Through
 	ringBytes int
 }
 
@@ -86,27 +81,50 @@ func New[S Subscriber](cfg Config) *Hub[S] {
 // Subscribe adds a subscription. It is answered by Subscribed, at once or when
 // upstream has joined.
 func (h *Hub[S]) Subscribe(now time.Time, sub S, token uint64, channel string) {
-	if h.subscribe(now, sub, token, channel) {
-		sub.Settle()
+	if answered, lost := h.subscribe(now, sub, token, channel); answered {
+		h.settle(channel, lost, sub)
 	}
 }
 
-func (h *Hub[S]) subscribe(now time.Time, sub S, token uint64, channel string) (answered bool) {
+func (h *Hub[S]) subscribe(now time.Time, sub S, token uint64, channel string) (answered bool, lost []shard.Position) {
 	p, unlock := h.lock(channel)
 	defer unlock()
 	t := p.get(channel)
 	if t == nil {
 		t = &topic[S]{name: channel}
 		p.put(t)
+	} else {
+		h.linger.remove(t)
 	}
 	if !t.joined {
 		t.waiting = append(t.waiting, waiter[S]{sub, token, now})
 		h.dirty.mark(t)
-		return false
+		return false, nil
 	}
-	t.add(sub)
+	t.members.add(sub)
 	sub.Subscribed(token, p.position(t), nil)
-	return true
+	return true, p.losses(t)
+}
+
+// From returns after which positions a channel that has joined is handed out to
+// those who subscribe to it by now: one for a literal channel, one for each slot
+// for a pattern, nil if it has not joined. A subscriber that was settled gets
+// everything after them, and may get entries at or below them, too.
+func (h *Hub[S]) From(channel string) []shard.Position {
+	p, unlock := h.lock(channel)
+	defer unlock()
+	t := p.get(channel)
+	switch {
+	case t == nil || !t.joined:
+		return nil
+	case t.slots == nil:
+		return p.position(t)
+	}
+	from := make([]shard.Position, shard.Slots)
+	for i := range from {
+		from[i] = shard.Position{Slot: shard.Slot(i), Offset: max(t.slots[i], h.slots[i].through.Load())}
+	}
+	return from
 }
 
 // Unsubscribe ends a subscription; one that is not yet confirmed is answered
@@ -124,6 +142,7 @@ func (h *Hub[S]) unsubscribe(sub S, channel string) (answered bool) {
 	if t == nil {
 		return false
 	}
+	before := t.idle()
 	t.remove(sub)
 	for i, w := range t.waiting {
 		if w.sub == sub {
@@ -133,14 +152,24 @@ func (h *Hub[S]) unsubscribe(sub S, channel string) (answered bool) {
 			break
 		}
 	}
-	if t.idle() {
-		h.dirty.mark(t)
+	if !before && t.idle() {
+		h.left(t)
 	}
 	return answered
 }
 
+// left sees to a topic whose last subscriber has left.
+func (h *Hub[S]) left(t *topic[S]) {
+	if h.cfg.Linger <= 0 {
+		h.dirty.mark(t)
+	} else if over := h.linger.add(t, h.cfg.Lingering); over != nil {
+		h.dirty.mark(over)
+	}
+}
+
 // Replay returns what the ring of a literal channel has after a position, at
-// most limit events, and where to go on; ok is false if it cannot know.
+// most limit events, and where to go on; ok is false if it cannot know. A
+// channel without subscribers lingers on from here.
 func (h *Hub[S]) Replay(channel string, since uint64, limit int) (events []*event.Event, through uint64, ok bool) {
 	s := &h.slots[shard.Of(channel)]
 	s.mu.Lock()
@@ -149,8 +178,14 @@ func (h *Hub[S]) Replay(channel string, since uint64, limit int) (events []*even
 	if t == nil || !t.joined || since < t.ring.from {
 		return nil, 0, false
 	}
-	if through = max(t.since, s.through); since > through {
+	if _, lossy := s.lossy[channel]; lossy {
 		return nil, 0, false
+	}
+	if through = max(t.since, s.through.Load()); since > through {
+		return nil, 0, false
+	}
+	if h.cfg.Linger > 0 {
+		h.linger.touch(t)
 	}
 	events, more := t.ring.after(since, limit)
 	if more {
@@ -180,15 +215,24 @@ func (h *Hub[S]) expire(t *topic[S], before time.Time) (refused []S) {
 		refused = append(refused, w.sub)
 		return true
 	})
-	if t.idle() {
-		h.dirty.mark(t)
+	if len(refused) > 0 && t.idle() {
+		h.left(t)
 	}
 	return refused
 }
 
-// Topics counts the channels and patterns with subscribers.
+// Sweep ends the lingering of channels that were left long enough ago. It is to
+// be called about once a second.
+func (h *Hub[S]) Sweep(now time.Time) {
+	for _, t := range h.linger.sweep(now, now.Add(-h.cfg.Linger)) {
+		h.dirty.mark(t)
+	}
+}
+
+// Topics counts the channels and patterns that have subscribers, or had until
+// upstream hears of it; without those that linger.
 func (h *Hub[S]) Topics() int {
-	n := 0
+	n := -h.linger.len()
 	for i := range h.slots {
 		s := &h.slots[i]
 		s.mu.Lock()
@@ -200,12 +244,16 @@ func (h *Hub[S]) Topics() int {
 	return n + h.patterns.tree.Len()
 }
 
+// Lingering counts the channels and patterns that linger.
+func (h *Hub[S]) Lingering() int { return h.linger.len() }
+
 // place is where topics live: a slot, or the patterns. Its lock is held.
 type place[S Subscriber] interface {
 	get(channel string) *topic[S]
 	put(t *topic[S])
 	drop(t *topic[S])
 	position(t *topic[S]) []shard.Position
+	losses(t *topic[S]) []shard.Position
 }
 
 // lock returns where a channel lives, locked.
@@ -234,7 +282,21 @@ func (s *slot[S]) drop(t *topic[S]) {
 }
 
 func (s *slot[S]) position(t *topic[S]) []shard.Position {
-	return []shard.Position{{Slot: shard.Of(t.name), Offset: max(t.since, s.through)}}
+	return []shard.Position{{Slot: shard.Of(t.name), Offset: max(t.since, s.through.Load())}}
+}
+
+// losses returns after which position a channel goes on if it has just lost
+// entries, and who subscribes now cannot know.
+func (s *slot[S]) losses(t *topic[S]) []shard.Position {
+	if _, ok := s.lossy[t.name]; !ok {
+		return nil
+	}
+	return s.position(t)
+}
+
+func (s *slot[S]) resetRing(t *topic[S]) {
+	s.ringBytes -= t.ring.bytes
+	t.ring.reset(max(t.since, s.through.Load()))
 }
 
 func (p *patterns[S]) get(channel string) *topic[S] {
@@ -249,3 +311,6 @@ func (p *patterns[S]) drop(t *topic[S]) { p.tree.Remove(t.name) }
 // position of a pattern is none: what comes before Subscribed is not handed
 // out through it, and 256 numbers for each subscriber are too many.
 func (p *patterns[S]) position(*topic[S]) []shard.Position { return nil }
+
+// losses of a pattern lie in slots, whose locks come first.
+func (p *patterns[S]) losses(*topic[S]) []shard.Position { return nil }

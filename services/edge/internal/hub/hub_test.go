@@ -32,7 +32,9 @@ func (f *fakeSession) Deliver(via string, e *event.Event) {
 	f.got = append(f.got, fmt.Sprintf("%s %s@%d", via, e.Channel, e.At.Offset))
 }
 
-func (f *fakeSession) Resync(channel string) { f.got = append(f.got, "resync "+channel) }
+func (f *fakeSession) Resync(channel string, _ shard.Position) {
+	f.got = append(f.got, "resync "+channel)
+}
 
 func (f *fakeSession) Subscribed(token uint64, from []shard.Position, err *bayeux.Error) {
 	f.owed = true
@@ -265,7 +267,7 @@ func TestExpire(t *testing.T) {
 type counter struct{ n int }
 
 func (c *counter) Deliver(string, *event.Event)                       { c.n++ }
-func (c *counter) Resync(string)                                      {}
+func (c *counter) Resync(string, shard.Position)                      {}
 func (c *counter) Subscribed(uint64, []shard.Position, *bayeux.Error) {}
 func (c *counter) Settle()                                            {}
 
