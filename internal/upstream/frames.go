@@ -147,9 +147,7 @@ func (l *loop) lag(st *attachment, f *brokerv1.Lag) {
 	}
 	s.state = lagging
 	st.lagging = append(st.lagging, s)
-	if f.GetThrough() > s.through {
-		l.reach(s, f.GetThrough())
-	}
+	s.through = max(s.through, f.GetThrough())
 }
 
 func (l *loop) resumed(st *attachment, f *brokerv1.Resumed) {

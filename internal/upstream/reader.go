@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -64,8 +65,8 @@ func (r *Reader) owner(s shard.Slot) (shard.Row, <-chan struct{}) {
 	return r.table.Row(s), r.newer
 }
 
-// Read reads a piece of a channel's history at the primary, wherever that
-// moves meanwhile. Errors are statuses: the broker's, or UNAVAILABLE when none
+// Read reads a piece of the history of a channel, or of channels and patterns
+// in a slot, at the primary, wherever that moves meanwhile. Errors are statuses: the broker's, or UNAVAILABLE when none
 // answered in time. The answer's through is never below the request's since.
 func (r *Reader) Read(ctx context.Context, req *brokerv1.ReadRequest) (*brokerv1.ReadResponse, error) {
 	return r.ReadAtLeast(ctx, req, req.GetSince())
@@ -79,9 +80,10 @@ func (r *Reader) ReadAtLeast(
 ) (*brokerv1.ReadResponse, error) {
 	own, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
-	why := "nobody owns the channel's slot"
+	slot, what := target(req)
+	why := "nobody owns its slot"
 	for failures := 1; ; failures++ {
-		to, newer := r.owner(shard.Of(req.GetChannel()))
+		to, newer := r.owner(slot)
 		if to.Addr != "" {
 			resp, err := r.ask(own, to, req)
 			switch {
@@ -103,9 +105,18 @@ func (r *Reader) ReadAtLeast(
 				return nil, status.FromContextError(ctx.Err()).Err()
 			}
 			return nil, rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
-				"read of %s: no answer in time: %s; try again", req.GetChannel(), why)
+				"read of %s: no answer in time: %s; try again", what, why)
 		}
 	}
+}
+
+// target returns the slot that a request is about, and what to call it.
+func target(req *brokerv1.ReadRequest) (slot shard.Slot, what string) {
+	if req.Slot == nil {
+		return shard.Of(req.GetChannel()), req.GetChannel()
+	}
+	slot = shard.Slot(min(req.GetSlot(), shard.Slots-1)) // what is too high the broker refuses
+	return slot, fmt.Sprintf("slot %d", slot)
 }
 
 func (r *Reader) ask(ctx context.Context, to shard.Row, req *brokerv1.ReadRequest) (*brokerv1.ReadResponse, error) {

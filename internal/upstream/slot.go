@@ -89,7 +89,7 @@ func (l *loop) on(st *attachment, slot uint32) *followed {
 	return s
 }
 
-// reach moves a slot's mark.
+// reach moves the mark of a slot that is pushed.
 func (l *loop) reach(s *followed, through uint64) {
 	s.known = true
 	s.through = max(s.through, through)
@@ -112,7 +112,6 @@ func (l *loop) tell(s *followed) {
 		channels = append(channels, channel)
 	}
 	l.resync(shard.Position{Slot: s.slot, Offset: s.through}, channels)
-	l.reach(s, s.through)
 }
 
 func (l *loop) resync(at shard.Position, channels []string) {

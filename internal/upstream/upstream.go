@@ -47,8 +47,10 @@ type Sink interface {
 	// were no longer retained by now. Everything else after it will be handed
 	// over. Channels may be named whose Joined is still to come.
 	Resync(at shard.Position, channels []string)
-	// Through says that nothing up to the position is still to come. It comes
-	// with every freshness mark that moved, and about once a second when idle.
+	// Through says that nothing up to the position is still to come, and that
+	// all that a Resync of the slot was about lies before it. It comes when the
+	// follower has caught up, with every freshness mark that moved, and about
+	// once a second when idle; not while it lags.
 	Through(at shard.Position)
 	// Joined answers Join: what is committed after the positions will be
 	// handed over, and is not yet. For a literal channel there is one position,

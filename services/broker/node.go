@@ -33,14 +33,18 @@ type node struct {
 
 // Read implements [brokerv1.BrokerServiceServer].
 func (n *node) Read(_ context.Context, req *brokerv1.ReadRequest) (*brokerv1.ReadResponse, error) {
-	if !bayeux.ValidLiteral(req.GetChannel()) || req.GetLimit() == 0 {
-		return nil, status.Error(codes.InvalidArgument, "a literal channel and a limit are needed")
+	at, names, err := readWhat(req)
+	if err != nil {
+		return nil, err
 	}
-	at := shard.Of(req.GetChannel())
-	page, err := n.slots.read(at, history.Query{
-		Channel: req.GetChannel(), Since: req.GetSince(), Earliest: req.Since == nil,
+	q := history.Query{
+		Channel: req.GetChannel(), Names: names, Since: req.GetSince(), Earliest: req.Since == nil,
 		Limit: int(min(req.GetLimit(), maxPage)), Reverse: req.GetReverse(),
-	})
+	}
+	if q.Channel == "" && len(names) == 0 {
+		q.Limit = 0 // nothing that is asked for can be here
+	}
+	page, err := n.slots.read(at, q)
 	if errors.Is(err, errMoved) {
 		return nil, rpc.Error(codes.FailedPrecondition, channelv1.ErrorReason_ERROR_REASON_MOVED,
 			"slot %d is not owned here by row version %d", at, n.slots.places[at].version.Load())
@@ -49,11 +53,35 @@ func (n *node) Read(_ context.Context, req *brokerv1.ReadRequest) (*brokerv1.Rea
 		return nil, rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE, "%v", err)
 	}
 	fit(&page, req.GetReverse())
-	resp := &brokerv1.ReadResponse{Through: page.Through, Lost: page.Lost}
+	resp := &brokerv1.ReadResponse{Through: page.Through, Lost: page.Lost, LostChannels: page.Gone}
 	for _, e := range page.Entries {
 		resp.Entries = append(resp.Entries, entry(e))
 	}
 	return resp, nil
+}
+
+// readWhat checks a request and returns its slot and, with slot, those of its
+// channels and patterns that can have entries there.
+func readWhat(req *brokerv1.ReadRequest) (at shard.Slot, names []string, err error) {
+	if req.Slot == nil {
+		if !bayeux.ValidLiteral(req.GetChannel()) || len(req.GetChannels()) > 0 {
+			return 0, nil, status.Error(codes.InvalidArgument, "a literal channel, or a slot and channels, are needed")
+		}
+		return shard.Of(req.GetChannel()), nil, nil
+	}
+	if req.GetSlot() >= shard.Slots || req.GetChannel() != "" || req.GetReverse() || len(req.GetChannels()) == 0 {
+		return 0, nil, status.Error(codes.InvalidArgument, "a slot is read forward, for some channels")
+	}
+	at = shard.Slot(req.GetSlot())
+	for _, name := range req.GetChannels() {
+		if !bayeux.ValidChannel(name) || bayeux.IsMeta(name) {
+			return 0, nil, status.Error(codes.InvalidArgument, "one of the channels is neither a channel nor a pattern")
+		}
+		if bayeux.IsPattern(name) || shard.Of(name) == at {
+			names = append(names, name)
+		}
+	}
+	return at, names, nil
 }
 
 // fit shortens a page that has too many bytes, but not to nothing.

@@ -3,6 +3,7 @@
 //
 //  1. A query is answered with all that is committed in (since, through], or
 //     with Lost: never with a part, and never Lost while all of it is retained.
+//     Of several names each is answered so, and those that are Lost are Gone.
 //  2. The prev of a channel's next entry is at least the offset of the entry
 //     before it, and equal to it while the channel is remembered.
 //  3. A channel is remembered while it has retained entries; after that as a

@@ -56,17 +56,20 @@ type Class struct {
 // Retains reports whether channels of the class have a history.
 func (c Class) Retains() bool { return c.Messages > 0 }
 
-// Query names a piece of one channel's history.
+// Query names a piece of one channel's history, or of several channels'.
 type Query struct {
 	// Channel is a literal channel.
 	Channel string
+	// Names are literal channels and patterns, if Channel is not given.
+	Names []string
 	// Since is the offset after which to read; with Earliest it is ignored and
 	// all that is retained is read.
 	Since    uint64
 	Earliest bool
-	// Limit is the most entries to return, at least 1.
+	// Limit is the most entries to return, at least 1. (Package slot answers 0
+	// with the end of the log.)
 	Limit int
-	// Reverse reads the newest first; Since stays the older end.
+	// Reverse reads the newest first; Since stays the older end. Not with Names.
 	Reverse bool
 }
 
@@ -80,6 +83,9 @@ type Page struct {
 	// Lost: a part of what was asked for is gone. There are no entries; what
 	// comes after Through is complete.
 	Lost bool
+	// Gone are those of Names of which a part is gone. Entries are what the
+	// others match; what comes after Through is complete, or Gone again.
+	Gone []string
 }
 
 // Info is what is known of a channel.

@@ -10,19 +10,16 @@ import (
 // Read answers a query. Since must be a position between Base and Committed
 // (package slot sees to it) unless Earliest is set.
 func (h *History) Read(q Query) Page {
+	if len(q.Names) > 0 {
+		return h.readNames(q)
+	}
 	page := Page{Through: h.committed}
 	var entries []*Entry
 	if ch, ok := h.channels[q.Channel]; ok {
 		entries = ch.entries
 	}
 	if !q.Earliest {
-		i, _ := slices.BinarySearchFunc(entries, q.Since, func(e *Entry, since uint64) int {
-			if e.Offset <= since {
-				return -1
-			}
-			return 1
-		})
-		entries = entries[i:]
+		entries = after(entries, q.Since)
 	}
 	// The newest entries can be had even if older ones are gone.
 	enough := q.Reverse && len(entries) >= q.Limit
@@ -42,6 +39,17 @@ func (h *History) Read(q Query) Page {
 		page.Entries = slices.Clone(entries)
 	}
 	return page
+}
+
+// after returns the entries of a channel after an offset.
+func after(entries []*Entry, offset uint64) []*Entry {
+	i, _ := slices.BinarySearchFunc(entries, offset, func(e *Entry, since uint64) int {
+		if e.Offset <= since {
+			return -1
+		}
+		return 1
+	})
+	return entries[i:]
 }
 
 // Complete reports whether everything of a channel or pattern that came after

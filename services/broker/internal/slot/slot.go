@@ -130,10 +130,13 @@ func (s *Slot) Read(q history.Query) (history.Page, error) {
 	if !q.Earliest {
 		switch {
 		case !s.Valid(q.Since):
-			return history.Page{Through: s.committed, Lost: true}, nil
+			return history.Page{Through: s.committed, Lost: true, Gone: q.Names}, nil
 		case q.Since > s.committed:
 			return history.Page{}, ErrAhead
 		}
+	}
+	if q.Limit == 0 {
+		return history.Page{Through: s.committed}, nil
 	}
 	return s.hist.Read(q), nil
 }
