@@ -127,6 +127,7 @@ func (c Config) withDefaults() Config {
 // sessions is the config of sessions, without permissions.
 func (c Config) sessions() session.Config {
 	return session.Config{
+		Origin:        time.Now(),
 		Timeout:       c.PollTimeout,
 		MaxInterval:   c.MaxInterval,
 		QueueMessages: c.QueueMessages,

@@ -212,7 +212,7 @@ func (s *Service) handshake(e *hold.Exchange, r transport.Request) {
 	now := time.Now()
 	c := &client{service: s, id: newID(), publicID: shard.Hint(s.node.Member()) + "-" + strings.ToLower(rand.Text()), since: now}
 	c.timer.Value = c
-	c.session = session.New(s.sessions, c.id, c.publicID, "", now)
+	c.session = session.New(s.sessions, c.id, c.publicID, "")
 	s.registry.add(c)
 	s.unanswered.add()
 	e.Own(c)

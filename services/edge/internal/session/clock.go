@@ -1,7 +1,7 @@
 package session
 
 import (
-	"slices"
+	"math"
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
@@ -9,44 +9,49 @@ import (
 
 // Deadline is when Tick is due; zero: never.
 func (s *Session) Deadline() time.Time {
-	switch {
-	case s.ended != "":
-		return time.Time{}
-	case s.connect.state == held:
-		return s.born.Add(s.connect.until - 1)
-	case s.expires != 0:
-		return s.born.Add(s.expires - 1)
+	due := s.stale
+	if state := s.connect.state; (state == held || state == over) && (due == 0 || s.connect.due < due) {
+		due = s.connect.due
 	}
-	return time.Time{}
+	if s.over() || due == 0 {
+		return time.Time{}
+	}
+	return s.at(due)
 }
 
 // Tick says that Deadline may have come.
 func (s *Session) Tick(now time.Time, out *Effects) {
-	switch at := s.since(now); {
-	case s.ended != "":
-	case s.connect.state == held && at >= s.connect.until:
+	if s.over() {
+		return
+	}
+	at := s.since(now)
+	if s.stale != 0 && at >= s.stale {
+		s.expireQueue(now, out)
+	}
+	switch c := &s.connect; {
+	case c.state == held && at >= c.due:
 		s.answerConnect(now, out)
-	case s.expires != 0 && at >= s.expires:
+	case c.state == over && at >= c.due:
 		s.close(now, Expired, nil, out)
 	}
 }
 
 // touch keeps the session alive because of a message other than a connect.
 func (s *Session) touch(now time.Time) {
-	if s.expires != 0 {
-		s.expires = max(s.expires, s.since(now.Add(s.cfg.MaxInterval)))
+	if s.connect.state == over {
+		s.connect.due = max(s.connect.due, s.since(now.Add(s.cfg.MaxInterval)))
 	}
 }
 
 // startClock starts the clock that only the next connect stops.
 func (s *Session) startClock(now time.Time) {
 	s.connect.state = over
-	s.expires = s.since(now.Add(s.connect.interval + s.cfg.MaxInterval))
+	s.connect.due = s.since(now.Add(s.connect.interval + s.cfg.MaxInterval))
 }
 
 // Written says that the answer of an exchange was written.
 func (s *Session) Written(now time.Time, ex Exchange, _ *Effects) {
-	if s.ended != "" {
+	if s.over() {
 		return
 	}
 	s.returned(ex)
@@ -58,10 +63,10 @@ func (s *Session) Written(now time.Time, ex Exchange, _ *Effects) {
 // Lost says that the peer of an exchange vanished, or that writing its answer
 // failed.
 func (s *Session) Lost(now time.Time, ex Exchange, out *Effects) {
-	if s.ended != "" {
+	if s.over() {
 		return
 	}
-	for _, r := range s.requests {
+	for r := s.requests; r != nil; r = r.next {
 		if r.exchange == ex {
 			r.lost = true
 		}
@@ -73,25 +78,32 @@ func (s *Session) Lost(now time.Time, ex Exchange, out *Effects) {
 		}
 		s.startClock(now)
 	}
-	if lost != 0 && !s.ack {
-		s.refresh(func(batch uint64) bool { return batch == lost })
-	}
+	s.missed(lost)
 	s.release(now, out)
+}
+
+// missed makes fresh again what a batch carried, 0: none.
+func (s *Session) missed(batch uint32) {
+	if batch != 0 && !s.ack {
+		s.refresh(func(other uint32) bool { return other == batch })
+	}
 }
 
 // Drain sends the client away: a held connect is answered, and no further one
 // is held. The client is asked to come back after the interval.
 func (s *Session) Drain(now time.Time, interval time.Duration, out *Effects) {
-	s.draining, s.drain = true, interval
+	s.draining, s.drain = true, uint32(min(interval.Milliseconds(), math.MaxUint32))
 	if s.connect.state == held {
 		s.answerConnect(now, out)
 	}
 }
 
+func (s *Session) drainInterval() time.Duration { return time.Duration(s.drain) * time.Millisecond }
+
 // End ends the session. After Evicted a client whose connect is held stops for
 // good; otherwise its next message is answered 402.
 func (s *Session) End(now time.Time, reason Reason, out *Effects) {
-	if s.ended == "" {
+	if !s.over() {
 		s.close(now, reason, nil, out)
 	}
 }
@@ -102,16 +114,17 @@ func (s *Session) close(now time.Time, reason Reason, by *request, out *Effects)
 	if s.connect.state == held {
 		s.free(now, reason, out)
 	}
-	s.ended, out.Ended = reason, reason
+	s.setEnded(reason)
+	out.Ended = s.Ended()
 	for len(s.subs) > 0 {
 		s.remove(s.subs[len(s.subs)-1], true, out)
 	}
-	for _, r := range slices.Clone(s.requests) {
-		if r != by {
+	for r := s.requests; r != nil; r = r.next {
+		if r != by && !r.done {
 			s.giveUp(now, r, out)
 		}
 	}
-	s.log, s.seen, s.lent = nil, nil, nil
+	s.log, s.seen, s.requests = nil, nil, nil
 	s.fresh, s.sent = tally{}, tally{}
 }
 
@@ -119,7 +132,7 @@ func (s *Session) close(now time.Time, reason Reason, by *request, out *Effects)
 func (s *Session) free(now time.Time, reason Reason, out *Effects) {
 	switch reason {
 	case Drained:
-		s.answerWith(now, nil, s.advice(max(s.drain, s.cfg.Interval)), out)
+		s.answerWith(now, nil, s.advice(max(s.drainInterval(), s.cfg.Interval)), out)
 	case Evicted:
 		ok := true
 		goodbye := bayeux.Message{Channel: bayeux.Disconnect, Successful: &ok}
@@ -134,8 +147,8 @@ func (s *Session) free(now time.Time, reason Reason, out *Effects) {
 func (s *Session) giveUp(now time.Time, r *request, out *Effects) {
 	for i := range r.replies {
 		switch m := &r.messages[i]; {
-		case r.replies[i].text != nil || i < r.next && m.Channel == bayeux.Connect:
-		case i < r.next:
+		case r.replies[i].text != nil || i < r.begun && m.Channel == bayeux.Connect:
+		case i < r.begun:
 			s.reply(now, waiter{r, i}, bayeux.Unavailable())
 		default:
 			r.replies[i].text = unknown(s.cfg, now, m)

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
@@ -14,20 +13,21 @@ const (
 	begun                 // answered when the other messages of its request are
 	held                  // waits for news
 	answered              // its answer is on the way
-	over                  // its answer was written or lost
+	over                  // its answer was written or lost: the clock runs
 )
 
 // connect is the newest connect.
 type connect struct {
 	exchange Exchange
+	id       string
+	sync     *timesync
+	due      time.Duration // when held: until then; when over: the session expires
+	interval time.Duration // the pause the client will make after it
+	batch    uint32        // of its answer
 	state    connectState
+	socket   bool // it came on Session.socket
 	asked    bool // it is to be answered with advice
 	stamped  bool // and with a timestamp
-	id       []byte
-	batch    uint64        // of its answer
-	until    time.Duration // when held: how long
-	interval time.Duration // the pause the client will make after it
-	sync     *timesync
 }
 
 // maxRepeats is how often in a row an answer is sent again. A client that
@@ -35,44 +35,48 @@ type connect struct {
 // would get each event for ever.
 const maxRepeats = 8
 
-// receiveConnect takes a connect that is alone in its request.
-func (s *Session) receiveConnect(now time.Time, r Request, out *Effects) {
-	m := &r.Messages[0]
-	first := !s.connected
-	s.beginConnect(now, r.Exchange, m, true, out)
+// receiveConnect takes a connect that may be held: one that is alone in its
+// request, or came on a socket.
+func (s *Session) receiveConnect(now time.Time, r Request, m *bayeux.Message, out *Effects) {
+	first := s.transport == noTransport
+	s.beginConnect(now, r, m, out)
+	s.push(now, out)
 
 	timeout, given := s.timeout(m)
 	hold := !first && !s.news() && !s.draining && timeout > 0 && (given || !s.unacknowledged())
 	switch {
 	case !hold:
 		s.answerConnect(now, out)
-	case r.NoHold:
+	case r.NoHold && r.Socket == 0:
 		advice := s.advice(s.cfg.MultiInterval)
 		advice.MultipleClients = true
 		s.answerWith(now, nil, advice, out)
 		s.advise = true // the next one takes it back
 	default:
 		s.connect.state = held
-		s.connect.until = s.since(now.Add(timeout))
-		out.Held = r.Exchange
+		s.connect.due = s.since(now.Add(timeout))
+		if r.Socket == 0 {
+			out.Held = r.Exchange
+		}
 	}
 }
 
-// beginConnect makes a connect the current one, ends one that is held, and
-// stops the clock.
-func (s *Session) beginConnect(now time.Time, ex Exchange, m *bayeux.Message, alone bool, out *Effects) {
-	if s.connect.state == held {
+// beginConnect makes a connect the current one, ends one that is held, stops
+// the clock, and lets events go to where the connect came from.
+func (s *Session) beginConnect(now time.Time, r Request, m *bayeux.Message, out *Effects) {
+	if s.connect.state == held && !s.connect.socket {
 		out.Answers = append(out.Answers, Answer{Exchange: s.connect.exchange, Status: statusReplaced})
 	}
-	s.settle(m, alone)
-	s.connected = true
-	s.expires = 0
+	s.settle(m, len(r.Messages) == 1)
+	s.bind(r.Socket)
+	s.transport = transportOf(r, m)
 	s.connect = connect{
-		exchange: ex,
+		exchange: r.Exchange,
+		socket:   r.Socket != 0,
 		state:    begun,
 		asked:    m.Advice != nil,
 		stamped:  m.Timestamp != "",
-		id:       bytes.Clone(m.ID),
+		id:       string(m.ID),
 		interval: s.cfg.Interval,
 		sync:     syncOf(m, now),
 	}
@@ -90,7 +94,7 @@ func (s *Session) settle(m *bayeux.Message, alone bool) {
 		return
 	}
 	timeout, given := s.timeout(m)
-	again := alone && given && timeout == 0 || len(m.ID) > 0 && bytes.Equal(m.ID, s.connect.id)
+	again := alone && given && timeout == 0 || len(m.ID) > 0 && string(m.ID) == s.connect.id
 	switch {
 	case !again:
 		s.repeats = 0
@@ -108,7 +112,7 @@ func (s *Session) resend() {
 		return
 	}
 	s.repeats++
-	s.refresh(func(batch uint64) bool { return !s.isLent(batch) })
+	s.refresh(func(batch uint32) bool { return !s.isLent(batch) })
 }
 
 // timeout is how long a connect may be held, and whether the client gave it.
@@ -136,22 +140,28 @@ func (s *Session) answerConnect(now time.Time, out *Effects) {
 // precede all else, or nothing.
 func (s *Session) answerWith(now time.Time, before []byte, advice *bayeux.Advice, out *Effects) {
 	a := Answer{Exchange: s.connect.exchange, Status: statusOK}
+	if s.connect.socket {
+		a.Socket = s.socket
+	}
 	a.Body = append(make([]byte, 0, s.answerSize()+len(before)), '[')
 	a.Body = append(a.Body, before...)
 	ext := s.send(&a)
 	a.Body = append(s.appendConnectReply(a.Body, now, ext, advice), ']')
 	out.Answers = append(out.Answers, a)
+	s.passOn(now)
 	s.pump(out)
 }
 
 // answerSize guesses the size of an answer.
 func (s *Session) answerSize() int {
 	const reply = 256
-	size := reply + s.fresh.bytes
-	if s.ack {
-		size += s.sent.bytes
+	switch {
+	case s.pushing():
+		return reply
+	case s.ack:
+		return reply + int(s.fresh.bytes+s.sent.bytes)
 	}
-	return size
+	return reply + int(s.fresh.bytes)
 }
 
 // send takes what goes with the current connect's answer, and returns the ext
@@ -162,7 +172,7 @@ func (s *Session) send(a *Answer) extension {
 	c.state, c.batch = answered, s.batch
 	ext := extension{timesync: c.sync, resync: s.take(a, s.batch, true)}
 	if s.ack {
-		ext.ack = s.batch
+		ext.ack = uint64(s.batch)
 	}
 	c.sync = nil
 	return ext
@@ -177,7 +187,10 @@ func (s *Session) appendConnectReply(dst []byte, now time.Time, ext extension, a
 	s.advise = false
 	ok := true
 	r := bayeux.Message{
-		Channel: bayeux.Connect, ID: c.id, Successful: &ok, ClientID: s.id, Advice: advice, Ext: ext.json(now),
+		Channel: bayeux.Connect, Successful: &ok, ClientID: s.id, Advice: advice, Ext: ext.json(now),
+	}
+	if c.id != "" {
+		r.ID = []byte(c.id)
 	}
 	if c.stamped {
 		r.Timestamp = asNow
@@ -189,7 +202,7 @@ func (s *Session) appendConnectReply(dst []byte, now time.Time, ext extension, a
 func (s *Session) adviceDue() *bayeux.Advice {
 	switch {
 	case s.draining:
-		return s.advice(s.drain)
+		return s.advice(s.drainInterval())
 	case s.connect.asked || s.advise:
 		return s.advice(s.cfg.Interval)
 	}

@@ -72,8 +72,8 @@ func (x extension) json(now time.Time) json.RawMessage {
 	return append(ext, '}')
 }
 
-func (e *Effects) answer(ex Exchange, body []byte) {
-	e.Answers = append(e.Answers, Answer{Exchange: ex, Status: statusOK, Body: body})
+func (e *Effects) answer(ex Exchange, socket uint64, body []byte) {
+	e.Answers = append(e.Answers, Answer{Exchange: ex, Socket: socket, Status: statusOK, Body: body})
 }
 
 // replyTo makes the reply to a message. It has a timestamp if the message has

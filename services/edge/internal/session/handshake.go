@@ -74,13 +74,15 @@ func (s *Session) Handshake(now time.Time, r Request, out *Effects) {
 		other := replyTo(&r.Messages[i], bayeux.SessionUnknown())
 		body = appendReply(body, now, &other)
 	}
-	out.answer(r.Exchange, append(body, ']'))
-	s.connect = connect{exchange: r.Exchange, state: answered, interval: s.cfg.Interval}
+	out.answer(r.Exchange, r.Socket, append(body, ']'))
+	s.connect = connect{exchange: r.Exchange, socket: r.Socket != 0, state: answered, interval: s.cfg.Interval}
+	s.passOn(now)
 }
 
 func (s *Session) shakeHands(now time.Time, m *bayeux.Message, out *Effects) []byte {
 	if err := s.acceptable(m); err != nil {
-		s.ended, out.Ended = Refused, Refused
+		s.setEnded(Refused)
+		out.Ended = Refused
 		reply := replyTo(m, err)
 		reply.Advice = s.stop()
 		return appendReply(nil, now, &reply)

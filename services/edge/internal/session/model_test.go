@@ -109,7 +109,7 @@ func newModel(t *rapid.T) *model {
 	if m.calm {
 		m.cfg.QueueMessages = 1000
 	}
-	m.s = session.New(m.cfg, "S", "public", "", m.now)
+	m.s = session.New(m.cfg, "S", "public", "")
 	m.send(t, request{}, fmt.Sprintf(`{"channel":"/meta/handshake","supportedConnectionTypes":["long-polling"],"ext":{"ack":%v,"replay":%v}}`, m.ack, m.repl))
 	m.drainNetwork(t)
 	return m

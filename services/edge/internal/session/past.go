@@ -102,11 +102,11 @@ func (s *Session) ask(sub *subscription, out *Effects) {
 
 // room is how many events of history the queue takes: half of it is left to
 // what is pushed.
-func (s *Session) room() int { return s.cfg.QueueMessages/2 - s.fresh.events }
+func (s *Session) room() int { return s.cfg.QueueMessages/2 - int(s.fresh.events) }
 
 // pump asks for more history where there is room for it.
 func (s *Session) pump(out *Effects) {
-	if s.catching == 0 || s.room() <= 0 || s.fresh.bytes >= s.cfg.QueueBytes/2 {
+	if s.catching == 0 || s.room() <= 0 || int(s.fresh.bytes) >= s.cfg.QueueBytes/2 {
 		return
 	}
 	for _, sub := range s.subs {
@@ -161,10 +161,10 @@ func (s *Session) absorb(sub *subscription, page Page, out *Effects) {
 		case e.At.Offset <= p.cursor:
 			continue
 		case e.At.Offset > p.from && e.At.Offset <= p.to:
-		case s.fresh.events > 0 && (s.room() <= 0 || s.fresh.bytes+e.Size() > s.cfg.QueueBytes/2):
+		case s.fresh.events > 0 && (s.room() <= 0 || int(s.fresh.bytes)+e.Size() > s.cfg.QueueBytes/2):
 			return // the rest is read again later
 		default:
-			s.enqueue(e, out)
+			s.enqueue(item{event: e}, out)
 		}
 		p.cursor = e.At.Offset
 	}

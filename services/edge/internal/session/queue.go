@@ -10,80 +10,47 @@ import (
 // item is an event or notice on its way to the client.
 type item struct {
 	event *event.Event
-	batch uint64 // 0: fresh, else the answer it was first sent with
+	batch uint32 // 0: fresh, else the answer it was first sent with
+	slow  asked
 }
+
+// asked is what Config.Slow said, plus 1; 0: it was not asked.
+type asked uint8
 
 // tally sums up items.
-type tally struct{ events, notices, bytes int }
+type tally struct{ events, notices, bytes int32 }
 
-func (t *tally) add(e *event.Event) {
+func (t *tally) add(e *event.Event) { t.count(e, 1) }
+
+func (t *tally) remove(e *event.Event) { t.count(e, -1) }
+
+func (t *tally) count(e *event.Event, n int32) {
 	if e.Notice() {
-		t.notices++
+		t.notices += n
 		return
 	}
-	t.events++
-	t.bytes += e.Size()
-}
-
-// lent is a batch on its way outside of a connect's answer.
-type lent struct {
-	exchange Exchange
-	batch    uint64
+	t.events += n
+	t.bytes += n * int32(e.Size())
 }
 
 // keep is how many items' room an empty log keeps for the next ones.
-const keep = 16
+const keep = 4
 
-// enqueue appends an event to the log, or drops the log where it is full.
-func (s *Session) enqueue(e *event.Event, out *Effects) {
-	if s.full(e.Size()) {
-		s.overflow(e, out)
-		if s.full(e.Size()) {
-			return
-		}
+// enqueue appends an event to the log if there is room or can be made.
+func (s *Session) enqueue(i item, out *Effects) {
+	if s.full(i.event) && !s.makeRoom(&i, out) {
+		return
 	}
-	s.log = append(s.log, item{event: e})
-	s.fresh.add(e)
+	s.log = append(s.log, i)
+	s.fresh.add(i.event)
 }
 
-// full reports whether an event of this size does not fit.
-func (s *Session) full(size int) bool {
-	c := s.cfg
-	return s.fresh.events >= c.QueueMessages || s.fresh.bytes+size > c.QueueBytes ||
-		s.fresh.events+s.sent.events >= 2*c.QueueMessages || s.fresh.bytes+s.sent.bytes+size > 2*c.QueueBytes
-}
-
-// overflow drops what is fresh, and what was sent if that does not make room,
-// so that e fits; it leaves notices for all that is lost.
-func (s *Session) overflow(e *event.Event, out *Effects) {
-	lost := map[string]bool{}
-	var direct []string
-	drop := func(i item) bool {
-		if i.event.Notice() {
-			return false
-		}
-		out.Dropped.Overflow++
-		lost[i.event.Channel] = true
-		if i.event.At.Offset == 0 && !slices.Contains(direct, i.event.Channel) {
-			direct = append(direct, i.event.Channel)
-		}
-		return true
-	}
-	s.discard(func(i item) bool { return i.batch == 0 && drop(i) })
-	if s.full(e.Size()) {
-		s.discard(func(i item) bool { return i.batch != 0 && drop(i) })
-	}
-	if s.full(e.Size()) {
-		drop(item{event: e})
-	}
-	for _, sub := range s.subs {
-		if sub.state == active && sub.lost(lost) {
-			s.notice(sub.channel)
-		}
-	}
-	for _, channel := range direct {
-		s.notice(channel)
-	}
+// full reports whether an event does not fit.
+func (s *Session) full(e *event.Event) bool {
+	messages, bytes, size := s.cfg.QueueMessages, s.cfg.QueueBytes, e.Size()
+	fresh, kept := int(s.fresh.events), int(s.fresh.events+s.sent.events)
+	freshBytes, keptBytes := int(s.fresh.bytes)+size, int(s.fresh.bytes)+int(s.sent.bytes)+size
+	return fresh >= messages || freshBytes > bytes || kept >= 2*messages || keptBytes > 2*bytes
 }
 
 // notice makes the next connect's answer say that events of a subscription
@@ -110,6 +77,9 @@ func (s *Session) discard(drop func(item) bool) {
 			s.sent.add(i.event)
 		}
 	}
+	if s.fresh.events == 0 {
+		s.stale = 0
+	}
 	if len(s.log) == 0 && cap(s.log) > keep {
 		s.log = nil
 	}
@@ -117,8 +87,8 @@ func (s *Session) discard(drop func(item) bool) {
 
 // acknowledge forgets the batches up to the given one.
 func (s *Session) acknowledge(batch uint64) {
-	if batch <= s.batch && len(s.log) > 0 {
-		s.discard(func(i item) bool { return i.batch != 0 && i.batch <= batch })
+	if batch <= uint64(s.batch) && len(s.log) > 0 {
+		s.discard(func(i item) bool { return i.batch != 0 && uint64(i.batch) <= batch })
 	}
 }
 
@@ -131,7 +101,7 @@ func (s *Session) confirm() {
 }
 
 // refresh makes items fresh again whose batch was lost.
-func (s *Session) refresh(lost func(batch uint64) bool) {
+func (s *Session) refresh(lost func(batch uint32) bool) {
 	for i := range s.log {
 		if b := s.log[i].batch; b != 0 && lost(b) {
 			s.log[i].batch = 0
@@ -140,28 +110,36 @@ func (s *Session) refresh(lost func(batch uint64) bool) {
 	s.discard(func(item) bool { return false })
 }
 
-func (s *Session) isLent(batch uint64) bool {
-	return slices.ContainsFunc(s.lent, func(l lent) bool { return l.batch == batch })
+// isLent reports whether a batch is on its way outside of a connect's answer.
+func (s *Session) isLent(batch uint32) bool {
+	for r := s.requests; r != nil; r = r.next {
+		if r.batch == batch {
+			return true
+		}
+	}
+	return false
 }
 
 // returned ends the loan to an exchange and returns its batch, 0 if none.
-func (s *Session) returned(ex Exchange) uint64 {
-	i := slices.IndexFunc(s.lent, func(l lent) bool { return l.exchange == ex })
-	if i < 0 {
-		return 0
+func (s *Session) returned(ex Exchange) uint32 {
+	for r := s.requests; r != nil; r = r.next {
+		if r.exchange == ex && r.batch != 0 {
+			s.drop(r)
+			return r.batch
+		}
 	}
-	batch := s.lent[i].batch
-	s.lent = slices.Delete(s.lent, i, i+1)
-	return batch
+	return 0
 }
 
 // take appends to the answer what is to be sent with it, each event followed
 // by a comma, marks it sent with the given batch, and returns the
-// subscriptions of the notices among it. Without notices these stay.
-func (s *Session) take(a *Answer, batch uint64, notices bool) (resync []string) {
+// subscriptions of the notices among it. Without notices these stay, and events
+// that are to be pushed do.
+func (s *Session) take(a *Answer, batch uint32, notices bool) (resync []string) {
+	events := !s.pushing()
 	for n := range s.log {
 		i := &s.log[n]
-		if i.batch != 0 && !s.ack || i.event.Notice() && !notices {
+		if i.batch != 0 && !s.ack || i.event.Notice() && !notices || !i.event.Notice() && !events {
 			continue
 		}
 		if i.batch == 0 {
@@ -175,7 +153,7 @@ func (s *Session) take(a *Answer, batch uint64, notices bool) (resync []string) 
 		s.appendEvent(a, i.event)
 	}
 	s.fresh = tally{}
-	if !notices {
+	if !notices || !events {
 		s.discard(func(item) bool { return false })
 	}
 	return resync
@@ -193,8 +171,10 @@ func (s *Session) appendEvent(a *Answer, e *event.Event) {
 	}
 }
 
-// release answers a held connect if there is something to tell.
+// release pushes what there is to push, and answers a held connect if there is
+// something to tell.
 func (s *Session) release(now time.Time, out *Effects) {
+	s.push(now, out)
 	if s.connect.state == held && s.news() {
 		s.answerConnect(now, out)
 	}
@@ -204,8 +184,11 @@ func (s *Session) release(now time.Time, out *Effects) {
 // to come.
 func (s *Session) releaseSoon(now time.Time) {
 	if s.connect.state == held {
-		s.connect.until = min(s.connect.until, s.since(now.Add(s.cfg.Gather)))
+		s.connect.due = min(s.connect.due, s.since(now.Add(s.cfg.Gather)))
 	}
 }
 
-func (s *Session) news() bool { return s.fresh.events+s.fresh.notices > 0 }
+// news reports whether there is something for the next connect's answer.
+func (s *Session) news() bool {
+	return s.fresh.notices > 0 || s.fresh.events > 0 && !s.pushing()
+}

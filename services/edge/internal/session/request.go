@@ -11,15 +11,18 @@ import (
 // publishes in a row do not wait for each other.
 type request struct {
 	exchange Exchange
+	socket   uint64 // 0: HTTP
 	arrived  time.Time
 	messages []bayeux.Message
 	replies  []reply // one for each message
-	next     int     // the message to look at next
-	waiting  int     // messages before it that are not answered
+	begun    int     // messages that were looked at
+	waiting  int     // those of them that are not answered
 	behind   bool    // these are publishes, so a publish need not wait for them
-	connect  int     // index of the newest connect, -1: none
+	connect  int     // index of the newest connect that it is to answer, -1: none
 	lost     bool    // nobody waits for the answer
 	done     bool    // it has been answered
+	batch    uint32  // of the events that went with its answer, whose fate is not known; 0: none
+	next     *request
 }
 
 // reply is the answer to one message.
@@ -35,20 +38,72 @@ func (w waiter) reply() *reply            { return &w.request.replies[w.index] }
 // Receive takes a request of this session.
 func (s *Session) Receive(now time.Time, r Request, out *Effects) {
 	s.touch(now)
-	switch {
-	case s.ended != "":
-		out.answer(r.Exchange, Unknown(s.cfg, now, r.Messages))
-	case len(r.Messages) == 1 && s.isConnect(&r.Messages[0]):
-		s.receiveConnect(now, r, out)
-	case len(s.requests) >= s.cfg.Exchanges:
-		out.Answers = append(out.Answers, Answer{Exchange: r.Exchange, Status: statusTooMany})
-	default:
-		req := &request{
-			exchange: r.Exchange, arrived: now, messages: r.Messages,
-			replies: make([]reply, len(r.Messages)), connect: -1,
+	if s.over() {
+		out.answer(r.Exchange, r.Socket, Unknown(s.cfg, now, r.Messages))
+		return
+	}
+	if len(r.Messages) == 1 && s.isConnect(&r.Messages[0]) {
+		s.receiveConnect(now, r, &r.Messages[0], out)
+		return
+	}
+	if s.homeless() {
+		s.bind(r.Socket)
+		s.push(now, out)
+	}
+	if s.busy() {
+		s.refuse(now, r, out)
+		return
+	}
+	req := &request{
+		exchange: r.Exchange, socket: r.Socket, arrived: now, messages: r.Messages,
+		replies: make([]reply, len(r.Messages)), connect: -1,
+	}
+	s.keep(req)
+	s.advance(now, req, out)
+}
+
+// busy reports whether there are as many unanswered requests as there may be.
+func (s *Session) busy() bool {
+	n := 0
+	for r := s.requests; r != nil; r = r.next {
+		if !r.done {
+			n++
 		}
-		s.requests = append(s.requests, req)
-		s.advance(now, req, out)
+	}
+	return n >= s.cfg.Exchanges
+}
+
+// refuse answers a request too many.
+func (s *Session) refuse(now time.Time, r Request, out *Effects) {
+	if r.Socket == 0 {
+		out.Answers = append(out.Answers, Answer{Exchange: r.Exchange, Status: statusTooMany})
+		return
+	}
+	body := []byte{'['}
+	for i := range r.Messages {
+		reply := replyTo(&r.Messages[i], bayeux.LimitExceeded("requests"))
+		body = append(appendReply(body, now, &reply), ',')
+	}
+	body[len(body)-1] = ']'
+	out.answer(r.Exchange, r.Socket, body)
+}
+
+// keep appends to the list of requests.
+func (s *Session) keep(r *request) {
+	end := &s.requests
+	for *end != nil {
+		end = &(*end).next
+	}
+	*end = r
+}
+
+// drop removes from the list of requests.
+func (s *Session) drop(r *request) {
+	for at := &s.requests; *at != nil; at = &(*at).next {
+		if *at == r {
+			*at = r.next
+			return
+		}
 	}
 }
 
@@ -60,14 +115,14 @@ func (s *Session) isConnect(m *bayeux.Message) bool {
 // advance works on a request until a message has to wait, and answers it when
 // none does.
 func (s *Session) advance(now time.Time, r *request, out *Effects) {
-	for r.next < len(r.messages) {
-		publish := !bayeux.IsMeta(r.messages[r.next].Channel)
+	for r.begun < len(r.messages) {
+		publish := !bayeux.IsMeta(r.messages[r.begun].Channel)
 		if barrier := !publish || !r.behind; barrier && r.waiting > 0 {
 			return
 		}
-		r.next++
+		r.begun++
 		r.behind = publish
-		s.process(now, waiter{r, r.next - 1}, out)
+		s.process(now, waiter{r, r.begun - 1}, out)
 	}
 	if r.waiting == 0 && !r.done {
 		s.finish(now, r, out)
@@ -77,13 +132,12 @@ func (s *Session) advance(now time.Time, r *request, out *Effects) {
 func (s *Session) process(now time.Time, w waiter, out *Effects) {
 	m := w.message()
 	switch {
-	case s.ended != "" || m.ClientID != s.id:
+	case s.over() || m.ClientID != s.id:
 		w.reply().text = unknown(s.cfg, now, m)
 	case m.Problem != nil:
 		s.reply(now, w, m.Problem)
 	case m.Channel == bayeux.Connect:
-		s.beginConnect(now, w.request.exchange, m, false, out)
-		w.request.connect = w.index
+		s.connectAmong(now, w, out)
 	case m.Channel == bayeux.Subscribe:
 		s.subscribe(now, w, out)
 	case m.Channel == bayeux.Unsubscribe:
@@ -121,7 +175,7 @@ func (s *Session) publish(now time.Time, w waiter, out *Effects) {
 
 // Published answers a Publish: err, or that it is committed.
 func (s *Session) Published(now time.Time, token uint64, err *bayeux.Error, out *Effects) {
-	for _, r := range s.requests {
+	for r := s.requests; r != nil; r = r.next {
 		i := slices.IndexFunc(r.replies, func(p reply) bool { return p.token == token && p.text == nil })
 		if token != 0 && i >= 0 {
 			s.resolve(now, waiter{r, i}, err, out)
@@ -150,16 +204,16 @@ func (s *Session) reply(now time.Time, w waiter, err *bayeux.Error) {
 // finish answers a request whose messages are all answered.
 func (s *Session) finish(now time.Time, r *request, out *Effects) {
 	r.done = true
-	s.requests = slices.DeleteFunc(s.requests, func(other *request) bool { return other == r })
+	s.drop(r)
 	if r.lost {
 		return
 	}
-	a := Answer{Exchange: r.exchange, Status: statusOK, Body: []byte{'['}}
+	a := Answer{Exchange: r.exchange, Socket: r.socket, Status: statusOK, Body: []byte{'['}}
 	switch {
 	case r.connect >= 0 && s.isCurrent(r):
 		ext := s.send(&a)
 		r.replies[r.connect].text = s.appendConnectReply(nil, now, ext, s.adviceDue())
-	case s.cfg.Piggyback && !s.ack && s.ended == "":
+	case s.cfg.Piggyback && r.socket == 0 && !s.ack && !s.pushing() && !s.over():
 		s.piggyback(&a)
 	}
 	for i := range r.replies {
@@ -167,16 +221,34 @@ func (s *Session) finish(now time.Time, r *request, out *Effects) {
 		if text == nil {
 			text = s.pastConnect(now, &r.messages[i])
 		}
-		a.Body = append(append(a.Body, text...), ',')
+		if len(text) > 0 { // else it has an answer of its own
+			a.Body = append(append(a.Body, text...), ',')
+		}
+	}
+	if len(a.Body) == 1 {
+		return
 	}
 	a.Body[len(a.Body)-1] = ']'
 	out.Answers = append(out.Answers, a)
 	s.pump(out)
 }
 
+// connectAmong takes a connect that is not alone. In an HTTP request it is
+// answered with the others, on a socket by itself.
+func (s *Session) connectAmong(now time.Time, w waiter, out *Effects) {
+	r := Request{Exchange: w.request.exchange, Socket: w.request.socket, Messages: w.request.messages}
+	if r.Socket == 0 {
+		s.beginConnect(now, r, w.message(), out)
+		w.request.connect = w.index
+		return
+	}
+	w.reply().text = []byte{}
+	s.receiveConnect(now, r, w.message(), out)
+}
+
 // isCurrent reports whether the current connect waits for this request.
 func (s *Session) isCurrent(r *request) bool {
-	return s.ended == "" && s.connect.state == begun && s.connect.exchange == r.exchange
+	return !s.over() && s.connect.state == begun && s.connect.exchange == r.exchange
 }
 
 // pastConnect is the reply to a connect among other messages that is not
@@ -184,7 +256,7 @@ func (s *Session) isCurrent(r *request) bool {
 func (s *Session) pastConnect(now time.Time, m *bayeux.Message) []byte {
 	r := replyTo(m, nil)
 	r.ClientID = s.id
-	if s.ended == Disconnected || s.ended == Evicted {
+	if end := s.Ended(); end == Disconnected || end == Evicted {
 		r.Advice = s.stop()
 	}
 	return appendReply(nil, now, &r)
@@ -197,5 +269,5 @@ func (s *Session) piggyback(a *Answer) {
 	}
 	s.batch++
 	s.take(a, s.batch, false)
-	s.lent = append(s.lent, lent{a.Exchange, s.batch})
+	s.keep(&request{exchange: a.Exchange, batch: s.batch, done: true})
 }

@@ -10,52 +10,61 @@ import (
 	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
-// Session is one Bayeux client.
+// Session is one Bayeux client. Very many of them wait at a time, so it is
+// small: what few sessions have hangs on pointers.
 type Session struct {
 	cfg      *Config
 	id       string
 	publicID string
 	user     string
-	born     time.Time // times below count from it, so they are monotonic and small
 
 	// What it listens to.
-	subs     []*subscription  // by channel
-	seen     []shard.Position // by slot: the last offset queued
-	catching int              // subscriptions that read history
-	token    uint64           // the last one given out
+	subs []*subscription  // by channel
+	seen []shard.Position // by slot: the last offset queued
 
 	// What it is to be told.
 	log   []item // sent and unconfirmed first, then fresh
 	fresh tally  // of the items never sent, or to be sent again
 	sent  tally  // of the others
-	batch uint64 // the last one sent
-	lent  []lent // piggybacked batches whose fate is not reported yet
-
-	// Where events go to.
-	socket  uint64 // 0: with the answers to connects
-	blocked bool   // the socket takes nothing
 
 	// Who waits for an answer.
+	requests *request // the oldest of a list
 	connect  connect
-	requests []*request
-	expires  time.Duration // 0: the clock is stopped
 
-	transport string
-	repeats   uint8 // answers sent again in a row
-	connected bool  // the first connect has come
-	advise    bool  // the next connect's answer has advice
-	ack       bool  // extensions that the handshake agreed on
+	// Where events go to.
+	socket uint64        // 0: with the answers to connects
+	stale  time.Duration // when events have waited too long for the socket, 0: none wait
+
+	batch    uint32 // the last one sent
+	drain    uint32 // with draining: the interval to advise, in ms
+	token    uint32 // the last one given out
+	catching int32  // subscriptions that read history
+
+	transport transport // of the newest connect
+	repeats   uint8     // answers sent again in a row
+	ended     uint8     // of reasons
+	advise    bool      // the next connect's answer has advice
+	ack       bool      // extensions that the handshake agreed on
 	replay    bool
 	draining  bool
-	drain     time.Duration // with draining: the interval to advise
-	ended     Reason
+	blocked   bool // the socket takes nothing
 }
+
+// transport is how a connect came.
+type transport uint8
+
+const (
+	noTransport transport = iota
+	longPolling
+	callbackPolling
+	webSocket
+)
 
 // New makes the session for a handshake; Handshake comes next. cfg is what
 // Config.Defaults returned. id is the clientId, a secret; publicID names the
 // session to backends; user is empty if nobody authenticated.
-func New(cfg *Config, id, publicID, user string, now time.Time) *Session {
-	return &Session{cfg: cfg, id: id, publicID: publicID, user: user, born: now}
+func New(cfg *Config, id, publicID, user string) *Session {
+	return &Session{cfg: cfg, id: id, publicID: publicID, user: user}
 }
 
 // ID is the clientId.
@@ -69,16 +78,38 @@ func (s *Session) User() string { return s.user }
 
 // Transport is the connection type of the newest connect, empty before the
 // first.
-func (s *Session) Transport() string { return s.transport }
+func (s *Session) Transport() string {
+	switch s.transport {
+	case longPolling:
+		return bayeux.LongPolling
+	case callbackPolling:
+		return bayeux.CallbackPolling
+	case webSocket:
+		return bayeux.WebSocket
+	default:
+		return ""
+	}
+}
 
 // Ended is why the session is over, or empty.
-func (s *Session) Ended() Reason { return s.ended }
+func (s *Session) Ended() Reason { return reasons()[s.ended] }
+
+// over reports whether the session has ended.
+func (s *Session) over() bool { return s.ended != 0 }
+
+// reasons are what Session.ended counts.
+func reasons() [6]Reason { return [...]Reason{"", Disconnected, Expired, Refused, Drained, Evicted} }
+
+func (s *Session) setEnded(reason Reason) {
+	known := reasons()
+	s.ended = uint8(max(slices.Index(known[:], reason), 1))
+}
 
 // Holding reports whether a connect is held.
 func (s *Session) Holding() bool { return s.connect.state == held }
 
 // Queued is how many events wait to be sent.
-func (s *Session) Queued() int { return s.fresh.events }
+func (s *Session) Queued() int { return int(s.fresh.events) }
 
 // Channels returns what the client is subscribed to, sorted.
 func (s *Session) Channels() []string {
@@ -106,17 +137,21 @@ func (s *Session) Deliver(now time.Time, via string, e *event.Event, out *Effect
 		return
 	}
 	s.see(e.At)
-	s.enqueue(e, out)
+	if s.pushing() && !s.blocked && s.fresh.events == 0 {
+		s.pushOne(e, out)
+		return
+	}
+	s.enqueue(s.conflate(e, out), out)
 	s.release(now, out)
 }
 
 // Send queues a message for this session alone, whatever it is subscribed to:
 // one made by NewMessage.
 func (s *Session) Send(now time.Time, e *event.Event, out *Effects) {
-	if s.ended != "" {
+	if s.over() {
 		return
 	}
-	s.enqueue(e, out)
+	s.enqueue(item{event: e}, out)
 	s.release(now, out)
 }
 
@@ -193,10 +228,13 @@ func (s *Session) matching(channel string, fn func(*subscription)) {
 
 func (s *Session) nextToken() uint64 {
 	s.token++
-	return s.token
+	return uint64(s.token)
 }
 
-// since is now as the session counts time; it is never 0.
+// since is now as sessions count time; it is never 0.
 func (s *Session) since(now time.Time) time.Duration {
-	return max(now.Sub(s.born), 0) + 1
+	return max(now.Sub(s.cfg.Origin), 0) + 1
 }
+
+// at is the reverse of since.
+func (s *Session) at(since time.Duration) time.Time { return s.cfg.Origin.Add(since - 1) }

@@ -15,13 +15,18 @@ import (
 // idle returns a session with one subscription and a held connect.
 func idle(tb testing.TB, cfg *session.Config, now time.Time) *session.Session {
 	tb.Helper()
+	return idleAs(tb, cfg, "S", "public", now)
+}
+
+func idleAs(tb testing.TB, cfg *session.Config, id, publicID string, now time.Time) *session.Session {
+	tb.Helper()
 	var out session.Effects
-	s := session.New(cfg, "S", "public", "", now)
+	s := session.New(cfg, id, publicID, "")
 	for ex, body := range []string{
 		`{"id":"1","channel":"/meta/handshake","supportedConnectionTypes":["long-polling"]}`,
-		`{"id":"2","channel":"/meta/connect","clientId":"S"}`,
-		`{"id":"3","channel":"/meta/subscribe","clientId":"S","subscription":"/a"}`,
-		`{"id":"4","channel":"/meta/connect","clientId":"S"}`,
+		`{"id":"2","channel":"/meta/connect","clientId":"` + id + `"}`,
+		`{"id":"3","channel":"/meta/subscribe","clientId":"` + id + `","subscription":"/a"}`,
+		`{"id":"4","channel":"/meta/connect","clientId":"` + id + `"}`,
 	} {
 		r := session.Request{Exchange: session.Exchange(ex + 1), Messages: decode(tb, body)}
 		if _, handshake := session.Route(r.Messages); handshake {
@@ -56,25 +61,60 @@ func entryOf(offset uint64) *event.Event {
 	return event.New("/a", shard.Position{Slot: shard.Of("/a"), Offset: offset}, []byte(`{"price":1}`), nil, nil, time.Time{})
 }
 
-// A session that waits for news, subscribed to one channel, stays small.
+// A session that waits for news, subscribed to one channel, stays small, ids
+// included; so does one that has had some.
 func TestIdleSize(t *testing.T) {
-	const sessions, most = 10_000, 1000
-	cfg, now := (session.Config{}).Defaults(), time.Now()
-	kept := make([]*session.Session, sessions)
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	for i := range kept {
-		kept[i] = idle(t, cfg, now)
+	const sessions = 10_000
+	for _, tt := range []struct {
+		name   string
+		events int
+		most   int
+	}{{"new", 0, 500}, {"used", 3, 600}} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg, now := (session.Config{}).Defaults(), time.Now()
+			events := make([]*event.Event, tt.events)
+			for i := range events {
+				events[i] = entryOf(uint64(i + 1))
+			}
+			kept := make([]*session.Session, sessions)
+			before := heap()
+			for i := range kept {
+				id := fmt.Sprintf("%032d", i)
+				kept[i] = idleAs(t, cfg, id, "edge-"+id[6:], now)
+				for n, e := range events {
+					reconnect(t, kept[i], now, e, session.Exchange(10+n))
+				}
+			}
+			each := (heap() - before) / sessions
+			t.Logf("a session takes %d bytes, %d of them the struct", each, session.Size)
+			if each > tt.most {
+				t.Errorf("a session takes %d bytes, want at most %d", each, tt.most)
+			}
+			runtime.KeepAlive(kept)
+			runtime.KeepAlive(events)
+		})
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	each := (int(after.HeapAlloc) - int(before.HeapAlloc)) / sessions
-	t.Logf("an idle session takes %d bytes, %d of them the struct", each, session.Size)
-	if each > most {
-		t.Errorf("an idle session takes %d bytes, want at most %d", each, most)
+}
+
+// reconnect releases the held connect and holds the next.
+func reconnect(tb testing.TB, s *session.Session, now time.Time, e *event.Event, ex session.Exchange) {
+	tb.Helper()
+	var out session.Effects
+	s.Deliver(now, "/a", e, &out)
+	s.Written(now, out.Answers[0].Exchange, &out)
+	connect := fmt.Sprintf(`{"id":"%d","channel":"/meta/connect","clientId":"%s"}`, ex, s.ID())
+	s.Receive(now, session.Request{Exchange: ex, Messages: decode(tb, connect)}, &out)
+	if !s.Holding() {
+		tb.Fatal("the connect is not held")
 	}
-	runtime.KeepAlive(kept)
+}
+
+func heap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }
 
 // One more session for a message costs no allocation while it is queued.

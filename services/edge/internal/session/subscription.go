@@ -21,10 +21,10 @@ const (
 // message that names it succeeds as a whole.
 type subscription struct {
 	channel string
-	start   uint64           // entries at or below it are not delivered; literal channels
-	starts  []shard.Position // the same for patterns; may be shared
-	pending *pending         // while subscribe messages wait
-	past    *past            // if history was asked for
+	start   uint64            // entries at or below it are not delivered; literal channels
+	starts  *[]shard.Position // the same for patterns; may be shared
+	pending *pending          // while subscribe messages wait
+	past    *past             // if history was asked for
 	state   subscriptionState
 	gap     bool // events of it were lost, so others may have to deliver them
 }
@@ -43,13 +43,14 @@ type waiter struct {
 }
 
 func (sub *subscription) startIn(slot shard.Slot) uint64 {
-	if len(sub.starts) == 0 {
+	if sub.starts == nil {
 		return sub.start
 	}
-	if int(slot) < len(sub.starts) && sub.starts[slot].Slot == slot {
-		return sub.starts[slot].Offset
+	starts := *sub.starts
+	if int(slot) < len(starts) && starts[slot].Slot == slot {
+		return starts[slot].Offset
 	}
-	for _, p := range sub.starts {
+	for _, p := range starts {
 		if p.Slot == slot {
 			return p.Offset
 		}
@@ -64,9 +65,15 @@ func (sub *subscription) miss(at shard.Position) {
 	case sub.past != nil:
 		sub.past.withhold(at.Offset)
 	case bayeux.IsPattern(sub.channel):
-		// A copy, for the old one is shared.
-		sub.starts = slices.DeleteFunc(slices.Clone(sub.starts), func(p shard.Position) bool { return p.Slot == at.Slot })
-		sub.starts = append(sub.starts, at)
+		starts := []shard.Position{at} // a copy, for the old one is shared
+		if sub.starts != nil {
+			for _, p := range *sub.starts {
+				if p.Slot != at.Slot {
+					starts = append(starts, p)
+				}
+			}
+		}
+		sub.starts = &starts
 	}
 }
 
@@ -188,9 +195,12 @@ func (s *Session) Subscribed(now time.Time, token uint64, from []shard.Position,
 		s.failSubscription(now, sub, err, false, out)
 		return
 	}
-	if bayeux.IsPattern(sub.channel) {
-		sub.starts = from
-	} else if len(from) > 0 {
+	switch {
+	case len(from) == 0:
+	case bayeux.IsPattern(sub.channel):
+		starts := from
+		sub.starts = &starts
+	default:
 		sub.start = from[0].Offset
 	}
 	if sub.pending.since != bayeux.ReplayNew {

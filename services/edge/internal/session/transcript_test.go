@@ -137,7 +137,7 @@ func (tr *transcript) start(d *datadriven.TestData) {
 		cfg: tr.cfg, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		joins: map[string]uint64{}, pages: map[string]uint64{}, joined: map[string]bool{},
 	}
-	tr.s = session.New(tr.cfg.Defaults(), "S", "public", "ann", tr.now)
+	tr.s = session.New(tr.cfg.Defaults(), "S", "public", "ann")
 	if len(d.CmdArgs) == 0 {
 		return
 	}

@@ -11,6 +11,9 @@ import (
 // Config is shared by all sessions of an edge and must not change. Defaults
 // fills in what stands in brackets.
 type Config struct {
+	// Origin is when time begins for the sessions, before any call of one. With
+	// what time.Now returned their clocks are monotonic [1970].
+	Origin time.Time
 	// ConnectionTypes is what handshake replies offer [long-polling].
 	ConnectionTypes []string
 	// Timeout is how long a connect is held [30 s].
@@ -34,7 +37,7 @@ type Config struct {
 	// QueueMessages and QueueBytes bound what waits for the client; what was
 	// sent and is not confirmed may be as much again [1000, 1 MiB].
 	QueueMessages int
-	QueueBytes    int
+	QueueBytes    int // 1 GiB at most
 	// QueueAge is how long events may wait for a socket that takes nothing;
 	// then they are dropped, and the client is told [30 s].
 	QueueAge time.Duration
@@ -79,8 +82,11 @@ const (
 
 // Defaults returns a copy in which fields that are zero have their default.
 func (c Config) Defaults() *Config {
+	if c.Origin.IsZero() {
+		c.Origin = time.Unix(0, 0)
+	}
 	if len(c.ConnectionTypes) == 0 {
-		c.ConnectionTypes = []string{"long-polling"}
+		c.ConnectionTypes = []string{bayeux.LongPolling}
 	}
 	orDuration(&c.Timeout, 30*time.Second)
 	orDuration(&c.MaxTimeout, 5*time.Minute)
@@ -89,6 +95,7 @@ func (c Config) Defaults() *Config {
 	orDuration(&c.Gather, 250*time.Millisecond)
 	orInt(&c.QueueMessages, 1000)
 	orInt(&c.QueueBytes, 1<<20)
+	c.QueueBytes = min(c.QueueBytes, 1<<30)
 	orDuration(&c.QueueAge, 30*time.Second)
 	if c.Slow == nil {
 		c.Slow = func(string) Policy { return Recover }
@@ -184,6 +191,8 @@ const (
 type Pushes struct {
 	// Socket is where they go, 0 if there are none.
 	Socket uint64
+	// As is the encoding that the session wants.
+	As event.Encoding
 
 	first *event.Event
 	more  []*event.Event
@@ -211,9 +220,9 @@ func (p *Pushes) All() iter.Seq[*event.Event] {
 	}
 }
 
-func (p *Pushes) add(socket uint64, e *event.Event) {
+func (p *Pushes) add(e *event.Event) {
 	if p.first == nil {
-		p.Socket, p.first = socket, e
+		p.first = e
 		return
 	}
 	p.more = append(p.more, e)
