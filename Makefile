@@ -44,6 +44,14 @@ test-deps: ## Install Debian's packages for the tests and start Docker, as root 
 test-k8s: ## Deploy to the cluster KUBECONFIG names and test it (load the images of make image first)
 	cd test && go test -tags k8s -v -count=1 -timeout 30m ./k8s/...
 
+.PHONY: conformance
+conformance: test-deps ## Every scenario over every transport and path (make test runs a part of them)
+	cd test && CONFORMANCE=full go test -v -count=1 -timeout 60m ./conformance/...
+
+.PHONY: soak
+soak: test-deps ## Clients of all transports come and go for SOAK (10m)
+	cd test && SOAK=$(or $(SOAK),10m) go test -run TestChurn -v -count=1 -timeout 60m .
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME (30s) each
 	test/fuzz.sh $(or $(FUZZTIME),30s)
