@@ -15,15 +15,8 @@
 package hold
 
 import (
-	"context"
-	"errors"
-	"math/rand/v2"
 	"net/http"
-	"strconv"
-	"sync/atomic"
-	"time"
-
-	"github.com/comet-push/comet/internal/run"
+	"sync"
 )
 
 // Answer is what goes back on an exchange.
@@ -46,15 +39,17 @@ type Owner interface {
 // Exchange is one HTTP request that awaits its answer.
 type Exchange struct {
 	number uint64
-	answer chan Answer // of one; sent to by the first Answer only
+	owner  Owner // set before the exchange is held, or by the goroutine that holds it
 
-	answered atomic.Bool
-	owner    Owner // set before the exchange is held, or by the goroutine that holds it
+	mu       sync.Mutex // leaf
+	holder   holder     // nil until held
+	answer   Answer
+	answered bool
 }
 
 // New returns an exchange. Numbers are unique in a process.
 func New(number uint64) *Exchange {
-	return &Exchange{number: number, answer: make(chan Answer, 1)}
+	return &Exchange{number: number}
 }
 
 // Number is what sessions know the exchange by.
@@ -67,11 +62,45 @@ func (e *Exchange) Own(o Owner) { e.owner = o }
 // Answer ends the exchange. It reports whether it was the first to do so; the
 // answer may still not reach the peer.
 func (e *Exchange) Answer(a Answer) bool {
-	if !e.answered.CompareAndSwap(false, true) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.answered {
 		return false
 	}
-	e.answer <- a
+	e.answer, e.answered = a, true
+	if e.holder != nil {
+		e.holder.wake()
+	}
 	return true
+}
+
+// hold names who keeps the exchange from now on. An answer that has come
+// already wakes it.
+func (e *Exchange) hold(h holder) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.holder = h
+	if e.answered {
+		h.wake()
+	}
+}
+
+// taken returns the answer, if it has come.
+func (e *Exchange) taken() (Answer, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.answer, e.answered
+}
+
+// over tells the owner how the exchange ended.
+func (e *Exchange) over(written bool) {
+	switch {
+	case e.owner == nil:
+	case written:
+		e.owner.Written(e.number)
+	default:
+		e.owner.Lost(e.number)
+	}
 }
 
 // Reply is a whole response, but for the headers that the handler of the
@@ -99,71 +128,4 @@ type Holder interface {
 	// exchange ended, or before, if the holder took the connection over. The
 	// body of the request has been read.
 	Hold(w http.ResponseWriter, r *http.Request, e *Exchange, replier Replier)
-}
-
-// Waiting holds an exchange by keeping its handler's goroutine.
-type Waiting struct {
-	// WriteTimeout bounds the writing of one answer.
-	WriteTimeout time.Duration
-	// DrainWindow is the time over which a drain is spread.
-	DrainWindow time.Duration
-}
-
-// Hold implements [Holder].
-func (h Waiting) Hold(w http.ResponseWriter, r *http.Request, e *Exchange, replier Replier) {
-	a, ok := h.await(r.Context(), e)
-	if ok {
-		// Not every writer has deadlines; one without cannot be bounded here.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.WriteTimeout))
-		ok = write(w, replier.Reply(a)) == nil
-	}
-	if e.owner == nil {
-		return
-	}
-	if ok {
-		e.owner.Written(e.number)
-	} else {
-		e.owner.Lost(e.number)
-	}
-}
-
-// write writes a response and flushes it, so that an error tells whether the
-// connection took it.
-func write(w http.ResponseWriter, reply Reply) error {
-	h := w.Header()
-	for name, values := range reply.Header {
-		h[name] = values
-	}
-	h.Set("Content-Type", reply.Type)
-	h.Set("Content-Length", strconv.Itoa(len(reply.Body)))
-	if reply.Close {
-		h.Set("Connection", "close")
-	}
-	w.WriteHeader(reply.Status)
-	if _, err := w.Write(reply.Body); err != nil {
-		return err
-	}
-	return http.NewResponseController(w).Flush()
-}
-
-// await returns the answer, or false if the peer vanished first. An answer that
-// came at the same moment is lost with the peer.
-func (h Waiting) await(ctx context.Context, e *Exchange) (Answer, bool) {
-	select {
-	case a := <-e.answer:
-		return a, true
-	case <-ctx.Done():
-	}
-	if e.owner == nil || !errors.Is(context.Cause(ctx), run.ErrDraining) {
-		return Answer{}, false
-	}
-	turn := time.NewTimer(rand.N(max(h.DrainWindow, 1)))
-	defer turn.Stop()
-	select {
-	case a := <-e.answer:
-		return a, true
-	case <-turn.C:
-	}
-	e.owner.Drain(e.number)
-	return <-e.answer, true
 }

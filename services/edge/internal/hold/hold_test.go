@@ -22,6 +22,18 @@ func (o *owner) Written(n uint64) { o.written = append(o.written, n) }
 func (o *owner) Lost(n uint64)    { o.lost = append(o.lost, n) }
 func (o *owner) Drain(uint64)     { o.drain() }
 
+type replier func(a hold.Answer) hold.Reply
+
+func (f replier) Reply(a hold.Answer) hold.Reply { return f(a) }
+
+// failing is a response whose connection fails.
+type failing struct {
+	*httptest.ResponseRecorder
+	err error
+}
+
+func (w failing) FlushError() error { return w.err }
+
 func TestHold(t *testing.T) {
 	tests := []struct {
 		name        string
@@ -55,12 +67,13 @@ func TestHold(t *testing.T) {
 					time.Sleep(time.Hour)
 					tt.event(e, gone)
 				}()
-				hold.Waiting{WriteTimeout: time.Second, DrainWindow: time.Second}.Hold(httptest.NewRecorder(),
+				hold.Waiting{WriteTimeout: time.Second, DrainWindow: time.Second}.Hold(
+					failing{httptest.NewRecorder(), tt.writeErr},
 					httptest.NewRequestWithContext(ctx, http.MethodPost, "/cometd", nil), e,
-					func(_ http.ResponseWriter, a hold.Answer) error {
+					replier(func(a hold.Answer) hold.Reply {
 						status = a.Status
-						return tt.writeErr
-					})
+						return hold.Reply{Status: a.Status, Type: "text/plain"}
+					}))
 				if len(o.written) != tt.wantWritten || len(o.lost) != tt.wantLost || status != tt.wantStatus {
 					t.Errorf("written %v, lost %v, status %d; want %d, %d, %d",
 						o.written, o.lost, status, tt.wantWritten, tt.wantLost, tt.wantStatus)

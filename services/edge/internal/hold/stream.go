@@ -17,9 +17,10 @@ type StreamOwner interface {
 	// Writable says that nothing waits any more, after Send returned Full or
 	// more.
 	Writable(number uint64)
-	// Ended is the last call, and always comes: whole says that everything was
-	// handed to the connection, the end included. Otherwise the peer vanished,
-	// took nothing for too long, or the stream was cut.
+	// Ended is the last call, and comes once for every stream that was held:
+	// whole says that the owner's End, and everything before it, was handed to
+	// the connection. Otherwise the peer vanished or closed, took nothing for
+	// too long, or the stream was cut.
 	Ended(number uint64, whole bool)
 	// Drain asks to end soon: the server that holds the stream is leaving.
 	Drain(number uint64)
@@ -31,49 +32,10 @@ type Receiver interface {
 	Message(number uint64, text []byte)
 }
 
-// Stream is a response without an end yet, or a WebSocket: frames go out as
-// they come. Its owner sends to it before and after it is held.
-type Stream struct {
-	number uint64
-	owner  StreamOwner
-
-	mu    sync.Mutex // leaf
-	queue []*frame.Frame
-	bytes int    // of queue
-	ended bool   // no frame is taken any more
-	cut   bool   // what waits is dropped
-	told  bool   // Ended was called
-	full  bool   // Writable is owed
-	wake  func() // tells the holder that something changed; nil until held
-}
-
-// NewStream returns a stream. Numbers are unique in a process.
-func NewStream(number uint64, owner StreamOwner) *Stream {
-	return &Stream{number: number, owner: owner}
-}
-
-// Number is what the owner knows the stream by.
-func (s *Stream) Number() uint64 { return s.number }
-
-// Send queues a frame and returns how many bytes wait now, the frame included.
-// It never blocks. A frame sent after the end is dropped.
-func (s *Stream) Send(f *frame.Frame) (waiting int) {
-	panic("not written yet")
-}
-
-// End ends the stream behind what waits; last may be nil.
-func (s *Stream) End(last *frame.Frame) {
-	panic("not written yet")
-}
-
-// Cut ends the stream at once; what waits is dropped.
-func (s *Stream) Cut() {
-	panic("not written yet")
-}
-
 // SocketOptions bound a WebSocket.
 type SocketOptions struct {
-	// Protocol is the subprotocol that was chosen, or empty.
+	// Protocol is the subprotocol that is selected if the client offers it;
+	// empty: the first one that it offers.
 	Protocol string
 	// MaxMessage bounds a message of the peer in bytes.
 	MaxMessage int
@@ -88,4 +50,182 @@ type Streamer interface {
 	// stream: text messages, pings and a closing frame. Bad upgrades are
 	// answered with a status; the stream has then ended.
 	Socket(w http.ResponseWriter, r *http.Request, s *Stream, o SocketOptions, receive Receiver)
+}
+
+// holder is what keeps an exchange or a stream: something is to be done for it.
+// wake takes leaf locks only.
+type holder interface{ wake() }
+
+// Stream is a response without an end yet, or a WebSocket: frames go out as
+// they come. Its owner sends to it before and after it is held.
+type Stream struct {
+	number uint64
+	owner  StreamOwner
+
+	mu      sync.Mutex // leaf
+	holder  holder     // nil until held
+	queue   queue
+	waiting int32 // bytes of queue, on the wire
+	ended   bool  // no frame is taken any more
+	cut     bool  // what waits is dropped
+	byPeer  bool  // the peer ended it
+	told    bool  // Ended was called
+	full    bool  // Writable is owed
+}
+
+// NewStream returns a stream. Numbers are unique in a process.
+func NewStream(number uint64, owner StreamOwner) *Stream {
+	return &Stream{number: number, owner: owner}
+}
+
+// Number is what the owner knows the stream by.
+func (s *Stream) Number() uint64 { return s.number }
+
+// Send queues a frame and returns how many bytes wait now, the frame included.
+// It never blocks. A frame sent after the end is dropped.
+func (s *Stream) Send(f *frame.Frame) (waiting int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return int(s.waiting)
+	}
+	s.pushLocked(f)
+	s.full = s.full || s.waiting >= Full
+	if s.holder != nil {
+		s.holder.wake()
+	}
+	return int(s.waiting)
+}
+
+// End ends the stream behind what waits; last may be nil.
+func (s *Stream) End(last *frame.Frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	if last != nil {
+		s.pushLocked(last)
+	}
+	s.ended = true
+	if s.holder != nil {
+		s.holder.wake()
+	}
+}
+
+// Cut ends the stream at once; what waits is dropped.
+func (s *Stream) Cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cutLocked()
+	if s.holder != nil {
+		s.holder.wake()
+	}
+}
+
+// reply queues an answer to the peer, unless it takes too little of what it
+// asks for.
+func (s *Stream) reply(f *frame.Frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended && int(s.waiting)+f.Len() < Full {
+		s.pushLocked(f)
+		s.holder.wake()
+	}
+}
+
+// endByPeer ends the stream behind what waits and an answer to the peer, unless
+// the owner did so before.
+func (s *Stream) endByPeer(answer *frame.Frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	s.pushLocked(answer)
+	s.ended, s.byPeer = true, true
+	s.holder.wake()
+}
+
+func (s *Stream) pushLocked(f *frame.Frame) {
+	s.queue.push(f)
+	s.waiting += int32(f.Len())
+}
+
+func (s *Stream) cutLocked() {
+	s.ended, s.cut, s.full = true, true, false
+	s.queue.clear()
+	s.waiting = 0
+}
+
+// hold names who keeps the stream from now on. What happened before wakes it.
+func (s *Stream) hold(h holder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holder = h
+	if s.ended || !s.queue.empty() {
+		h.wake()
+	}
+}
+
+// gather appends the bytes of what waits to b, as many frames as fit whole. If
+// the first alone does not fit it returns those of it that are left, without a
+// copy. It says what follows: nothing while the stream goes on, cut, or the end.
+func (s *Stream) gather(b []byte, bytes view) (out []byte, next after) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut {
+		return nil, afterCut
+	}
+	out, all := s.queue.gather(b, bytes)
+	switch {
+	case !all:
+		return out, afterMore
+	case s.ended:
+		return out, afterEnd
+	}
+	return out, afterNothing
+}
+
+// after is what follows the bytes that were gathered.
+type after uint8
+
+const (
+	afterNothing after = iota // for now
+	afterMore                 // more frames
+	afterEnd
+	afterCut // nothing was gathered
+)
+
+// wrote says that n bytes of what was gathered were handed to the connection.
+// It reports whether Writable is due.
+func (s *Stream) wrote(n int, bytes view) (writable bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting -= int32(s.queue.wrote(n, bytes))
+	writable = s.full && s.queue.empty() && !s.ended
+	if writable {
+		s.full = false
+	}
+	return writable
+}
+
+// blocked reports whether anything waits.
+func (s *Stream) blocked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.queue.empty()
+}
+
+// over is called once the stream is not held any more, as often as one likes.
+func (s *Stream) over(whole bool) {
+	s.mu.Lock()
+	told := s.told
+	s.told = true
+	whole = whole && !s.byPeer
+	s.cutLocked()
+	s.mu.Unlock()
+	if !told {
+		s.owner.Ended(s.number, whole)
+	}
 }
