@@ -29,7 +29,19 @@ func (s *Service) permissions(namespaces *namespace.Set) *session.Config {
 		}
 		return nil
 	}
+	cfg.Slow = func(channel string) session.Policy { return policy(namespaces.Of(channel).Slow) }
 	return cfg.Defaults()
+}
+
+// policy is what a namespace says of slow clients.
+func policy(slow string) session.Policy {
+	switch slow {
+	case namespace.DropOldest:
+		return session.DropOldest
+	case namespace.Conflate:
+		return session.Conflate
+	}
+	return session.Recover
 }
 
 // caller is who a session counts as.
