@@ -11,6 +11,13 @@ const (
 	Disconnect  = "/meta/disconnect"
 )
 
+// The connection types: how messages travel.
+const (
+	LongPolling     = "long-polling"     // a POST and its response
+	CallbackPolling = "callback-polling" // a script's address and the script (JSONP)
+	WebSocket       = "websocket"
+)
+
 // Version is the version of the protocol.
 const Version = "1.0"
 

@@ -1,59 +1,70 @@
 package edge
 
-import "sync"
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+)
 
 // browsers counts, for each browser, the sessions that have a connect under
 // way, so that tabs do not use up the browser's few connections.
 type browsers struct {
 	most int // below 0: no bound
+	seed maphash.Seed
 
 	mu sync.Mutex // leaf
-	by map[string]*browser
+	by map[browser][]*client
 }
 
-type browser struct {
-	cookie   string
-	connects map[*client]int
-}
+// browser is the hash of a browser's cookie, never 0.
+type browser uint64
 
 // enter counts a connect of a client; full says that other sessions of the
 // browser have as many as may be held. leave is due for the browser it returns.
-func (b *browsers) enter(cookie string, c *client) (counted *browser, full bool) {
+func (b *browsers) enter(cookie string, c *client) (counted browser, full bool) {
 	if cookie == "" || b.most < 0 {
-		return nil, false
+		return 0, false
 	}
+	x := browser(max(maphash.String(b.seed, cookie), 1))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	x := b.by[cookie]
-	if x == nil {
-		x = &browser{cookie: cookie, connects: map[*client]int{}}
-		if b.by == nil {
-			b.by = map[string]*browser{}
-		}
-		b.by[cookie] = x
+	connects := b.by[x]
+	if othersAmong(connects, c) >= b.most {
+		return 0, true // it will not be held, so it does not count
 	}
-	others := len(x.connects)
-	if x.connects[c] > 0 {
-		others--
+	if b.by == nil {
+		b.by = map[browser][]*client{}
 	}
-	if others >= b.most {
-		if len(x.connects) == 0 {
-			delete(b.by, cookie)
-		}
-		return nil, true // it will not be held, so it does not count
-	}
-	x.connects[c]++
+	b.by[x] = append(connects, c)
 	return x, false
 }
 
-func (b *browsers) leave(x *browser, c *client) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if x.connects[c]--; x.connects[c] > 0 {
+// othersAmong counts the other clients in a list that has some of them several
+// times.
+func othersAmong(connects []*client, c *client) int {
+	others := 0
+	for i, other := range connects {
+		if other != c && !slices.Contains(connects[:i], other) {
+			others++
+		}
+	}
+	return others
+}
+
+// leave ends the counting of a connect; it does nothing for none.
+func (b *browsers) leave(x browser, c *client) {
+	if x == 0 {
 		return
 	}
-	delete(x.connects, c)
-	if len(x.connects) == 0 {
-		delete(b.by, x.cookie)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	connects := b.by[x]
+	if i := slices.Index(connects, c); i >= 0 {
+		connects = slices.Delete(connects, i, i+1)
 	}
+	if len(connects) == 0 {
+		delete(b.by, x)
+		return
+	}
+	b.by[x] = connects
 }

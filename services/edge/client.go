@@ -14,53 +14,73 @@ import (
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
-// client is the shell of one session: its lock, its exchanges and its effects.
+// client is the shell of one session: its lock, its exchanges, its WebSocket and
+// its effects.
 //
 // Each call of the session is one method: lock, call, settle. Answers are
-// handed to their exchanges under the lock. All other effects are carried out
-// without it, in order, by one goroutine at a time: whoever finds nobody at it.
+// handed to their exchanges, and events to the socket, under the lock. All other
+// effects are carried out without it, in order, by one goroutine at a time:
+// whoever finds nobody at it.
+//
+// There are as many as there are browsers, so it is small.
 type client struct {
-	service  *Service // static, as are the next three
-	id       string
-	publicID string
-	since    time.Time
-
-	publishes atomic.Int32 // unanswered
+	service *Service         // static, as are the next two
+	session *session.Session // guarded by mu but for its ids
+	since   time.Duration    // when it began, as the service counts time
 
 	mu        sync.Mutex // guards what follows; calls under it take leaf locks only
-	session   *session.Session
-	exchanges []exchange
+	socket    *socket    // the last WebSocket that brought something, nil if it is gone
+	exchanges []exchange // in one while there is but one
+	one       [1]exchange
 	effects   []session.Effects // to be carried out
-	busy      bool              // somebody is at it
 	timer     deadline.Entry[*client]
-	wake      time.Time // what timer is set to
+	wake      time.Duration // what timer is set to, as the service counts time
+	holding   bool          // a connect is held, and counted
+	busy      bool          // somebody carries effects out
+
+	publishes atomic.Int32 // unanswered
 }
 
-// exchange is a request that is not answered, or whose answer is on its way.
+// exchange is an HTTP request that is not answered, or whose answer is on its
+// way.
 type exchange struct {
 	*hold.Exchange
-	browser *browser // has counted it
-	held    bool     // a connect that waits
-	events  int      // in its answer
-	newest  time.Time
+
+	browser browser // counts it, 0: none
+	newest  int64   // when the newest event of its answer was appended, in ns; 0: unknown
+	events  int     // in its answer
 }
 
 func (c *client) handshake(e *hold.Exchange, r session.Request) {
-	var out session.Effects
 	c.mu.Lock()
-	c.exchanges = append(c.exchanges, exchange{Exchange: e})
+	c.expect(exchange{Exchange: e})
+	c.begin(r)
+}
+
+// begin makes the handshake. It takes the lock over.
+func (c *client) begin(r session.Request) {
+	var out session.Effects
 	c.session.Handshake(time.Now(), r, &out)
 	if out.Ended == "" {
-		c.service.reports.Changed(c.publicID) // before anything can end it
+		c.service.reports.Changed(c.session.PublicID()) // before anything can end it
 	}
 	c.settle(&out)
 }
 
-func (c *client) receive(e *hold.Exchange, b *browser, r session.Request) {
-	var out session.Effects
+func (c *client) receive(e *hold.Exchange, b browser, r session.Request) {
 	c.mu.Lock()
-	c.exchanges = append(c.exchanges, exchange{Exchange: e, browser: b})
+	c.expect(exchange{Exchange: e, browser: b})
+	c.take(r)
+}
+
+// take gives the session a request. It takes the lock over.
+func (c *client) take(r session.Request) {
+	var out session.Effects
+	before := c.session.Transport()
 	c.session.Receive(time.Now(), r, &out)
+	if after := c.session.Transport(); after != before && c.session.Ended() == "" {
+		c.service.reports.Changed(c.session.PublicID())
+	}
 	c.settle(&out)
 }
 
@@ -72,7 +92,8 @@ func (c *client) Written(number uint64) {
 	x := c.forget(number)
 	c.session.Written(now, session.Exchange(number), &out)
 	c.settle(&out)
-	c.service.written(now, x)
+	c.service.written(now, x.events, x.newest)
+	c.service.unanswered.done()
 }
 
 // Lost implements [hold.Owner].
@@ -82,7 +103,7 @@ func (c *client) Lost(number uint64) {
 	x := c.forget(number)
 	c.session.Lost(time.Now(), session.Exchange(number), &out)
 	c.settle(&out)
-	c.service.release(c, &x)
+	c.service.browsers.leave(x.browser, c)
 	c.service.unanswered.done()
 }
 
@@ -93,7 +114,11 @@ func (c *client) drain(interval time.Duration) {
 	var out session.Effects
 	c.mu.Lock()
 	c.session.Drain(time.Now(), interval, &out)
+	k := c.socket
 	c.settle(&out)
+	if k != nil {
+		k.endSoon(closeRestart)
+	}
 }
 
 func (c *client) end(reason session.Reason) {
@@ -108,7 +133,8 @@ func (c *client) end(reason session.Reason) {
 func (c *client) endIdle(hadTime bool) {
 	var out session.Effects
 	c.mu.Lock()
-	if len(c.exchanges) == 0 && (hadTime || c.session.Queued() == 0) {
+	busy := len(c.exchanges) > 0 || c.publishes.Load() > 0
+	if !busy && (hadTime || c.session.Queued() == 0) {
 		c.session.End(time.Now(), session.Drained, &out)
 	}
 	c.settle(&out)
@@ -175,7 +201,7 @@ func (c *client) send(e *event.Event) bool {
 func (c *client) tick(now time.Time) {
 	var out session.Effects
 	c.mu.Lock()
-	c.wake = time.Time{} // the timer let go of it
+	c.wake = 0 // the timer let go of it
 	c.session.Tick(now, &out)
 	c.settle(&out)
 }
@@ -190,34 +216,52 @@ func (c *client) settle(out *session.Effects) {
 	c.carryOut()
 }
 
-// settleLocked answers exchanges, sets the timer, and reports whether there is
-// more to carry out.
+// settleLocked hands over answers and events, sets the timer, and reports
+// whether there is more to carry out.
 func (c *client) settleLocked(out *session.Effects) bool {
-	if wake := c.session.Deadline(); !wake.Equal(c.wake) {
-		c.wake = wake
-		c.service.timers(c).Set(&c.timer, wake)
-	}
 	for i := range out.Answers {
 		c.answer(&out.Answers[i])
 	}
-	if x := c.find(uint64(out.Held)); x != nil {
-		x.held = true
-		c.service.metrics.held.Inc()
+	if out.Pushes.Socket != 0 {
+		c.push(&out.Pushes)
 	}
-	if n := out.Dropped.Total(); n > 0 {
-		c.service.metrics.dropped.Add(float64(n))
+	if wake := c.service.sinceStart(c.session.Deadline()); wake != c.wake {
+		c.wake = wake
+		c.service.timers(c).Set(&c.timer, c.session.Deadline())
+	}
+	if holding := c.session.Holding(); holding != c.holding {
+		c.holding = holding
+		c.service.countHeld(holding)
+	}
+	c.service.dropped(&out.Dropped)
+	if out.Ended != "" && c.socket != nil {
+		c.socket.sessionEnded(c, out.Ended)
+		c.socket = nil
 	}
 	return len(out.Interests)+len(out.Publishes)+len(out.Replays)+len(out.Joined)+len(out.Left) > 0 || out.Ended != ""
 }
 
 func (c *client) answer(a *session.Answer) {
+	if a.Socket != 0 {
+		c.reply(a)
+		return
+	}
 	x := c.find(uint64(a.Exchange))
 	if x == nil {
 		return // lost meanwhile
 	}
-	c.service.release(c, x)
-	x.events, x.newest = a.Events, a.Newest
+	c.service.browsers.leave(x.browser, c)
+	x.browser = 0
+	x.events, x.newest = a.Events, nanoseconds(a.Newest)
 	x.Answer(hold.Answer{Status: a.Status, Body: a.Body})
+}
+
+// expect notes an exchange.
+func (c *client) expect(x exchange) {
+	if len(c.exchanges) == 0 {
+		c.exchanges = c.one[:0]
+	}
+	c.exchanges = append(c.exchanges, x)
 }
 
 func (c *client) find(number uint64) *exchange {
@@ -238,6 +282,9 @@ func (c *client) forget(number uint64) exchange {
 	*x = c.exchanges[last]
 	c.exchanges[last] = exchange{}
 	c.exchanges = c.exchanges[:last]
+	if last == 0 {
+		c.exchanges = nil
+	}
 	return forgotten
 }
 

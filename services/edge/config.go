@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/rpc"
@@ -41,7 +42,7 @@ type Config struct {
 	// PublishURL is where the demo page says to publish by REST; it may be empty.
 	PublishURL string
 
-	// MaxSessions bounds the sessions of the edge; 100,000.
+	// MaxSessions bounds the sessions of the edge, and its WebSockets; 100,000.
 	MaxSessions int
 	// BrowserConnects bounds the connects held for one browser on HTTP/1.1,
 	// which opens only about six connections; more are answered at once, with
@@ -126,16 +127,21 @@ func (c Config) withDefaults() Config {
 
 // sessions is the config of sessions, without permissions.
 func (c Config) sessions() session.Config {
+	types := []string{bayeux.WebSocket, bayeux.LongPolling}
+	if c.JSONP {
+		types = append(types, bayeux.CallbackPolling)
+	}
 	return session.Config{
-		Origin:        time.Now(),
-		Timeout:       c.PollTimeout,
-		MaxInterval:   c.MaxInterval,
-		QueueMessages: c.QueueMessages,
-		QueueBytes:    c.QueueBytes,
-		Subscriptions: c.Subscriptions,
-		Exchanges:     c.Requests,
-		Piggyback:     c.Piggyback,
-		Jitter:        rand.Int64N,
+		Origin:          time.Now(),
+		ConnectionTypes: types,
+		Timeout:         c.PollTimeout,
+		MaxInterval:     c.MaxInterval,
+		QueueMessages:   c.QueueMessages,
+		QueueBytes:      c.QueueBytes,
+		Subscriptions:   c.Subscriptions,
+		Exchanges:       c.Requests,
+		Piggyback:       c.Piggyback,
+		Jitter:          rand.Int64N,
 	}
 }
 

@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -50,7 +49,7 @@ func (s *Service) endIdle(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	late := time.Now().Add(comeBack)
-	for s.registry.len() > 0 {
+	for s.registry.len()+s.sockets.len() > 0 {
 		for c := range s.registry.all() {
 			c.endIdle(time.Now().After(late))
 		}
@@ -63,10 +62,10 @@ func (s *Service) endIdle(ctx context.Context) {
 }
 
 func (s *Service) sendAway(ctx context.Context) {
-	clients := slices.Collect(s.registry.all())
+	all := s.drainers()
 	start := time.Now()
-	for i, c := range clients {
-		due := start.Add(s.cfg.DrainWindow * time.Duration(i) / time.Duration(len(clients)))
+	for i, each := range all {
+		due := start.Add(s.cfg.DrainWindow * time.Duration(i) / time.Duration(len(all)))
 		if wait := time.Until(due); wait > time.Millisecond {
 			select {
 			case <-time.After(wait):
@@ -74,7 +73,32 @@ func (s *Service) sendAway(ctx context.Context) {
 				return
 			}
 		}
-		c.drain(s.drainInterval())
+		each.drain(s.drainInterval())
+	}
+}
+
+// drainer is what is sent away: a client with all it has open, or a WebSocket.
+type drainer interface{ drain(interval time.Duration) }
+
+// drainers returns what there is, in random order.
+func (s *Service) drainers() []drainer {
+	var all []drainer
+	for c := range s.registry.all() {
+		all = append(all, c)
+	}
+	for _, k := range s.sockets.list() {
+		if k.client.Load() == nil {
+			all = append(all, k)
+		}
+	}
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// closeSockets ends what WebSockets there are at once.
+func (s *Service) closeSockets() {
+	for _, k := range s.sockets.list() {
+		k.cut()
 	}
 }
 

@@ -27,14 +27,14 @@ func (s *Service) carryOut(c *client, out *session.Effects) {
 	}
 	if out.Ended == "" {
 		if len(out.Joined)+len(out.Left) > 0 {
-			s.reports.Changed(c.publicID)
+			s.reports.Changed(c.session.PublicID())
 		}
 		return
 	}
 	if s.registry.remove(c) {
 		s.metrics.ended.WithLabelValues(string(out.Ended)).Inc()
 		if out.Ended != session.Refused {
-			s.reports.Gone(c.publicID, string(out.Ended))
+			s.reports.Gone(c.session.PublicID(), string(out.Ended))
 		}
 	}
 }

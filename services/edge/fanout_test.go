@@ -47,8 +47,9 @@ func newCrowd(tb testing.TB, n int, channel string) *crowd {
 		c.ask(`[{"channel":"/meta/handshake","version":"1.0","supportedConnectionTypes":["long-polling"]}]`)
 	}
 	for client := range s.registry.all() {
-		c.ids = append(c.ids, client.id)
-		c.ask(fmt.Sprintf(`[{"channel":"/meta/subscribe","clientId":%q,"subscription":%q}]`, client.id, channel))
+		id := client.session.ID()
+		c.ids = append(c.ids, id)
+		c.ask(fmt.Sprintf(`[{"channel":"/meta/subscribe","clientId":%q,"subscription":%q}]`, id, channel))
 	}
 	s.hub.Changes(func(change hub.Change) { s.hub.Joined(change.Channel, nil) })
 	c.connect() // the first is answered at once

@@ -123,6 +123,12 @@ func number(m *dto.Metric) float64 {
 	return m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
 }
 
+// letChannelsGo waits until nothing is joined any more for who comes back.
+func (w *world) letChannelsGo() {
+	time.Sleep(w.service.cfg.Linger + w.service.cfg.JoinTimeout)
+	synctest.Wait()
+}
+
 // wantQuiet checks that nothing is left of requests that have ended.
 func (w *world) wantQuiet() {
 	w.t.Helper()

@@ -14,15 +14,19 @@ type metrics struct {
 	refused    *prometheus.CounterVec
 	ended      *prometheus.CounterVec
 	resyncs    prometheus.Counter
-	dropped    prometheus.Counter
+	dropped    *prometheus.CounterVec
+	cuts       *prometheus.CounterVec
 	socket     prometheus.Histogram
 }
 
-func newMetrics(reg prometheus.Registerer, sessions, topics func() int) *metrics {
+func newMetrics(reg prometheus.Registerer, sessions, sockets, topics func() int) *metrics {
 	f := promauto.With(reg)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "comet_edge_sessions", Help: "Sessions that live on this edge.",
 	}, func() float64 { return float64(sessions()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "comet_edge_sockets", Help: "WebSockets of Bayeux clients that are open.",
+	}, func() float64 { return float64(sockets()) })
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "comet_edge_channels", Help: "Channels and patterns that sessions of this edge are subscribed to.",
 	}, func() float64 { return float64(topics()) })
@@ -45,9 +49,12 @@ func newMetrics(reg prometheus.Registerer, sessions, topics func() int) *metrics
 		resyncs: f.NewCounter(prometheus.CounterOpts{
 			Name: "comet_edge_resyncs_total", Help: "Times a session was to be told that a subscription lost messages upstream.",
 		}),
-		dropped: f.NewCounter(prometheus.CounterOpts{
-			Name: "comet_edge_dropped_total", Help: "Events dropped because a session's queue was full; the session is told.",
-		}),
+		dropped: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "comet_edge_dropped_total", Help: "Events dropped because a session was too slow for them, by reason.",
+		}, []string{"reason"}),
+		cuts: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "comet_edge_cuts_total", Help: "Connections that were cut, or found cut, in the middle of something, by reason.",
+		}, []string{"reason"}),
 		socket: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "comet_edge_commit_to_socket_seconds", Help: "How long the newest event of an answer took from its commit to the socket.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30},

@@ -15,7 +15,7 @@ type presence Service
 func (p *presence) Sessions() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for c := range p.registry.all() {
-			if !yield(c.publicID) {
+			if !yield(c.session.PublicID()) {
 				return
 			}
 		}
@@ -35,8 +35,8 @@ func (p *presence) State(publicID string) (*edgev1.SessionState, bool) {
 	}
 	return &edgev1.SessionState{
 		User:      c.session.User(),
-		Transport: "long-polling",
-		Since:     timestamppb.New(c.since),
+		Transport: c.session.Transport(),
+		Since:     timestamppb.New(p.sessions.Origin.Add(c.since)),
 		Channels:  c.session.Channels(),
 	}, true
 }

@@ -1,37 +1,54 @@
 package edge
 
 import (
-	"hash/maphash"
+	"crypto/sha256"
+	"encoding/base32"
 	"iter"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
 
-// registry is the sessions of an edge, by clientId and by public id.
+// registry is the sessions of an edge. One map serves the clientId and the
+// public id: the latter ends with the key that a hash makes of the former, so
+// it tells nothing about it.
 type registry struct {
-	most  int64
-	seed  maphash.Seed
-	count atomic.Int64
-
-	clients [shards]clients // by clientId
-	public  [shards]clients // by public id
+	hint   string // what public ids begin with
+	base32 *base32.Encoding
+	most   int64
+	count  atomic.Int64
+	shards [64]clients // by the key's first byte
 }
 
-const shards = 64
+// key is what a clientId is known by.
+type key [16]byte
 
 type clients struct {
 	mu sync.RWMutex // leaf
-	by map[string]*client
+	by map[key]*client
 }
 
-func newRegistry(most int) *registry {
-	return &registry{most: int64(most), seed: maphash.MakeSeed()}
+func newRegistry(hint string, most int) *registry {
+	const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+	return &registry{
+		hint: hint + "-", most: int64(most),
+		base32: base32.NewEncoding(alphabet).WithPadding(base32.NoPadding),
+	}
 }
 
-func (r *registry) shard(of *[shards]clients, id string) *clients {
-	return &of[maphash.String(r.seed, id)%shards]
+func keyOf(id string) (k key) {
+	hash := sha256.Sum256([]byte(id))
+	copy(k[:], hash[:])
+	return k
 }
+
+// publicID returns the public id of a clientId.
+func (r *registry) publicID(id string) string {
+	k := keyOf(id)
+	return r.hint + r.base32.EncodeToString(k[:])
+}
+
+func (r *registry) shard(k key) *clients { return &r.shards[int(k[0])%len(r.shards)] }
 
 // reserve takes the room of one session, if there is some.
 func (r *registry) reserve() bool {
@@ -44,60 +61,69 @@ func (r *registry) reserve() bool {
 
 // add makes a client known, for which room was reserved.
 func (r *registry) add(c *client) {
-	r.shard(&r.clients, c.id).put(c.id, c)
-	r.shard(&r.public, c.publicID).put(c.publicID, c)
+	k := keyOf(c.session.ID())
+	s := r.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[key]*client{}
+	}
+	s.by[k] = c
 }
 
 // remove forgets a client and reports whether it was known.
 func (r *registry) remove(c *client) bool {
-	if !r.shard(&r.clients, c.id).drop(c.id) {
+	k := keyOf(c.session.ID())
+	s := r.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.by[k]; !ok {
 		return false
 	}
-	r.shard(&r.public, c.publicID).drop(c.publicID)
+	delete(s.by, k)
 	r.count.Add(-1)
 	return true
 }
 
-func (r *registry) find(id string) *client { return r.shard(&r.clients, id).get(id) }
+// find returns the client of a clientId, or nil.
+func (r *registry) find(id string) *client { return r.get(keyOf(id)) }
 
-func (r *registry) findPublic(id string) *client { return r.shard(&r.public, id).get(id) }
+// findPublic returns the client of a public id, or nil.
+func (r *registry) findPublic(id string) *client {
+	text, ok := strings.CutPrefix(id, r.hint)
+	if !ok {
+		return nil
+	}
+	raw, err := r.base32.DecodeString(text)
+	if err != nil || len(raw) != len(key{}) {
+		return nil
+	}
+	if c := r.get(key(raw)); c != nil && c.session.PublicID() == id {
+		return c
+	}
+	return nil
+}
+
+func (r *registry) get(k key) *client {
+	s := r.shard(k)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.by[k]
+}
 
 func (r *registry) len() int { return int(r.count.Load()) }
 
 // all iterates over the clients; those that come or go meanwhile may be missed.
 func (r *registry) all() iter.Seq[*client] {
 	return func(yield func(*client) bool) {
-		for i := range r.clients {
-			for _, c := range r.clients[i].list() {
+		for i := range r.shards {
+			for _, c := range r.shards[i].list() {
 				if !yield(c) {
 					return
 				}
 			}
 		}
 	}
-}
-
-func (s *clients) put(id string, c *client) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.by == nil {
-		s.by = map[string]*client{}
-	}
-	s.by[id] = c
-}
-
-func (s *clients) get(id string) *client {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.by[id]
-}
-
-func (s *clients) drop(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, ok := s.by[id]
-	delete(s.by, id)
-	return ok
 }
 
 func (s *clients) list() []*client {
@@ -107,5 +133,5 @@ func (s *clients) list() []*client {
 	for _, c := range s.by {
 		list = append(list, c)
 	}
-	return slices.Clip(list)
+	return list
 }

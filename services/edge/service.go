@@ -2,28 +2,25 @@ package edge
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 
-	"github.com/comet-push/comet/bayeux"
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
-	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/membership"
-	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/internal/upstream"
 	"github.com/comet-push/comet/services/edge/demo"
 	"github.com/comet-push/comet/services/edge/internal/deadline"
+	"github.com/comet-push/comet/services/edge/internal/frame"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/hub"
 	"github.com/comet-push/comet/services/edge/internal/report"
@@ -76,7 +73,11 @@ type Service struct {
 
 	registry   *registry
 	browsers   browsers
+	sockets    sockets
 	deadlines  [timerQueues]*deadline.Queue[*client]
+	pings      *deadline.Queue[*socket]
+	ping       *frame.Frame
+	numbers    atomic.Uint64 // the last exchange or stream
 	unanswered inFlight
 
 	draining atomic.Bool
@@ -119,23 +120,30 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		directory: deps.Directory,
 		logger:    deps.Logger,
 		hub:       hub.New[subscriber](cfg.rings()),
-		registry:  newRegistry(cfg.MaxSessions),
-		browsers:  browsers{most: cfg.BrowserConnects},
+		registry:  newRegistry(shard.Hint(deps.Node.Member()), cfg.MaxSessions),
+		browsers:  browsers{most: cfg.BrowserConnects, seed: maphash.MakeSeed()},
+		sockets:   sockets{most: cfg.MaxSessions},
+		pings:     deadline.New[*socket](deadlineSlack),
+		ping:      frame.Ping(),
 	}
-	s.replays.queue = make(chan read, readQueue)
+	s.replays.queue = make(chan question, readQueue)
 	for i := range s.deadlines {
 		s.deadlines[i] = deadline.New[*client](deadlineSlack)
 	}
-	s.metrics = newMetrics(deps.Registerer, s.registry.len, s.hub.Topics)
+	s.metrics = newMetrics(deps.Registerer, s.registry.len, s.sockets.len, s.hub.Topics)
 	s.sessions = s.permissions(deps.Namespaces)
 	s.reports = report.New(report.Config{
 		Edge: deps.Node.Member(), Directory: deps.Directory, Conns: deps.Conns,
 		Registerer: deps.Registerer, Logger: deps.Logger,
 	}, (*presence)(s))
+	holder := hold.Waiting{WriteTimeout: cfg.WriteTimeout, DrainWindow: cfg.DrainWindow, Cut: s.cut}
 	door := transport.New(transport.Config{
 		Origins:     origins,
 		ReadTimeout: cfg.ReadTimeout,
-		Holder:      hold.Waiting{WriteTimeout: cfg.WriteTimeout, DrainWindow: cfg.DrainWindow},
+		Holder:      holder,
+		Streamer:    holder,
+		Number:      s.number,
+		JSONP:       cfg.JSONP,
 		Refused:     func(reason string) { s.metrics.refused.WithLabelValues(reason).Inc() },
 		Draining:    s.draining.Load,
 	}, s)
@@ -177,105 +185,16 @@ func (s *Service) Ready() error {
 	return nil
 }
 
-// Receive implements [transport.Sessions].
-func (s *Service) Receive(e *hold.Exchange, r transport.Request) {
-	id, handshake := session.Route(r.Messages)
-	if handshake {
-		s.handshake(e, r)
-		return
-	}
-	c := s.registry.find(id)
-	if c == nil {
-		s.refused(channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN)
-		e.Answer(hold.Answer{Status: http.StatusOK, Body: session.Unknown(s.sessions, time.Now(), r.Messages)})
-		return
-	}
-	request := session.Request{Exchange: session.Exchange(e.Number()), Messages: r.Messages}
-	var b *browser
-	if !r.Multiplexed && len(r.Messages) == 1 && r.Messages[0].Channel == bayeux.Connect {
-		b, request.NoHold = s.browsers.enter(r.Browser, c)
-	}
-	s.unanswered.add()
-	e.Own(c)
-	c.receive(e, b, request)
-}
+// number returns the number of another exchange or stream.
+func (s *Service) number() uint64 { return s.numbers.Add(1) }
 
-func (s *Service) handshake(e *hold.Exchange, r transport.Request) {
-	if s.draining.Load() {
-		s.refuseHandshake(e, r, channelv1.ErrorReason_ERROR_REASON_DRAINING, bayeux.Unavailable(), s.drainInterval())
-		return
+// sinceStart is a time as the service counts it, on the monotonic clock; 0 is
+// no time.
+func (s *Service) sinceStart(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
 	}
-	if !s.registry.reserve() {
-		s.refuseHandshake(e, r, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, bayeux.LimitExceeded("sessions"), s.fullInterval())
-		return
-	}
-	now := time.Now()
-	c := &client{service: s, id: newID(), publicID: shard.Hint(s.node.Member()) + "-" + strings.ToLower(rand.Text()), since: now}
-	c.timer.Value = c
-	c.session = session.New(s.sessions, c.id, c.publicID, "")
-	s.registry.add(c)
-	s.unanswered.add()
-	e.Own(c)
-	c.handshake(e, session.Request{Exchange: session.Exchange(e.Number()), Messages: r.Messages})
-	if s.draining.Load() {
-		c.end(session.Drained) // the drain may have missed it
-	}
-}
-
-// refuseHandshake answers a handshake that can be repeated later.
-func (s *Service) refuseHandshake(
-	e *hold.Exchange, r transport.Request, reason channelv1.ErrorReason, err *bayeux.Error, interval time.Duration,
-) {
-	s.refused(reason)
-	replies := make([]bayeux.Message, len(r.Messages))
-	for i := range r.Messages {
-		m := &r.Messages[i]
-		if m.Channel != bayeux.Handshake {
-			replies[i] = m.Reply(bayeux.SessionUnknown())
-			continue
-		}
-		replies[i] = m.Reply(err)
-		replies[i].Advice = bayeux.NewAdvice(bayeux.ReconnectHandshake, interval, s.cfg.PollTimeout)
-	}
-	e.Answer(hold.Answer{Status: http.StatusOK, Body: bayeux.AppendBatch(nil, replies)})
-}
-
-// newID returns 160 random bits in letters and digits.
-func newID() string {
-	const length = 160 / 5
-	return (rand.Text() + rand.Text())[:length]
-}
-
-func (s *Service) timers(c *client) *deadline.Queue[*client] {
-	return s.deadlines[c.publicID[len(c.publicID)-1]%timerQueues]
-}
-
-// written books an answer that reached the socket.
-func (s *Service) written(now time.Time, x exchange) {
-	s.unanswered.done()
-	if x.events == 0 {
-		return
-	}
-	s.metrics.deliveries.Add(float64(x.events))
-	if !x.newest.IsZero() {
-		s.metrics.socket.Observe(max(now.Sub(x.newest), 0).Seconds()) // clocks may differ
-	}
-}
-
-// release ends what an exchange occupies while it is unanswered.
-func (s *Service) release(c *client, x *exchange) {
-	if x.browser != nil {
-		s.browsers.leave(x.browser, c)
-		x.browser = nil
-	}
-	if x.held {
-		s.metrics.held.Dec()
-		x.held = false
-	}
-}
-
-func (s *Service) refused(reason channelv1.ErrorReason) {
-	s.metrics.refused.WithLabelValues(rpc.ReasonName(reason)).Inc()
+	return max(t.Sub(s.sessions.Origin), 1)
 }
 
 // follow keeps up with the directory until ctx ends.
@@ -303,6 +222,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if errors.Is(context.Cause(ctx), run.ErrDraining) {
 		s.drain(ctx)
 	}
+	s.closeSockets()
 	cancel(context.Cause(ctx))
 	return <-ended
 }
@@ -310,6 +230,9 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) components() []run.Component {
 	components := append([]run.Component{}, s.upstream...)
 	components = append(components,
+		run.Named("pings", run.Func(func(ctx context.Context) error {
+			return s.pings.Run(ctx, func(now time.Time, k *socket) { k.tick(now) })
+		})),
 		run.Named("directory", run.Func(s.follow)),
 		run.Named("reports", s.reports),
 		run.Named("replays", &s.replays),

@@ -37,11 +37,12 @@ func (h *Handler) messages(w http.ResponseWriter, r *http.Request) ([]bayeux.Mes
 	case err != nil:
 		return nil, decodeProblem(err)
 	case len(messages) == 0:
-		return nil, web.NewProblem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID,
-			"the array holds no message")
+		return nil, noMessage()
 	}
 	return messages, nil
 }
+
+func noMessage() *web.Problem { return invalid("the array holds no message") }
 
 func decodeProblem(err error) *web.Problem {
 	p := web.NewProblem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID, err.Error())

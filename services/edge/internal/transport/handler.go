@@ -1,23 +1,25 @@
 // Package transport is the HTTP door of Bayeux sessions: it turns requests into
-// messages, and answers into responses.
+// messages, and answers into responses: as long-polling and callback-polling
+// (JSONP). It opens WebSockets, and leaves what goes over them to the sessions.
 //
 //  1. Every request is answered: broken HTTP with a problem document (RFC 9457),
 //     everything that is Bayeux with status 200 and messages.
 //  2. /cometd and everything below it are one resource, never redirected; a
 //     redirect would lose the body.
 //  3. A request from a web page of an origin that is not allowed reaches no
-//     session.
+//     session, be it a POST, a script's address or an upgrade.
 //  4. No response may be cached or sniffed, and all of them, errors too, carry
 //     CORS headers.
 //  5. Time limits cover reading a body and writing an answer, never the wait
 //     between them.
+//  6. A script calls one function, whose name is checked, with JSON, and does
+//     nothing else whatever the messages hold.
 package transport
 
 import (
 	"crypto/rand"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/rs/cors"
@@ -42,12 +44,18 @@ type Request struct {
 	Browser string
 	// Multiplexed says that the browser does not count connections (HTTP/2).
 	Multiplexed bool
+	// ConnectionType is how the request came.
+	ConnectionType string
 }
 
-// Sessions take requests. Receive must not block; it answers the exchange now
-// or later, and owns it if it wants to hear how it ended.
+// Sessions take requests. Their methods must not block.
 type Sessions interface {
+	// Receive answers the exchange now or later, and owns it if it wants to
+	// hear how it ended.
 	Receive(e *hold.Exchange, r Request)
+	// Open takes a WebSocket, whose upgrade may still fail: the stream then
+	// ends. Or it says why there is no room for one.
+	Open(number uint64) (*hold.Stream, hold.Receiver, *web.Problem)
 }
 
 // Config configures a Handler.
@@ -60,6 +68,12 @@ type Config struct {
 	ReadTimeout time.Duration
 	// Holder keeps the requests that wait.
 	Holder hold.Holder
+	// Streamer keeps the WebSockets.
+	Streamer hold.Streamer
+	// Number returns the number of another exchange or stream, never one twice.
+	Number func() uint64
+	// JSONP lets scripts send messages.
+	JSONP bool
 	// Refused counts refusals by reason. It may be nil.
 	Refused func(reason string)
 	// Draining reports whether clients should find another server: their
@@ -73,11 +87,13 @@ type Handler struct {
 	limits      bayeux.Limits
 	readTimeout time.Duration
 	holder      hold.Holder
+	streamer    hold.Streamer
+	number      func() uint64
+	jsonp       bool
 	refused     func(reason string)
 	draining    func() bool
 	sessions    Sessions
 	cors        http.Handler
-	exchanges   atomic.Uint64
 }
 
 // New returns the handler of the door.
@@ -87,6 +103,9 @@ func New(cfg Config, sessions Sessions) *Handler {
 		limits:      cfg.Limits,
 		readTimeout: cfg.ReadTimeout,
 		holder:      cfg.Holder,
+		streamer:    cfg.Streamer,
+		number:      cfg.Number,
+		jsonp:       cfg.JSONP,
 		refused:     cfg.Refused,
 		draining:    cfg.Draining,
 		sessions:    sessions,
@@ -127,8 +146,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	if !h.origins.Allow(r) {
 		header.Set("Vary", "Origin")
-		h.refuse(w, web.NewProblem(http.StatusForbidden, channelv1.ErrorReason_ERROR_REASON_ORIGIN_DENIED,
-			"pages of this origin may not use this server; add it to the allowed origins (--edge.allowed-origins)"))
+		h.refuse(w, originDenied())
 		return
 	}
 	h.cors.ServeHTTP(w, r)
@@ -137,34 +155,48 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost:
+		messages, p := h.messages(w, r)
+		if p != nil {
+			h.refuse(w, p)
+			return
+		}
+		h.receive(w, r, messages, bayeux.LongPolling, h)
+	case http.MethodGet:
+		if isUpgrade(r) {
+			h.socket(w, r)
+		} else {
+			h.script(w, r)
+		}
+	case http.MethodHead:
+		h.refuse(w, bringsNone())
 	case http.MethodOptions:
 		w.Header().Set("Allow", allow)
 		w.WriteHeader(http.StatusNoContent)
-		return
 	default:
 		w.Header().Set("Allow", allow)
 		h.refuse(w, web.NewProblem(http.StatusMethodNotAllowed, channelv1.ErrorReason_ERROR_REASON_METHOD_NOT_ALLOWED,
 			"Bayeux messages are sent by POST"))
-		return
 	}
-	messages, p := h.messages(w, r)
-	if p != nil {
-		h.refuse(w, p)
-		return
-	}
-	request := Request{Messages: messages, Multiplexed: r.ProtoMajor >= 2}
+}
+
+// receive hands messages to the sessions and holds the request until they have
+// answered.
+func (h *Handler) receive(
+	w http.ResponseWriter, r *http.Request, messages []bayeux.Message, connectionType string, replier hold.Replier,
+) {
+	request := Request{Messages: messages, Multiplexed: r.ProtoMajor >= 2, ConnectionType: connectionType}
 	if c, err := r.Cookie(Cookie); err == nil && validBrowser(c.Value) {
 		request.Browser = c.Value
 	} else if messages[0].Channel == bayeux.Handshake {
 		request.Browser = rand.Text()
 		setCookie(w, r, request.Browser)
 	}
-	e := hold.New(h.exchanges.Add(1))
+	e := hold.New(h.number())
 	h.sessions.Receive(e, request)
-	h.holder.Hold(w, r, e, h)
+	h.holder.Hold(w, r, e, replier)
 }
 
-const allow = http.MethodPost + ", " + http.MethodOptions
+const allow = http.MethodGet + ", " + http.MethodPost + ", " + http.MethodOptions
 
 // Reply implements [hold.Replier].
 func (h *Handler) Reply(a hold.Answer) hold.Reply {

@@ -9,11 +9,13 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
+	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/transport"
 	"github.com/comet-push/comet/services/edge/internal/web"
@@ -47,6 +49,10 @@ func (f *fakeSessions) Receive(e *hold.Exchange, r transport.Request) {
 	e.Answer(hold.Answer{Status: http.StatusOK, Body: bayeux.AppendBatch(nil, replies)})
 }
 
+func (f *fakeSessions) Open(uint64) (*hold.Stream, hold.Receiver, *web.Problem) {
+	return nil, nil, web.NewProblem(http.StatusServiceUnavailable, channelv1.ErrorReason_ERROR_REASON_DRAINING, "no")
+}
+
 func (f *fakeSessions) Written(uint64) { f.mu.Lock(); defer f.mu.Unlock(); f.written++ }
 func (f *fakeSessions) Drain(uint64)   {}
 func (f *fakeSessions) Lost(uint64)    { f.mu.Lock(); defer f.mu.Unlock(); f.lost++ }
@@ -57,10 +63,14 @@ func newHandler(tb testing.TB, s transport.Sessions, origins ...string) *transpo
 	if err != nil {
 		tb.Fatal(err)
 	}
+	var numbers atomic.Uint64
 	return transport.New(transport.Config{
 		Origins:     o,
 		ReadTimeout: 10 * time.Second,
 		Holder:      hold.Waiting{WriteTimeout: 10 * time.Second},
+		Streamer:    hold.Waiting{WriteTimeout: 10 * time.Second},
+		Number:      func() uint64 { return numbers.Add(1) },
+		JSONP:       true,
 	}, s)
 }
 
@@ -105,8 +115,8 @@ func TestRequests(t *testing.T) {
 		{"no body", "POST", "/cometd", "application/json", "", 400, "JSON_INVALID"},
 		{"too many messages", "POST", "/cometd", "application/json", batch, 400, "BATCH_TOO_LARGE"},
 		{"too large", "POST", "/cometd", "application/json", big, 413, "MESSAGE_TOO_LARGE"},
-		{"get", "GET", "/cometd", "", "", 405, "METHOD_NOT_ALLOWED"},
-		{"head", "HEAD", "/cometd", "", "", 405, ""},
+		{"get", "GET", "/cometd", "", "", 400, "PARAMETER_INVALID"},
+		{"head", "HEAD", "/cometd", "", "", 400, ""},
 		{"put", "PUT", "/cometd/", "application/json", connect, 405, "METHOD_NOT_ALLOWED"},
 		{"options", "OPTIONS", "/cometd", "", "", 204, ""},
 	}

@@ -1,0 +1,168 @@
+package edge
+
+import (
+	"crypto/rand"
+	"net/http"
+	"time"
+
+	"github.com/comet-push/comet/bayeux"
+	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/services/edge/internal/deadline"
+	"github.com/comet-push/comet/services/edge/internal/hold"
+	"github.com/comet-push/comet/services/edge/internal/session"
+	"github.com/comet-push/comet/services/edge/internal/transport"
+)
+
+// Receive implements [transport.Sessions].
+func (s *Service) Receive(e *hold.Exchange, r transport.Request) {
+	request := session.Request{Exchange: session.Exchange(e.Number()), Messages: r.Messages}
+	id, handshake := session.Route(r.Messages)
+	if handshake {
+		c, refusal := s.admit(r.Messages)
+		if c == nil {
+			e.Answer(hold.Answer{Status: http.StatusOK, Body: refusal})
+			return
+		}
+		s.unanswered.add()
+		e.Own(c)
+		c.handshake(e, request)
+		s.missedByDrain(c)
+		return
+	}
+	c := s.registry.find(id)
+	if c == nil {
+		e.Answer(hold.Answer{Status: http.StatusOK, Body: s.unknown(r.Messages)})
+		return
+	}
+	var b browser
+	if !r.Multiplexed && len(r.Messages) == 1 && r.Messages[0].Channel == bayeux.Connect {
+		b, request.NoHold = s.browsers.enter(r.Browser, c)
+	}
+	s.unanswered.add()
+	e.Own(c)
+	c.receive(e, b, request)
+}
+
+// unknown answers messages that name no session of this edge.
+func (s *Service) unknown(messages []bayeux.Message) []byte {
+	s.refused(channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN)
+	return session.Unknown(s.sessions, time.Now(), messages)
+}
+
+// admit makes the client of a handshake, which is to be given to it, or refuses
+// it.
+func (s *Service) admit(messages []bayeux.Message) (c *client, refusal []byte) {
+	if s.draining.Load() {
+		return nil, s.refuseHandshake(messages, channelv1.ErrorReason_ERROR_REASON_DRAINING,
+			bayeux.Unavailable(), s.drainInterval())
+	}
+	if !s.registry.reserve() {
+		return nil, s.refuseHandshake(messages, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
+			bayeux.LimitExceeded("sessions"), s.fullInterval())
+	}
+	id := newID()
+	c = &client{
+		service: s, since: s.sinceStart(time.Now()),
+		session: session.New(s.sessions, id, s.registry.publicID(id), ""),
+	}
+	c.timer.Value = c
+	s.registry.add(c)
+	return c, nil
+}
+
+// missedByDrain ends a session that began while the drain did.
+func (s *Service) missedByDrain(c *client) {
+	if s.draining.Load() {
+		c.end(session.Drained)
+	}
+}
+
+// refuseHandshake answers a handshake that can be repeated later.
+func (s *Service) refuseHandshake(
+	messages []bayeux.Message, reason channelv1.ErrorReason, err *bayeux.Error, interval time.Duration,
+) []byte {
+	s.refused(reason)
+	replies := make([]bayeux.Message, len(messages))
+	for i := range messages {
+		m := &messages[i]
+		if m.Channel != bayeux.Handshake {
+			replies[i] = m.Reply(bayeux.SessionUnknown())
+			continue
+		}
+		replies[i] = m.Reply(err)
+		replies[i].Advice = bayeux.NewAdvice(bayeux.ReconnectHandshake, interval, s.cfg.PollTimeout)
+	}
+	return bayeux.AppendBatch(nil, replies)
+}
+
+// newID returns 160 random bits in letters and digits.
+func newID() string {
+	const text = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	var random [32]byte
+	_, _ = rand.Read(random[:]) // never fails
+	for i, b := range random {
+		random[i] = text[int(b)%len(text)]
+	}
+	return string(random[:])
+}
+
+func (s *Service) timers(c *client) *deadline.Queue[*client] {
+	return s.deadlines[c.session.ID()[0]%timerQueues]
+}
+
+// written books events that reached a connection; newest is when the newest of
+// them was appended.
+func (s *Service) written(now time.Time, events int, newest int64) {
+	if events == 0 {
+		return
+	}
+	s.metrics.deliveries.Add(float64(events))
+	if newest != 0 {
+		took := time.Duration(now.UnixNano() - newest)
+		s.metrics.socket.Observe(max(took, 0).Seconds()) // clocks may differ
+	}
+}
+
+// nanoseconds is a time of the log's clock as a number, 0 if it is unknown.
+func nanoseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func (s *Service) countHeld(holding bool) {
+	if holding {
+		s.metrics.held.Inc()
+	} else {
+		s.metrics.held.Dec()
+	}
+}
+
+func (s *Service) dropped(d *session.Dropped) {
+	if d.Total() == 0 {
+		return
+	}
+	for _, each := range [...]struct {
+		reason string
+		n      int
+	}{{"overflow", d.Overflow}, {"oldest", d.Oldest}, {"conflated", d.Conflated}, {"age", d.Age}} {
+		if each.n > 0 {
+			s.metrics.dropped.WithLabelValues(each.reason).Add(float64(each.n))
+		}
+	}
+}
+
+func (s *Service) cut(reason hold.Reason) {
+	s.metrics.cuts.WithLabelValues(string(reason)).Inc()
+}
+
+// mostWaiting is how many bytes may wait on a WebSocket: events are kept in
+// sessions from the first [hold.Full] on, so what is above that are answers
+// nobody reads.
+func (s *Service) mostWaiting() int { return hold.Full + 4*s.sessions.QueueBytes }
+
+func (s *Service) refused(reason channelv1.ErrorReason) {
+	s.metrics.refused.WithLabelValues(rpc.ReasonName(reason)).Inc()
+}
