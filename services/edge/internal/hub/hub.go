@@ -78,95 +78,6 @@ func New[S Subscriber](cfg Config) *Hub[S] {
 	return h
 }
 
-// Subscribe adds a subscription. It is answered by Subscribed, at once or when
-// upstream has joined.
-func (h *Hub[S]) Subscribe(now time.Time, sub S, token uint64, channel string) {
-	if answered, lost := h.subscribe(now, sub, token, channel); answered {
-		h.settle(channel, lost, sub)
-	}
-}
-
-func (h *Hub[S]) subscribe(now time.Time, sub S, token uint64, channel string) (answered bool, lost []shard.Position) {
-	p, unlock := h.lock(channel)
-	defer unlock()
-	t := p.get(channel)
-	if t == nil {
-		t = &topic[S]{name: channel}
-		p.put(t)
-	} else {
-		h.linger.remove(t)
-	}
-	if !t.joined {
-		t.waiting = append(t.waiting, waiter[S]{sub, token, now})
-		h.dirty.mark(t)
-		return false, nil
-	}
-	t.members.add(sub)
-	sub.Subscribed(token, p.position(t), nil)
-	return true, p.losses(t)
-}
-
-// From returns after which positions a channel that has joined is handed out to
-// those who subscribe to it by now: one for a literal channel, one for each slot
-// for a pattern, nil if it has not joined. A subscriber that was settled gets
-// everything after them, and may get entries at or below them, too.
-func (h *Hub[S]) From(channel string) []shard.Position {
-	p, unlock := h.lock(channel)
-	defer unlock()
-	t := p.get(channel)
-	switch {
-	case t == nil || !t.joined:
-		return nil
-	case t.slots == nil:
-		return p.position(t)
-	}
-	from := make([]shard.Position, shard.Slots)
-	for i := range from {
-		from[i] = shard.Position{Slot: shard.Slot(i), Offset: max(t.slots[i], h.slots[i].through.Load())}
-	}
-	return from
-}
-
-// Unsubscribe ends a subscription; one that is not yet confirmed is answered
-// with an error.
-func (h *Hub[S]) Unsubscribe(sub S, channel string) {
-	if h.unsubscribe(sub, channel) {
-		sub.Settle()
-	}
-}
-
-func (h *Hub[S]) unsubscribe(sub S, channel string) (answered bool) {
-	p, unlock := h.lock(channel)
-	defer unlock()
-	t := p.get(channel)
-	if t == nil {
-		return false
-	}
-	before := t.idle()
-	t.remove(sub)
-	for i, w := range t.waiting {
-		if w.sub == sub {
-			t.waiting = slices.Delete(t.waiting, i, i+1)
-			sub.Subscribed(w.token, nil, bayeux.SubscribeFailed())
-			answered = true
-			break
-		}
-	}
-	if !before && t.idle() {
-		h.left(t)
-	}
-	return answered
-}
-
-// left sees to a topic whose last subscriber has left.
-func (h *Hub[S]) left(t *topic[S]) {
-	if h.cfg.Linger <= 0 {
-		h.dirty.mark(t)
-	} else if over := h.linger.add(t, h.cfg.Lingering); over != nil {
-		h.dirty.mark(over)
-	}
-}
-
 // Replay returns what the ring of a literal channel has after a position, at
 // most limit events, and where to go on; ok is false if it cannot know. A
 // channel without subscribers lingers on from here.
@@ -285,15 +196,6 @@ func (s *slot[S]) position(t *topic[S]) []shard.Position {
 	return []shard.Position{{Slot: shard.Of(t.name), Offset: max(t.since, s.through.Load())}}
 }
 
-// losses returns after which position a channel goes on if it has just lost
-// entries, and who subscribes now cannot know.
-func (s *slot[S]) losses(t *topic[S]) []shard.Position {
-	if _, ok := s.lossy[t.name]; !ok {
-		return nil
-	}
-	return s.position(t)
-}
-
 func (s *slot[S]) resetRing(t *topic[S]) {
 	s.ringBytes -= t.ring.bytes
 	t.ring.reset(max(t.since, s.through.Load()))
@@ -311,6 +213,3 @@ func (p *patterns[S]) drop(t *topic[S]) { p.tree.Remove(t.name) }
 // position of a pattern is none: what comes before Subscribed is not handed
 // out through it, and 256 numbers for each subscriber are too many.
 func (p *patterns[S]) position(*topic[S]) []shard.Position { return nil }
-
-// losses of a pattern lie in slots, whose locks come first.
-func (p *patterns[S]) losses(*topic[S]) []shard.Position { return nil }
