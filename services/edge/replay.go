@@ -19,13 +19,19 @@ const (
 	longestPage = 256  // entries read at once
 )
 
-// replays asks brokers for history that no ring has. A session asks for one
-// page of a channel after the other, when it has room.
+// replays asks brokers for history that no ring has. Who reads asks for one
+// page after the other, when there is room.
 type replays struct {
 	reader Reader
-	queue  chan read
+	queue  chan question
 }
 
+// question is a page that somebody waits for.
+type question interface {
+	ask(ctx context.Context, reader Reader)
+}
+
+// read is the question of a session.
 type read struct {
 	client *client
 	session.Replay
@@ -58,8 +64,8 @@ func (p *replays) Run(ctx context.Context) error {
 				select {
 				case <-ctx.Done():
 					return
-				case r := <-p.queue:
-					p.read(ctx, r)
+				case q := <-p.queue:
+					q.ask(ctx, p.reader)
 				}
 			}
 		})
@@ -68,12 +74,12 @@ func (p *replays) Run(ctx context.Context) error {
 	return nil
 }
 
-func (p *replays) read(ctx context.Context, r read) {
+func (r read) ask(ctx context.Context, reader Reader) {
 	request := &brokerv1.ReadRequest{Channel: r.Channel, Limit: uint32(r.Limit)}
 	if !r.Earliest {
 		request.Since = &r.Since
 	}
-	response, err := p.reader.Read(ctx, request)
+	response, err := reader.Read(ctx, request)
 	if err != nil {
 		r.client.replayed(r.Token, session.Page{}, bayeux.Unavailable())
 		return
