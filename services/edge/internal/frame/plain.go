@@ -1,7 +1,6 @@
 package frame
 
 import (
-	"bytes"
 	"strconv"
 	"time"
 )
@@ -51,48 +50,20 @@ func appendLine(b, data []byte) []byte {
 
 // Part returns a part of a multipart response with the delimiter behind it, so
 // that a client needs not wait for the next one to see its end.
-func Part(data []byte) *Frame {
-	const head, tail = "Content-Type: application/json\r\n\r\n", "\r\n--" + Boundary + "\r\n"
-	b := make([]byte, 0, len(head)+len(data)+len(tail))
-	return Chunk(append(append(append(b, head...), data...), tail...))
-}
+func Part(data []byte) *Frame { return part("", data, delimiter) }
 
-// Script returns a script element that calls c.
-func Script(data []byte) *Frame {
-	const head, tail = "<script>c(", ")</script>\n"
-	b := append(make([]byte, 0, len(head)+len(data)+len(tail)), head...)
-	return Chunk(append(AppendScript(b, data), tail...))
-}
+// FirstPart is Part at the beginning of a response.
+func FirstPart(data []byte) *Frame { return part(delimiter[len("\r\n"):], data, delimiter) }
 
-// AppendScript appends JSON in a form that is safe within a script element and
-// in scripts of old: what means something to HTML or ends a line in JavaScript,
-// and can stand only in strings, is escaped.
-func AppendScript(b, data []byte) []byte {
-	done := 0 // of data
-	for i, c := range data {
-		var escaped string
-		size := 1
-		switch {
-		case c == '<':
-			escaped = `\u003c`
-		case c == '>':
-			escaped = `\u003e`
-		case c == '&':
-			escaped = `\u0026`
-		case c != lineBreaks[0]:
-			continue
-		case bytes.HasPrefix(data[i:], []byte(lineBreaks[:3])):
-			escaped, size = `\u2028`, 3
-		case bytes.HasPrefix(data[i:], []byte(lineBreaks[3:])):
-			escaped, size = `\u2029`, 3
-		default:
-			continue
-		}
-		b = append(append(b, data[done:i]...), escaped...)
-		done = i + size
-	}
-	return append(b, data[done:]...)
-}
+// LastPart is Part at the end of a response.
+func LastPart(data []byte) *Frame { return part("", data, "\r\n--"+Boundary+"--\r\n") }
 
-// lineBreaks are those that JSON allows in strings and old scripts do not.
-const lineBreaks = "\u2028\u2029"
+// delimiter cannot stand in JSON: behind a line break there is a token, and
+// none begins with two signs.
+const delimiter = "\r\n--" + Boundary + "\r\n"
+
+func part(before string, data []byte, after string) *Frame {
+	const head = "Content-Type: application/json\r\n\r\n"
+	b := make([]byte, 0, len(before)+len(head)+len(data)+len(after))
+	return Chunk(append(append(append(append(b, before...), head...), data...), after...))
+}

@@ -114,21 +114,68 @@ func appendString(b []byte, s string) []byte {
 	return append(b, quoted...)
 }
 
-// Control returns the frame of a control object, and Last what comes behind an
-// end.
+// firstRetry is what clients of server-sent events wait before they connect
+// again, if the stream has no end.
+const firstRetry = 2 * time.Second
+
+// Control returns the frame of a control object. The cursor is the one in it,
+// which server-sent events also have as their id; it may be empty.
 func Control(as event.Encoding, cursor string, object []byte) *frame.Frame {
+	switch as {
+	case event.SSE, event.SSEWithoutID:
+		return frame.SSE(controlEvent, cursor, object)
+	case event.Part:
+		return frame.Part(object)
+	case event.Script:
+		return frame.Script(object)
+	case event.Text:
+		return frame.Text(object)
+	}
 	return frame.Line(object)
 }
 
-// First returns the frame that begins a stream, with the object: open, or an
-// end of a frame document that is not served. callback is the function of the
-// parent that a frame document calls.
+// controlEvent is the type of server-sent events that are no messages.
+const controlEvent = "comet"
+
+// First returns the frame that begins a stream: open, or an end of one that is
+// not served. callback is the function of the parent that a frame document
+// calls; it has been checked.
 func First(as event.Encoding, callback, cursor string, object []byte) *frame.Frame {
+	switch as {
+	case event.SSE, event.SSEWithoutID:
+		return frame.SSERetry(firstRetry, controlEvent, cursor, object)
+	case event.Part:
+		return frame.FirstPart(object)
+	case event.Script:
+		return frame.Document(callback, object)
+	}
 	return Control(as, cursor, object)
 }
 
-// Final returns the frame of an end, and what closes the stream behind it, nil
-// if nothing.
+// Final returns the frame of an end, and what closes the stream behind it; nil
+// if nothing does.
 func Final(as event.Encoding, reason Reason, cursor string, retry time.Duration) (end, last *frame.Frame) {
-	return Control(as, cursor, AppendEnd(nil, reason, cursor, retry)), nil
+	object := AppendEnd(nil, reason, cursor, retry)
+	switch as {
+	case event.SSE, event.SSEWithoutID:
+		return frame.SSERetry(retry, controlEvent, cursor, object), nil
+	case event.Part:
+		return frame.LastPart(object), nil
+	case event.Text:
+		return frame.Text(object), frame.Close(reason.closeCode(), string(reason))
+	}
+	return Control(as, cursor, object), nil
+}
+
+// closeCode is the status with which a WebSocket is closed.
+func (r Reason) closeCode() uint16 {
+	switch r {
+	case Draining:
+		return 1012 // service restart
+	case Slow, Limit:
+		return 1013 // try again later
+	case Expired, Denied:
+		return 1008 // policy violation
+	}
+	return 1011 // internal error
 }
