@@ -77,7 +77,8 @@ func (s *Service) sendAway(ctx context.Context) {
 	}
 }
 
-// drainer is what is sent away: a client with all it has open, or a WebSocket.
+// drainer is what is sent away: a client with all it has open, a WebSocket, or a
+// request that reads plain channels.
 type drainer interface{ drain(interval time.Duration) }
 
 // drainers returns what there is, in random order.
@@ -90,6 +91,9 @@ func (s *Service) drainers() []drainer {
 		if k.client.Load() == nil {
 			all = append(all, k)
 		}
+	}
+	for _, r := range s.plain.readers.all() {
+		all = append(all, r)
 	}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all

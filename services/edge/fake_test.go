@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -110,6 +111,11 @@ func (b *fakeBroker) publish(channel, data string) {
 	b.Publish(upstream.Publication{Channel: channel, Data: []byte(data)}, func(upstream.Ack, error) {})
 }
 
+// ReadAtLeast is Read: what was published is committed.
+func (b *fakeBroker) ReadAtLeast(ctx context.Context, req *brokerv1.ReadRequest, _ uint64) (*brokerv1.ReadResponse, error) {
+	return b.Read(ctx, req)
+}
+
 // Read returns pages of at most 10 entries.
 func (b *fakeBroker) Read(_ context.Context, req *brokerv1.ReadRequest) (*brokerv1.ReadResponse, error) {
 	b.mu.Lock()
@@ -118,14 +124,19 @@ func (b *fakeBroker) Read(_ context.Context, req *brokerv1.ReadRequest) (*broker
 	if b.down {
 		return nil, rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE, "down")
 	}
-	log := b.logs[shard.Of(req.GetChannel())]
+	slot, channels := shard.Slot(req.GetSlot()), req.GetChannels()
+	if req.Slot == nil {
+		slot, channels = shard.Of(req.GetChannel()), []string{req.GetChannel()}
+	}
+	log := b.logs[slot]
 	resp := &brokerv1.ReadResponse{Through: uint64(len(log))}
 	if req.GetSince() > resp.GetThrough() {
 		resp.Lost = true
 		return resp, nil
 	}
 	for _, e := range log {
-		if e.GetChannel() != req.GetChannel() || e.GetOffset() <= req.GetSince() {
+		matches := slices.ContainsFunc(channels, func(name string) bool { return bayeux.Match(name, e.GetChannel()) })
+		if !matches || e.GetOffset() <= req.GetSince() {
 			continue
 		}
 		if len(resp.GetEntries()) == min(int(req.GetLimit()), 10) {

@@ -16,8 +16,10 @@ type registry struct {
 	hint   string // what public ids begin with
 	base32 *base32.Encoding
 	most   int64
-	count  atomic.Int64
-	shards [64]clients // by the key's first byte
+	count  atomic.Int64 // sessions
+	shards [64]clients  // by the key's first byte
+
+	readers atomic.Int64 // requests that read plain channels, which take room, too
 }
 
 // key is what a clientId is known by.
@@ -51,9 +53,13 @@ func (r *registry) publicID(id string) string {
 func (r *registry) shard(k key) *clients { return &r.shards[int(k[0])%len(r.shards)] }
 
 // reserve takes the room of one session, if there is some.
-func (r *registry) reserve() bool {
-	if r.count.Add(1) > r.most {
-		r.count.Add(-1)
+func (r *registry) reserve() bool { return r.take(&r.count) }
+
+// take takes the room of one of those that are counted.
+func (r *registry) take(counted *atomic.Int64) bool {
+	counted.Add(1)
+	if r.count.Load()+r.readers.Load() > r.most {
+		counted.Add(-1)
 		return false
 	}
 	return true

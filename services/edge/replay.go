@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	readers     = 16   // reads of history at once
-	readQueue   = 4096 // replays that wait for a reader
-	longestPage = 256  // entries read at once
+	readersAtOnce = 16   // reads of history at once
+	readQueue     = 4096 // replays that wait for a reader
+	longestPage   = 256  // entries read at once
 )
 
 // replays asks brokers for history that no ring has. Who reads asks for one
@@ -58,7 +58,7 @@ func (s *Service) replay(c *client, r session.Replay) {
 // have ended.
 func (p *replays) Run(ctx context.Context) error {
 	var group sync.WaitGroup
-	for range readers {
+	for range readersAtOnce {
 		group.Go(func() {
 			for {
 				select {

@@ -19,6 +19,7 @@ import (
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/internal/upstream"
 	"github.com/comet-push/comet/services/edge/demo"
+	"github.com/comet-push/comet/services/edge/internal/channels"
 	"github.com/comet-push/comet/services/edge/internal/deadline"
 	"github.com/comet-push/comet/services/edge/internal/frame"
 	"github.com/comet-push/comet/services/edge/internal/hold"
@@ -52,6 +53,7 @@ type Follower interface {
 // Reader reads history at brokers; see [upstream.Reader].
 type Reader interface {
 	Read(ctx context.Context, req *brokerv1.ReadRequest) (*brokerv1.ReadResponse, error)
+	ReadAtLeast(ctx context.Context, req *brokerv1.ReadRequest, known uint64) (*brokerv1.ReadResponse, error)
 }
 
 // Service is an edge.
@@ -70,6 +72,7 @@ type Service struct {
 	hub       *hub.Hub[subscriber]
 	replays   replays
 	reports   *report.Reporter
+	plain     *plainDoor
 
 	registry   *registry
 	browsers   browsers
@@ -147,6 +150,8 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		Refused:     func(reason string) { s.metrics.refused.WithLabelValues(reason).Inc() },
 		Draining:    s.draining.Load,
 	}, s)
+	s.plain = newPlainDoor(s, deps)
+	plain := s.plain.handler(origins, holder, holder)
 	var rest http.Handler = http.HandlerFunc(transport.NotFound)
 	if cfg.Dev {
 		if rest, err = demo.New(cfg.PublishURL, rest); err != nil {
@@ -154,9 +159,12 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		}
 	}
 	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if transport.Match(r.URL.Path) {
+		switch {
+		case transport.Match(r.URL.Path):
 			door.ServeHTTP(w, r)
-		} else {
+		case channels.Match(r.URL.Path):
+			plain.ServeHTTP(w, r)
+		default:
 			rest.ServeHTTP(w, r)
 		}
 	})
@@ -243,5 +251,5 @@ func (s *Service) components() []run.Component {
 			return q.Run(ctx, func(now time.Time, c *client) { c.tick(now) })
 		})))
 	}
-	return components
+	return append(components, s.plain.components()...)
 }

@@ -9,8 +9,6 @@ import (
 	"github.com/comet-push/comet/services/edge/internal/web"
 )
 
-const jsonType = "application/json"
-
 // Exchange is a request that gets one answer: of a reader that polls, or of a
 // publisher. It is answered once, by Batch, Published alone, or Refuse.
 type Exchange struct {

@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -12,7 +13,9 @@ import (
 	"github.com/comet-push/comet/services/edge/internal/web"
 )
 
-// Edge is what the door leads to. Its methods must not block.
+// Edge is what the door leads to. Only Stream and Socket may block: until the
+// first frame of the reader is on the stream, or it is known that there will be
+// none.
 type Edge interface {
 	// MaySubscribe says why channels may not be read, and whether anyone may
 	// read them.
@@ -22,11 +25,11 @@ type Edge interface {
 	MayPublish(channel string) (most int, p *web.Problem)
 	// Poll answers a reader that wants one answer, now or later.
 	Poll(x *Exchange, r *Request)
-	// Stream returns the stream of a reader, or says why there is no room.
-	Stream(number uint64, r *Request) (*hold.Stream, *web.Problem)
+	// Stream returns the stream of a reader, or says why it is refused.
+	Stream(ctx context.Context, number uint64, r *Request) (*hold.Stream, *web.Problem)
 	// Socket is Stream for a WebSocket, whose upgrade may still fail: the stream
 	// then ends.
-	Socket(number uint64, r *Request) (*hold.Stream, hold.Receiver, *web.Problem)
+	Socket(ctx context.Context, number uint64, r *Request) (*hold.Stream, hold.Receiver, *web.Problem)
 	// Publish commits a message, and answers when that is done.
 	Publish(x *Exchange, p Publication)
 }
@@ -157,7 +160,7 @@ func (h *Handler) permit(req *Request, r *http.Request) (p *web.Problem) {
 }
 
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, req *Request) {
-	s, p := h.edge.Stream(h.cfg.Number(), req)
+	s, p := h.edge.Stream(r.Context(), h.cfg.Number(), req)
 	if p != nil {
 		h.refuseReader(w, req, p)
 		return
@@ -167,26 +170,12 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, req *Request) {
 }
 
 func (h *Handler) socket(w http.ResponseWriter, r *http.Request, req *Request) {
-	s, receiver, p := h.edge.Socket(h.cfg.Number(), req)
+	s, receiver, p := h.edge.Socket(r.Context(), h.cfg.Number(), req)
 	if p != nil {
 		h.refuse(w, p)
 		return
 	}
-	h.cfg.Streamer.Socket(w, r, s, hold.SocketOptions{
-		Protocol: subprotocol(r.Header), MaxMessage: bayeux.DefaultLimits().Bytes,
-	}, receiver)
-}
-
-// refuseReader answers a reader that is refused in the way that it can see.
-func (h *Handler) refuseReader(w http.ResponseWriter, req *Request, p *web.Problem) {
-	if req.Transport != Frame {
-		h.refuse(w, p)
-		return
-	}
-	h.cfg.Refused(p.Reason)
-	h.head(w, req)
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(refusedFrame(req, p)) // nobody is left to tell
+	h.cfg.Streamer.Socket(w, r, s, hold.SocketOptions{MaxMessage: bayeux.DefaultLimits().Bytes}, receiver)
 }
 
 func (h *Handler) refuse(w http.ResponseWriter, p *web.Problem) {

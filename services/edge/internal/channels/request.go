@@ -45,8 +45,6 @@ type Request struct {
 	// Public: anyone may read the channels, so that the reply of a poll may be
 	// kept by caches.
 	Public bool
-
-	again string // the address of a frame, but for the cursor at its end
 }
 
 // Match reports whether a path belongs to the door.
@@ -96,7 +94,7 @@ func (h *Handler) parseRead(r *http.Request) (Request, *web.Problem) {
 	}
 	padding := 0
 	if req.Transport == Frame {
-		padding, req.again = framePadding, again(r, q)
+		padding = framePadding
 	}
 	req.Padding, err = q.number("padding", 0, maxPadding, padding)
 	return req, err

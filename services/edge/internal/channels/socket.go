@@ -33,13 +33,6 @@ func listed(header http.Header, name, token string) bool {
 	return false
 }
 
-// subprotocol is the first that the client offers, whatever it is: browsers
-// that offer some take no connection without one.
-func subprotocol(header http.Header) string {
-	first, _, _ := strings.Cut(header.Get("Sec-WebSocket-Protocol"), ",")
-	return strings.TrimSpace(first)
-}
-
 // Message is what a client sends over a WebSocket.
 type Message struct {
 	Publication
@@ -103,6 +96,14 @@ func AppendRefused(b []byte, id string, p *web.Problem) []byte {
 	b = appendID(append(b, `{"type":"refused"`...), id)
 	b = append(append(b, `,"reason":`...), quote(p.Reason)...)
 	return append(append(append(b, `,"detail":`...), quote(p.Detail)...), '}')
+}
+
+func quote(text string) []byte {
+	quoted, err := json.Marshal(text)
+	if err != nil {
+		return []byte(`""`) // a string always has an encoding
+	}
+	return quoted
 }
 
 func appendID(b []byte, id string) []byte {
