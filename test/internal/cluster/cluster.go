@@ -31,6 +31,9 @@ type Process struct {
 	// HTTP, GRPC and Internal are the addresses of its doors, host:port.
 	HTTP, GRPC, Internal, Node string
 
+	// Binary is what is started; empty: what Binary returns.
+	Binary string
+
 	cmd  *exec.Cmd
 	args []string
 	log  *logBuffer
@@ -62,10 +65,12 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 	build := exec.Command("go", "build", "-race", "-o", path, "github.com/comet-push/comet/cmd/comet")
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build comet: %w\n%s", err, out)
+		return "", buildError(err, out)
 	}
 	return path, nil
 })
+
+func buildError(err error, out []byte) error { return fmt.Errorf("build comet: %w\n%s", err, out) }
 
 // lastPort is the last one that was given out; see Ports.
 var lastPort atomic.Int64
@@ -130,7 +135,11 @@ func New(t testing.TB, name, target string, args ...string) *Process {
 func (p *Process) Start(t testing.TB) {
 	t.Helper()
 	p.log = &logBuffer{}
-	p.cmd = exec.Command(Binary(t), p.args...)
+	binary := p.Binary
+	if binary == "" {
+		binary = Binary(t)
+	}
+	p.cmd = exec.Command(binary, p.args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
 	// A test that is killed takes its processes with it.
@@ -179,6 +188,14 @@ func (p *Process) probe() error {
 
 // Pid is the number of the running process.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Signal sends the process a signal.
+func (p *Process) Signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Errorf("signal %s: %v", p.Name, err)
+	}
+}
 
 // Stop asks the process to end and waits; it fails the test when that takes
 // longer than within or ends with an error.

@@ -66,3 +66,12 @@ func (c *Topology) All() []*Process {
 	all = append(all, c.Presence...)
 	return append(all, c.Edges...)
 }
+
+// Edge starts one more edge of its own config, which must name no other etcd.
+func (c *Topology) Edge(t testing.TB, args ...string) *Process {
+	t.Helper()
+	p := New(t, fmt.Sprintf("edge-%d", Ports(t, 1)[0]), "edge", append(args[:len(args):len(args)], "--etcd.endpoints="+c.Etcd.URL)...)
+	p.Start(t)
+	p.Ready(t, 60*time.Second)
+	return p
+}
