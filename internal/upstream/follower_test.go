@@ -28,6 +28,7 @@ type following struct {
 	slow    time.Duration // how long each call of Entries takes
 	got     []happening
 	through map[shard.Slot]uint64
+	lossy   map[shard.Slot][]int // resyncs since the last Through
 }
 
 // happening is one call of the sink.
@@ -39,12 +40,13 @@ type happening struct {
 	joined   string
 	from     []shard.Position
 	position uint64 // of a resync, or of Through
+	over     uint64 // of a resync: the first Through after it, or 0
 }
 
 func startFollower(t *testing.T, c *cluster, cfg upstream.FollowerConfig, joins ...string) *following {
 	t.Helper()
 	cfg.Directory, cfg.Conns, cfg.Logger = c.dir, c.pool, quiet
-	f := &following{t: t, c: c, done: make(chan error, 1), through: map[shard.Slot]uint64{}}
+	f := &following{t: t, c: c, done: make(chan error, 1), through: map[shard.Slot]uint64{}, lossy: map[shard.Slot][]int{}}
 	f.Follower = upstream.NewFollower(cfg, f)
 	for _, ch := range joins {
 		f.Join(ch)
@@ -85,12 +87,19 @@ func (f *following) Entries(slot shard.Slot, entries []*brokerv1.Entry) {
 // Resync implements upstream.Sink.
 func (f *following) Resync(at shard.Position, channels []string) {
 	f.add(happening{slot: at.Slot, resync: channels, position: at.Offset})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lossy[at.Slot] = append(f.lossy[at.Slot], len(f.got)-1)
 }
 
 // Through implements upstream.Sink.
 func (f *following) Through(at shard.Position) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, i := range f.lossy[at.Slot] {
+		f.got[i].over = at.Offset
+	}
+	delete(f.lossy, at.Slot)
 	if f.through[at.Slot] != at.Offset {
 		f.got = append(f.got, happening{moment: f.c.now(), slot: at.Slot, position: at.Offset})
 	}

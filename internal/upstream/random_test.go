@@ -313,10 +313,11 @@ func (x *chaos) passed(joined happening, e *brokerv1.Entry, until int64) bool {
 	})
 }
 
-// resynced reports whether the follower said that it lost an entry.
+// resynced reports whether the follower said that it lost an entry, and did not
+// say that this is over before it was beyond the entry.
 func (x *chaos) resynced(joined happening, e *brokerv1.Entry, born moment, until int64) bool {
 	return slices.ContainsFunc(x.f.got, func(h happening) bool {
 		return h.resync != nil && h.slot == shard.Of(e.GetChannel()) && slices.Contains(h.resync, joined.joined) &&
-			h.seq > max(born.seq, joined.seq) && h.seq < until
+			h.seq > max(born.seq, joined.seq) && h.seq < until && (h.over == 0 || h.over >= e.GetOffset())
 	})
 }

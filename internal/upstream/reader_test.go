@@ -75,6 +75,31 @@ func TestReadGivesUpWithAReason(t *testing.T) {
 	})
 }
 
+func TestReadGoesToTheOwnerOfItsSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
+		r := startReader(t, c)
+		var asked []string
+		for _, b := range c.brokers() {
+			b.set(func() {
+				b.reads = func(*brokerv1.ReadRequest) (*brokerv1.ReadResponse, error) {
+					asked = append(asked, b.node.Addr)
+					return &brokerv1.ReadResponse{Through: 9}, nil
+				}
+			})
+		}
+		for slot := range uint32(4) {
+			req := &brokerv1.ReadRequest{Slot: &slot, Channels: []string{"/a", "/b/**"}, Limit: 1}
+			if _, err := r.Read(t.Context(), req); err != nil {
+				t.Fatal(err)
+			}
+			if want := c.slots[slot].row.Addr; asked[slot] != want {
+				t.Errorf("slot %d was read at %s, it is owned by %s", slot, asked[slot], want)
+			}
+		}
+	})
+}
+
 func TestReadTakesNothingOlderThanItKnows(t *testing.T) {
 	entry := []*brokerv1.Entry{{Offset: 7, Channel: "/a"}}
 	for name, tt := range map[string]struct {
@@ -86,7 +111,10 @@ func TestReadTakesNothingOlderThanItKnows(t *testing.T) {
 		"stale":       {&brokerv1.ReadRequest{}, &brokerv1.ReadResponse{Through: 9}, false},
 		"page":        {&brokerv1.ReadRequest{Limit: 1}, &brokerv1.ReadResponse{Through: 7, Entries: entry}, true},
 		"newest page": {&brokerv1.ReadRequest{Limit: 1, Reverse: true}, &brokerv1.ReadResponse{Through: 7, Entries: entry}, false},
-		"lost":        {&brokerv1.ReadRequest{}, &brokerv1.ReadResponse{Through: 9, Lost: true}, true},
+		"stale, but for what is lost": {
+			&brokerv1.ReadRequest{}, &brokerv1.ReadResponse{Through: 9, LostChannels: []string{"/a"}}, false,
+		},
+		"lost": {&brokerv1.ReadRequest{}, &brokerv1.ReadResponse{Through: 9, Lost: true}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

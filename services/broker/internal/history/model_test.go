@@ -245,6 +245,18 @@ func TestHistoryAgainstTheWholeLog(t *testing.T) {
 			"pattern": func(t *rapid.T) {
 				m.checkPattern(t, rapid.SampledFrom([]string{"/a/*", "/s/*", "/c/**", "/n/*", "/**", "/x/**"}).Draw(t, "pattern"), since(t))
 			},
+			"names": func(t *rapid.T) {
+				names := append([]string{"/a/*", "/s/*", "/c/**", "/n/*", "/**", "/x/**", "/x"}, modelChannels...)
+				q := Query{
+					Names:    rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, 4, rapid.ID).Draw(t, "names"),
+					Limit:    rapid.IntRange(1, 6).Draw(t, "limit"),
+					Earliest: rapid.Bool().Draw(t, "earliest"),
+				}
+				if !q.Earliest {
+					q.Since = since(t)
+				}
+				m.checkNames(t, q)
+			},
 			"": m.checkState,
 		})
 	})

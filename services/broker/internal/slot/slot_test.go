@@ -166,6 +166,39 @@ func TestPositions(t *testing.T) {
 	}
 }
 
+func TestPositionsOfSeveral(t *testing.T) {
+	s := newSlot(nil)
+	for range 3 {
+		outcome(s, pub("/a", "", "1"), start())
+	}
+	s.Commit(base + 2)
+	names := []string{"/a", "/b/**"}
+	tests := []struct {
+		name string
+		q    history.Query
+		want string
+	}{
+		{"before the log", history.Query{Since: base - 1, Limit: 10}, "0 entries through 2, gone [/a /b/**]"},
+		{"base", history.Query{Since: base, Limit: 10}, "2 entries through 2, gone []"},
+		{"not yet committed", history.Query{Since: base + 3, Limit: 10}, ErrAhead.Error()},
+		{"beyond the log", history.Query{Since: base + 4, Limit: 10}, "0 entries through 2, gone [/a /b/**]"},
+		{"earliest", history.Query{Earliest: true, Limit: 1}, "1 entries through 1, gone []"},
+		{"only the end", history.Query{Since: base, Limit: 0}, "0 entries through 2, gone []"},
+		{"only the end, for nobody", history.Query{Earliest: true, Limit: 0}, "0 entries through 2, gone []"},
+		{"only the end, from before the log", history.Query{Limit: 0}, "0 entries through 2, gone [/a /b/**]"},
+	}
+	for _, tt := range tests {
+		tt.q.Names = names
+		page, err := s.Read(tt.q)
+		got := fmt.Sprintf("%d entries through %d, gone %v", len(page.Entries), page.Through-base, page.Gone)
+		if err != nil {
+			got = err.Error()
+		}
+		check(t, tt.name, got, tt.want)
+		check(t, tt.name+": lost", page.Lost, len(page.Gone) > 0)
+	}
+}
+
 func TestClockNeverGoesBack(t *testing.T) {
 	s := newSlot(nil)
 	outcome(s, pub("/a", "", "1"), start())
