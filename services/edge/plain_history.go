@@ -60,7 +60,7 @@ func (p pageFor) ask(ctx context.Context, reader Reader) {
 		p.reader.replayed(p.Token, plain.Page{}, bayeux.Unavailable())
 		return
 	}
-	page := plain.Page{Through: max(response.GetThrough(), p.Since), Lost: response.GetLostChannels()}
+	page := plain.Page{Through: response.GetThrough(), Lost: response.GetLostChannels()}
 	if response.GetLost() {
 		page.Lost = p.Channels
 	}
