@@ -78,15 +78,10 @@ func (s *Session) Lost(now time.Time, ex Exchange, out *Effects) {
 		}
 		s.startClock(now)
 	}
-	s.missed(lost)
-	s.release(now, out)
-}
-
-// missed makes fresh again what a batch carried, 0: none.
-func (s *Session) missed(batch uint32) {
-	if batch != 0 && !s.ack {
-		s.refresh(func(other uint32) bool { return other == batch })
+	if lost != 0 && !s.ack {
+		s.refresh(func(batch uint32) bool { return batch == lost })
 	}
+	s.release(now, out)
 }
 
 // Drain sends the client away: a held connect is answered, and no further one

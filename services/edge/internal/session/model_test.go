@@ -25,6 +25,8 @@ type model struct {
 	repl bool
 	calm bool // nothing is lost on the way to the session
 
+	slow session.Policy // of shedding
+
 	whole bool // no subscription has a gap
 
 	// The broker.
@@ -38,15 +40,21 @@ type model struct {
 	tasks     []task            // effects that await their answer
 
 	// The network.
-	open    map[session.Exchange]bool // sent and not answered
+	open    map[session.Exchange]int  // sent, by answers that are to come
 	gone    map[session.Exchange]bool // lost before the answer
 	flight  []flight                  // answers on their way
 	reports []report                  // fates the session does not know yet
 	losses  int                       // in a row
+	opened  uint64                    // sockets
+	closed  map[uint64]bool           // sockets that the session knows to be gone
+	home    uint64                    // the socket of the newest connect, 0: HTTP
+	wire    []frame                   // frames on their way to the client
+	full    bool                      // the session knows that the socket is full
 
 	// The client.
 	next     session.Exchange
 	polling  session.Exchange // its connect, 0: none
+	socket   uint64           // 0: HTTP
 	failed   bool             // its last connect failed
 	acked    int64
 	received map[string]int    // copies by event
@@ -71,6 +79,7 @@ type sub struct{ start map[shard.Slot]uint64 }
 
 type request struct {
 	connect bool
+	socket  uint64
 	since   map[string]int64
 }
 
@@ -81,12 +90,23 @@ type flight struct {
 	connect bool
 }
 
-type report struct {
-	ex   session.Exchange
-	lost bool
+// frame is an answer or an event on a socket.
+type frame struct {
+	flight
+	event *entry
 }
 
-func channels() []string { return []string{"/a/x", "/a/y/z", "/b"} }
+// report is the fate of an exchange, or the end of a socket.
+type report struct {
+	ex     session.Exchange
+	lost   bool
+	socket uint64
+}
+
+func channels() []string { return []string{"/a/x", "/a/y/z", shedding} }
+
+// shedding is the channel that may have another policy than to recover.
+const shedding = "/b"
 
 func newModel(t *rapid.T) *model {
 	m := &model{
@@ -97,18 +117,30 @@ func newModel(t *rapid.T) *model {
 		cfg: session.Config{
 			QueueMessages: rapid.SampledFrom([]int{2, 5, 1000}).Draw(t, "queue"),
 			Piggyback:     rapid.Bool().Draw(t, "piggyback"),
+			Slow:          func(string) session.Policy { return session.Recover },
 		}.Defaults(),
+		slow: rapid.SampledFrom([]session.Policy{session.Recover, session.DropOldest, session.Conflate}).Draw(t, "slow"),
 		logs: map[shard.Slot][]entry{}, keep: map[string]uint64{},
 		pushed: map[shard.Slot]int{}, interests: map[string]bool{}, joins: map[string]uint64{},
-		open: map[session.Exchange]bool{}, gone: map[session.Exchange]bool{},
+		open: map[session.Exchange]int{}, closed: map[uint64]bool{}, gone: map[session.Exchange]bool{},
 		received: map[string]int{}, may: map[string]bool{}, last: map[string]uint64{},
 		batches: map[string]uint64{}, freed: map[string]bool{},
 		asked: map[session.Exchange]request{}, subs: map[string]sub{}, due: map[string]bool{}, told: map[string]bool{},
 	}
-	m.whole = m.calm
+	m.whole = m.calm && m.slow == session.Recover
+	m.cfg.Slow = func(channel string) session.Policy {
+		if channel == shedding {
+			return m.slow
+		}
+		return session.Recover
+	}
 	if m.calm {
 		m.cfg.QueueMessages = 1000
 	}
+	if rapid.Bool().Draw(t, "socket") {
+		m.openSocket()
+	}
+	m.closed[m.home] = true // the next frame decides
 	m.s = session.New(m.cfg, "S", "public", "")
 	m.send(t, request{}, fmt.Sprintf(`{"channel":"/meta/handshake","supportedConnectionTypes":["long-polling"],"ext":{"ack":%v,"replay":%v}}`, m.ack, m.repl))
 	m.drainNetwork(t)
@@ -123,9 +155,19 @@ func (m *model) send(t *rapid.T, r request, body string) session.Exchange {
 	}
 	m.next++
 	ex := m.next
-	m.open[ex] = true
+	if m.socket != 0 && (r.connect || rapid.IntRange(0, 3).Draw(t, "over HTTP") > 0) {
+		r.socket = m.socket
+	}
+	m.open[ex] = 1
+	if r.connect && r.socket != 0 {
+		m.open[ex] = len(in)
+	}
 	m.asked[ex] = r
-	req := session.Request{Exchange: ex, Messages: in}
+	if r.connect {
+		m.home = r.socket
+		m.closed[0] = false // from now on a place like others
+	}
+	req := session.Request{Exchange: ex, Socket: r.socket, Messages: in}
 	if _, handshake := session.Route(in); handshake {
 		m.s.Handshake(m.now, req, &m.out)
 	} else {
@@ -166,17 +208,62 @@ func (m *model) flush(t *rapid.T) {
 		m.tasks = append(m.tasks, func(t *rapid.T) { m.read(t, r) })
 	}
 	for _, a := range out.Answers {
-		if !m.open[a.Exchange] {
-			t.Fatalf("exchange %d answered, open are %v, lost %v", a.Exchange, m.open, m.gone)
-		}
-		delete(m.open, a.Exchange)
-		connect := m.asked[a.Exchange].connect
-		delete(m.asked, a.Exchange)
-		m.sent(t, a, connect)
-		m.flight = append(m.flight, flight{answer: a, connect: connect})
+		m.answer(t, a)
 	}
+	m.pushedFrames(t, &out.Pushes)
 	if n, most := m.s.Logged(), 2*m.cfg.QueueMessages; n > most {
 		t.Fatalf("log holds %d, %d at most", n, most)
+	}
+}
+
+// answer puts an answer on its way.
+func (m *model) answer(t *rapid.T, a session.Answer) {
+	if a.Socket != 0 && a.Socket != m.socket {
+		return // nobody is there any more
+	}
+	if m.open[a.Exchange] == 0 {
+		t.Fatalf("exchange %d answered, open are %v, lost %v", a.Exchange, m.open, m.gone)
+	}
+	r := m.asked[a.Exchange]
+	if a.Socket != r.socket {
+		t.Fatalf("an answer to %d goes to %d", r.socket, a.Socket)
+	}
+	connect := r.connect
+	if a.Socket != 0 && connect {
+		_, reply := parse(t, a.Body)
+		connect = reply.Channel == bayeux.Connect
+	}
+	if m.open[a.Exchange]--; m.open[a.Exchange] == 0 {
+		delete(m.open, a.Exchange)
+		delete(m.asked, a.Exchange)
+	}
+	m.sent(t, a, connect)
+	f := flight{answer: a, connect: connect}
+	if a.Socket != 0 {
+		m.wire = append(m.wire, frame{flight: f})
+	} else {
+		m.flight = append(m.flight, f)
+	}
+}
+
+// pushedFrames puts events on their way.
+func (m *model) pushedFrames(t *rapid.T, pushes *session.Pushes) {
+	if pushes.Len() == 0 {
+		return
+	}
+	if m.ack || m.full && pushes.Socket == m.socket {
+		t.Fatalf("%d events were pushed, with ack %v, full %v", pushes.Len(), m.ack, m.full)
+	}
+	if pushes.Socket != m.home && !m.closed[m.home] || m.closed[pushes.Socket] {
+		t.Fatalf("events went to socket %d, the newest connect came on %d", pushes.Socket, m.home)
+	}
+	for e := range pushes.All() {
+		at := entry{e.Channel, e.At.Offset}
+		if pushes.Socket == m.socket {
+			m.wire = append(m.wire, frame{event: &at})
+		} else {
+			m.told[at.String()] = true // nobody is there any more, and nobody is promised
+		}
 	}
 }
 
@@ -296,6 +383,9 @@ func (m *model) sent(t *rapid.T, a session.Answer, connect bool) {
 		return
 	}
 	events, reply := parse(t, a.Body)
+	if len(events) > 0 && a.Socket != 0 && !m.ack {
+		t.Fatalf("events on a socket's answer: %s", a.Body)
+	}
 	if len(events) > 0 && !connect && (m.ack || !m.cfg.Piggyback) {
 		t.Fatalf("events on an answer that is not a connect's: %s", a.Body)
 	}

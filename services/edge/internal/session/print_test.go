@@ -60,36 +60,57 @@ func (tr *transcript) flush() {
 			fmt.Fprintf(&tr.b, "%s %s\n", list.name, strings.Join(list.channels, " "))
 		}
 	}
-	if n := out.Dropped.Overflow; n > 0 {
-		fmt.Fprintf(&tr.b, "dropped %d\n", n)
+	for _, d := range []struct {
+		reason string
+		n      int
+	}{
+		{"", out.Dropped.Overflow},
+		{" oldest", out.Dropped.Oldest},
+		{" conflated", out.Dropped.Conflated},
+		{" by age", out.Dropped.Age},
+	} {
+		if d.n > 0 {
+			fmt.Fprintf(&tr.b, "dropped %d%s\n", d.n, d.reason)
+		}
 	}
 	if out.Held != 0 {
 		fmt.Fprintf(&tr.b, "hold %d\n", out.Held)
 	}
 	for _, a := range out.Answers {
+		if a.Socket != 0 {
+			tr.print(fmt.Sprintf("socket %d", a.Socket), a.Body)
+			continue
+		}
 		if a.Status != 200 {
 			fmt.Fprintf(&tr.b, "answer %d: %d\n", a.Exchange, a.Status)
 			continue
 		}
-		tr.print(a.Exchange, a.Body)
+		tr.print(fmt.Sprintf("answer %d", a.Exchange), a.Body)
+	}
+	for e := range out.Pushes.All() {
+		text := e.JSON()
+		if out.Pushes.As == event.ReplayText {
+			text = e.Replay()
+		}
+		fmt.Fprintf(&tr.b, "push %d: %s\n", out.Pushes.Socket, text)
 	}
 	if out.Ended != "" {
 		fmt.Fprintf(&tr.b, "ended: %s\n", out.Ended)
 	}
 	for _, a := range out.Answers {
-		if !tr.manual {
+		if !tr.manual && a.Socket == 0 {
 			tr.s.Written(tr.now, a.Exchange, &tr.out)
 		}
 	}
 }
 
 // print prints a body with one message per line.
-func (tr *transcript) print(ex session.Exchange, body []byte) {
+func (tr *transcript) print(where string, body []byte) {
 	var messages []json.RawMessage
 	if err := json.Unmarshal(body, &messages); err != nil {
-		fmt.Fprintf(&tr.b, "answer %d is broken: %v\n", ex, err)
+		fmt.Fprintf(&tr.b, "%s is broken: %v\n", where, err)
 	}
-	fmt.Fprintf(&tr.b, "answer %d:\n", ex)
+	fmt.Fprintf(&tr.b, "%s:\n", where)
 	for _, m := range messages {
 		fmt.Fprintf(&tr.b, "  %s\n", m)
 	}
@@ -100,8 +121,12 @@ func (tr *transcript) state() string {
 	if at := tr.s.Deadline(); !at.IsZero() {
 		due = "in " + at.Sub(tr.now).String()
 	}
-	return fmt.Sprintf("channels %v, queued %d, holding %v, deadline %s",
+	text := fmt.Sprintf("channels %v, queued %d, holding %v, deadline %s",
 		tr.s.Channels(), tr.s.Queued(), tr.s.Holding(), due)
+	if n := tr.s.Socket(); n != 0 {
+		text += fmt.Sprintf(", socket %d", n)
+	}
+	return text
 }
 
 func parseEvent(t *testing.T, line string) *event.Event {

@@ -15,13 +15,15 @@ import (
 )
 
 // TestProperties plays a session against a broker, a hub and a client that
-// behave well, on a network that loses answers and is believed or not, in
-// random order, and checks what doc.go promises:
+// behave well, on a network that loses answers and sockets and is believed or
+// not, in random order, and checks what doc.go promises:
 //
 //   - every exchange is answered exactly once, unless it was lost before;
 //   - every event of a subscription reaches the client once and in order, or a
 //     resync names the subscription; copies come only after a loss that was
-//     reported of an answer that had arrived;
+//     reported of an answer that had arrived. What was on its way over a socket
+//     is lost with it, but with the ack extension; and the channel that may be
+//     shed may lose what is not its newest;
 //   - a batch of the ack extension names one set of events for ever;
 //   - the log is bounded;
 //   - interests end when the session does.
@@ -33,6 +35,9 @@ func TestProperties(t *testing.T) {
 
 func play(t *rapid.T) {
 	m := newModel(t)
+	if rapid.Bool().Draw(t, "warm") {
+		m.warmUp(t)
+	}
 	t.Repeat(map[string]func(*rapid.T){
 		"":            m.check,
 		"append":      m.appendEntry,
@@ -49,8 +54,24 @@ func play(t *rapid.T) {
 		"forget":      m.forget,
 		"lose":        m.lose,
 		"pass":        m.pass,
+		"reopen":      m.reopen,
+		"frame":       m.arriveFrame,
+		"block":       m.block,
+		"unblock":     m.unblock,
 	})
 	m.finish(t)
+}
+
+// warmUp subscribes and connects, so that less of the game is preparation.
+func (m *model) warmUp(t *rapid.T) {
+	m.subscribe(t)
+	for len(m.tasks) > 0 {
+		m.resolveOne(t, 0)
+	}
+	for range 2 {
+		m.drainNetwork(t)
+		m.poll(t)
+	}
 }
 
 func (m *model) appendEntry(t *rapid.T) {
@@ -109,6 +130,10 @@ func (m *model) connect(t *rapid.T) {
 }
 
 func (m *model) poll(t *rapid.T) {
+	if m.polling != 0 && (m.asked[m.polling].socket != 0 || m.wireHas(m.polling)) {
+		m.drop(t)
+		m.openSocket()
+	}
 	if m.polling != 0 { // it gives up, and cannot know what became of it
 		m.failed = true
 		m.losses++
@@ -135,7 +160,11 @@ func (m *model) poll(t *rapid.T) {
 	}
 	m.failed = false
 	m.polling = m.next + 1
-	m.send(t, request{connect: true}, fmt.Sprintf(`{"channel":"/meta/connect","clientId":"S","id":"%d"%s%s}`, m.next, advice, extra))
+	body := fmt.Sprintf(`{"channel":"/meta/connect","clientId":"S","id":"%d"%s%s}`, m.next, advice, extra)
+	if m.socket != 0 && advice == "" && rapid.Bool().Draw(t, "with another") {
+		body = `[{"channel":"/meta/unsubscribe","clientId":"S","subscription":"/none"},` + body + `]`
+	}
+	m.send(t, request{connect: true}, body)
 }
 
 func (m *model) subscribe(t *rapid.T) {

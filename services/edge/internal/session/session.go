@@ -137,7 +137,7 @@ func (s *Session) Deliver(now time.Time, via string, e *event.Event, out *Effect
 		return
 	}
 	s.see(e.At)
-	if s.pushing() && !s.blocked && s.fresh.events == 0 {
+	if s.pushing() && !s.blocked { // so nothing waits
 		s.pushOne(e, out)
 		return
 	}

@@ -24,13 +24,9 @@ func (s *Session) Unbind(now time.Time, socket uint64, _ *Effects) {
 		return
 	}
 	s.bind(0)
-	if !s.connect.socket || s.connect.state == over {
-		return
+	if s.connect.socket && s.connect.state != over {
+		s.startClock(now)
 	}
-	if s.connect.state == answered {
-		s.missed(s.connect.batch)
-	}
-	s.startClock(now)
 }
 
 // Blocked says that a socket is full: events wait in the session, and the clock
@@ -57,9 +53,15 @@ func (s *Session) Writable(now time.Time, socket uint64, out *Effects) {
 
 // bind lets events go to a socket, or with the answers to connects.
 func (s *Session) bind(socket uint64) {
-	if s.socket != socket {
-		s.socket, s.blocked, s.stale = socket, false, 0
+	if s.socket == socket {
+		return
 	}
+	if s.pushing() && s.replay { // what was on its way may be lost
+		for _, sub := range s.subs {
+			sub.gap = true
+		}
+	}
+	s.socket, s.blocked, s.stale = socket, false, 0
 }
 
 // homeless reports whether events have no place to go to, so that the next

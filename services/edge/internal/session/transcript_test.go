@@ -69,6 +69,12 @@ func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
 		tr.s.Resync(tr.now, d.CmdArgs[0].Key)
 	case "lost":
 		tr.s.Lost(tr.now, tr.exchange(t, d), &tr.out)
+	case "unbind":
+		tr.s.Unbind(tr.now, uint64(tr.exchange(t, d)), &tr.out)
+	case "blocked":
+		tr.s.Blocked(tr.now, uint64(tr.exchange(t, d)))
+	case "writable":
+		tr.s.Writable(tr.now, uint64(tr.exchange(t, d)), &tr.out)
 	case "written":
 		tr.s.Written(tr.now, tr.exchange(t, d), &tr.out)
 	case "drain":
@@ -105,6 +111,10 @@ func (tr *transcript) configure(t *testing.T, d *datadriven.TestData) {
 			tr.cfg.QueueMessages = number(t, v)
 		case "queue-bytes":
 			tr.cfg.QueueBytes = number(t, v)
+		case "queue-age":
+			tr.cfg.QueueAge = duration(t, v)
+		case "slow":
+			tr.cfg.Slow = policies(t, a.Vals)
 		case "subscriptions":
 			tr.cfg.Subscriptions = number(t, v)
 		case "exchanges":
@@ -127,6 +137,28 @@ func (tr *transcript) configure(t *testing.T, d *datadriven.TestData) {
 		default:
 			t.Fatalf("unknown option %q", a.Key)
 		}
+	}
+}
+
+// policies are those of channels and patterns: /a:conflate.
+func policies(t *testing.T, list []string) func(string) session.Policy {
+	t.Helper()
+	words := map[string]session.Policy{
+		"recover": session.Recover, "drop-oldest": session.DropOldest, "conflate": session.Conflate,
+	}
+	for _, entry := range list {
+		if _, word, _ := strings.Cut(entry, ":"); word != "recover" && words[word] == session.Recover {
+			t.Fatalf("no policy %q", entry)
+		}
+	}
+	return func(channel string) session.Policy {
+		for _, entry := range list {
+			pattern, word, _ := strings.Cut(entry, ":")
+			if bayeux.Match(pattern, channel) {
+				return words[word]
+			}
+		}
+		return session.Recover
 	}
 }
 
@@ -190,10 +222,14 @@ func (tr *transcript) send(t *testing.T, d *datadriven.TestData) {
 	tr.next++
 	fmt.Fprintf(&tr.b, "exchange %d\n", tr.next)
 	if d.HasArg("unknown") {
-		tr.print(0, session.Unknown(tr.cfg.Defaults(), tr.now, in))
+		tr.print("answer 0", session.Unknown(tr.cfg.Defaults(), tr.now, in))
 		return
 	}
-	tr.receive(session.Request{Exchange: tr.next, Messages: in, NoHold: d.HasArg("no-hold")})
+	r := session.Request{Exchange: tr.next, Messages: in, NoHold: d.HasArg("no-hold")}
+	if d.HasArg("socket") {
+		r.Socket = arg(t, d, "socket")
+	}
+	tr.receive(r)
 }
 
 // wait lets time pass, and ticks when the deadline comes.
