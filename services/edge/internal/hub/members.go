@@ -38,9 +38,9 @@ func (m *members[S]) add(sub S) {
 	}
 }
 
-// remove puts the last member in the place of the removed one, and reports
-// whether there was one. borrowed: in a copy, because a fan-out goes through
-// the list. The list is another one after it if replaced is true.
+// remove puts the last member in the place of the removed one; in a copy if the
+// list is borrowed, because a fan-out goes through it. It reports whether the
+// list is another one now.
 func (m *members[S]) remove(sub S, borrowed bool) (replaced bool) {
 	i := m.find(sub)
 	if i < 0 {
