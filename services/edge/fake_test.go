@@ -24,6 +24,7 @@ type fakeBroker struct {
 
 	mu     sync.Mutex
 	logs   map[shard.Slot][]*brokerv1.Entry
+	keys   map[string]uint64 // idempotency keys
 	joined map[string]bool
 	joins  int
 	reads  int
@@ -31,7 +32,7 @@ type fakeBroker struct {
 }
 
 func newFakeBroker() *fakeBroker {
-	return &fakeBroker{work: make(chan func(), 1<<16), logs: map[shard.Slot][]*brokerv1.Entry{}, joined: map[string]bool{}}
+	return &fakeBroker{work: make(chan func(), 1<<16), logs: map[shard.Slot][]*brokerv1.Entry{}, keys: map[string]uint64{}, joined: map[string]bool{}}
 }
 
 func (b *fakeBroker) Run(ctx context.Context) error {
@@ -87,11 +88,17 @@ func (b *fakeBroker) Publish(m upstream.Publication, done func(upstream.Ack, err
 			return
 		}
 		slot := shard.Of(m.Channel)
+		if known, ok := b.keys[m.Key]; ok && m.Key != "" {
+			b.mu.Unlock()
+			done(upstream.Ack{Position: known, Duplicate: true}, nil)
+			return
+		}
 		e := &brokerv1.Entry{
 			Offset: uint64(len(b.logs[slot]) + 1), Channel: m.Channel, Data: m.Data, Ext: m.Ext, Members: m.Members,
 			Session: m.Session, Id: m.ID, TimeMs: time.Now().UnixMilli(),
 		}
 		b.logs[slot] = append(b.logs[slot], e)
+		b.keys[m.Key] = e.GetOffset()
 		wanted := false
 		for name, joined := range b.joined {
 			wanted = wanted || joined && bayeux.Match(name, m.Channel)
