@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -67,6 +68,9 @@ const retained = -2 // replays all that is retained
 func newBayeux(transport string, ack bool, newLink func(*network) link, channels []string, since string) *bayeux {
 	b := &bayeux{transport: transport, ack: ack, newLink: newLink, channels: channels, last: map[string]int64{}}
 	for _, channel := range channels {
+		if strings.Contains(channel, "*") {
+			continue // patterns have no history
+		}
 		b.last[channel] = retained
 		if position, err := strconv.ParseInt(since, 10, 64); err == nil {
 			b.last[channel] = position
@@ -217,8 +221,8 @@ func (b *bayeux) hand(e Event, emit func(Event) error) error {
 	if err := emit(e); err != nil {
 		return err
 	}
-	if e.Kind == Message {
-		b.last[e.Channel] = max(b.last[e.Channel], int64(e.Position))
+	if last, ok := b.last[e.Channel]; ok && e.Kind == Message {
+		b.last[e.Channel] = max(last, int64(e.Position))
 	}
 	return nil
 }
@@ -273,7 +277,7 @@ func (b *bayeux) exchange(ctx context.Context, l link, emit func(Event) error, m
 // event hands over what is no reply.
 func (b *bayeux) event(m *message, emit func(Event) error) error {
 	if m.beat {
-		return emit(Event{Kind: Heartbeat})
+		return emit(Event{Kind: Heartbeat, Reason: Ping})
 	}
 	if m.Data == nil || m.ClientID != "" || m.ID != "" {
 		return fmt.Errorf("not an event: %+v", m)

@@ -30,6 +30,9 @@ const (
 	End       Kind = "end" // for Bayeux: the advice to go away
 )
 
+// Ping is the reason of a heartbeat that is a ping of a WebSocket.
+const Ping = "ping"
+
 // Event is one thing that a client was told.
 type Event struct {
 	Kind     Kind
@@ -37,7 +40,7 @@ type Event struct {
 	Position uint64 // of a message; 0 if the transport does not say
 	Data     json.RawMessage
 	Channels []string      // of a resync
-	Reason   string        // of an end
+	Reason   string        // of an end, or Ping
 	Retry    time.Duration // of an end
 	Cursor   string
 }
@@ -145,6 +148,10 @@ func (c *Client) Next(ctx context.Context) (Event, error) {
 // Cut breaks the connections: the server gets a reset, and what was not taken
 // is gone. It may be called while Next waits.
 func (c *Client) Cut() { c.halt(true) }
+
+// Forget drops the session of a Bayeux client, between Cut and Open: the next
+// one begins after what was seen.
+func (c *Client) Forget() { c.follower.forget() }
 
 // Close ends the connections in order. A Bayeux session is left to expire.
 func (c *Client) Close() { c.halt(false) }

@@ -110,13 +110,13 @@ func (n *network) reset() {
 
 // close ends all connections in order.
 func (n *network) close() {
+	defer n.http.CloseIdleConnections()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true
 	for conn := range n.conns {
 		_ = conn.Close() // it may be reset already
 	}
-	n.http.CloseIdleConnections()
 }
 
 // do sends a request and returns the response if it has one of the statuses.

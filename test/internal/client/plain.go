@@ -186,6 +186,7 @@ func (s *plainSocket) follow(ctx context.Context, n *network, emit func(Event) e
 		return err
 	}
 	defer func() { _ = sock.conn.Close() }()
+	sock.ping = func() error { return emit(Event{Kind: Heartbeat, Reason: Ping}) }
 	for {
 		raw, err := sock.next(ctx)
 		if err != nil {

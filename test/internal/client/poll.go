@@ -135,7 +135,7 @@ func (p *poller) takeBatch(b *object, emit func(Event) error) error {
 	switch {
 	case b.End != "":
 		return emit(Event{Kind: End, Reason: b.End, Retry: time.Duration(b.Retry) * time.Millisecond, Cursor: p.since})
-	case len(b.Messages)+len(b.Resync) == 0 && p.transport != "poll":
+	case len(b.Messages)+len(b.Resync) == 0:
 		return emit(Event{Kind: Heartbeat, Cursor: p.since})
 	}
 	return nil

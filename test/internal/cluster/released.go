@@ -1,12 +1,11 @@
 package cluster
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
-	"testing"
-
-	"os"
 	"sync"
+	"testing"
 )
 
 // Released builds the comet command as it is released, without the race

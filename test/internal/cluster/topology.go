@@ -75,3 +75,22 @@ func (c *Topology) Edge(t testing.TB, args ...string) *Process {
 	p.Ready(t, 60*time.Second)
 	return p
 }
+
+// Settle waits until the brokers have the slots that they will keep: what moves
+// leaves its history behind.
+func (c *Topology) Settle(t testing.TB) {
+	t.Helper()
+	const slots = 256
+	Eventually(t, time.Minute, "slots are spread", func() error {
+		for _, p := range c.Brokers {
+			owned, err := p.Metric("comet_broker_slots_owned")
+			if err != nil {
+				return err
+			}
+			if owned < float64(slots/len(c.Brokers)) {
+				return fmt.Errorf("%s owns %v", p.Name, owned)
+			}
+		}
+		return nil
+	})
+}
