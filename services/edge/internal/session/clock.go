@@ -13,7 +13,7 @@ func (s *Session) Deadline() time.Time {
 	if state := s.connect.state; (state == held || state == over) && (due == 0 || s.connect.due < due) {
 		due = s.connect.due
 	}
-	if s.over() || due == 0 {
+	if s.ended() || due == 0 {
 		return time.Time{}
 	}
 	return s.at(due)
@@ -21,7 +21,7 @@ func (s *Session) Deadline() time.Time {
 
 // Tick says that Deadline may have come.
 func (s *Session) Tick(now time.Time, out *Effects) {
-	if s.over() {
+	if s.ended() {
 		return
 	}
 	at := s.since(now)
@@ -51,7 +51,7 @@ func (s *Session) startClock(now time.Time) {
 
 // Written says that the answer of an exchange was written.
 func (s *Session) Written(now time.Time, ex Exchange, _ *Effects) {
-	if s.over() {
+	if s.ended() {
 		return
 	}
 	s.returned(ex)
@@ -63,7 +63,7 @@ func (s *Session) Written(now time.Time, ex Exchange, _ *Effects) {
 // Lost says that the peer of an exchange vanished, or that writing its answer
 // failed.
 func (s *Session) Lost(now time.Time, ex Exchange, out *Effects) {
-	if s.over() {
+	if s.ended() {
 		return
 	}
 	for r := s.requests; r != nil; r = r.next {
@@ -98,7 +98,7 @@ func (s *Session) drainInterval() time.Duration { return time.Duration(s.drain) 
 // End ends the session. After Evicted a client whose connect is held stops for
 // good; otherwise its next message is answered 402.
 func (s *Session) End(now time.Time, reason Reason, out *Effects) {
-	if !s.over() {
+	if !s.ended() {
 		s.close(now, reason, nil, out)
 	}
 }
@@ -109,7 +109,7 @@ func (s *Session) close(now time.Time, reason Reason, by *request, out *Effects)
 	if s.connect.state == held {
 		s.free(now, reason, out)
 	}
-	s.setEnded(reason)
+	s.setReason(reason)
 	out.Ended = s.Ended()
 	for len(s.subs) > 0 {
 		s.remove(s.subs[len(s.subs)-1], true, out)

@@ -11,27 +11,55 @@
 //  3. It answers every Interest that is not a Leave by Subscribed, every
 //     Publish by Published and every Replay by Replayed, once, at any time,
 //     but never from within a call of the session.
-//  4. It reports every Answer by Written or Lost, once, and an exchange whose
-//     peer vanished before it was answered by Lost.
+//  4. It reports every Answer to an HTTP request by Written or Lost, once, and
+//     one whose peer vanished before it was answered by Lost.
+//  5. It sends Answers that have a Socket, and then Pushes, as frames of that
+//     socket, and reports neither. When the socket is full it says Blocked
+//     before it lets go of the lock, and Writable when nothing waits there any
+//     more. When a socket is gone it says Unbind to every session that it gave
+//     a Request of it, and gives it no more.
 //
 // What the session promises:
 //
-//  5. Every exchange is answered exactly once, unless it was Lost before.
-//  6. One connect is current: the newest by arrival. An older one that waits
-//     ends with 503 and without a Bayeux reply.
-//  7. Events of a channel are sent in the order of Deliver, one copy each,
+//  6. Every HTTP exchange is answered exactly once, unless it was Lost before.
+//     A frame has one answer to its connect and one to its other messages,
+//     which do not wait for the connect.
+//  7. One connect is current: the newest by arrival. An older one that waits
+//     ends with 503 and without a Bayeux reply; on a socket it is not answered.
+//  8. Events of a channel are sent in the order of Deliver, one copy each,
 //     whatever subscriptions overlap. An event at or below the start of a
 //     subscription is not delivered through it. History that a client asks for
-//     comes before what is pushed, once; only after a resync, or after it left
-//     a subscription that read ahead of a wider one, may it repeat events.
-//  8. Without the ack extension what a connect's answer carried is kept until
+//     comes before what is pushed, once; only after a resync, a socket that was
+//     left or a policy other than Recover, or after it left a subscription that
+//     read ahead of a wider one, may it repeat events.
+//  9. Without the ack extension what a connect's answer carried is kept until
 //     the next connect, and sent again when that one shows that the answer was
 //     lost. Copies are possible only then.
-//  9. With it every event belongs to one batch for ever, and is sent with each
-//     connect's answer until its batch is acknowledged.
-//  10. The queue is bounded. When it overflows it is dropped, and the next
+//  10. With it every event belongs to one batch for ever, and is sent with each
+//     connect's answer until its batch is acknowledged, over sockets too.
+//  11. The queue is bounded. When it overflows it is dropped, and the next
 //     connect's answer names every subscription that lost something. So do
 //     answers after Resync, until one of them is known to have arrived.
-//  11. A held connect never expires. The clock starts when its answer was
-//     written or its loss was seen.
+//  12. A channel's policy may let its events give way while they wait: the
+//     oldest of such channels (DropOldest), or the older one of the same
+//     channel (Conflate). The client is not told. Messages for this session
+//     alone never give way.
+//  13. A held connect never expires. The clock starts when its answer was
+//     written or its loss was seen; on a socket, when its answer was made, but
+//     not while the socket is blocked.
+//
+// Where events go:
+//
+//  14. They go to where the newest connect came from: with the answers to
+//     connects, or to the socket. Before the first connect, and when the
+//     newest one's socket is gone, the next frame of any socket is enough.
+//  15. To a socket they are pushed at once, and neither wait for a connect nor
+//     end its hold; with the ack extension they go with connects. Only losses
+//     end a hold.
+//  16. While the socket is blocked they wait in the queue, and not longer than
+//     Config.QueueAge; what waits longer is dropped as when the queue
+//     overflows.
+//  17. Without the ack extension what was pushed is gone if the socket drops
+//     before it arrived. What waits in the queue then goes to where events go
+//     next.
 package session

@@ -81,7 +81,7 @@ func (s *Session) Handshake(now time.Time, r Request, out *Effects) {
 
 func (s *Session) shakeHands(now time.Time, m *bayeux.Message, out *Effects) []byte {
 	if err := s.acceptable(m); err != nil {
-		s.setEnded(Refused)
+		s.setReason(Refused)
 		out.Ended = Refused
 		reply := replyTo(m, err)
 		reply.Advice = s.stop()

@@ -38,7 +38,7 @@ func (w waiter) reply() *reply            { return &w.request.replies[w.index] }
 // Receive takes a request of this session.
 func (s *Session) Receive(now time.Time, r Request, out *Effects) {
 	s.touch(now)
-	if s.over() {
+	if s.ended() {
 		out.answer(r.Exchange, r.Socket, Unknown(s.cfg, now, r.Messages))
 		return
 	}
@@ -132,7 +132,7 @@ func (s *Session) advance(now time.Time, r *request, out *Effects) {
 func (s *Session) process(now time.Time, w waiter, out *Effects) {
 	m := w.message()
 	switch {
-	case s.over() || m.ClientID != s.id:
+	case s.ended() || m.ClientID != s.id:
 		w.reply().text = unknown(s.cfg, now, m)
 	case m.Problem != nil:
 		s.reply(now, w, m.Problem)
@@ -213,7 +213,7 @@ func (s *Session) finish(now time.Time, r *request, out *Effects) {
 	case r.connect >= 0 && s.isCurrent(r):
 		ext := s.send(&a)
 		r.replies[r.connect].text = s.appendConnectReply(nil, now, ext, s.adviceDue())
-	case s.cfg.Piggyback && r.socket == 0 && !s.ack && !s.pushing() && !s.over():
+	case s.cfg.Piggyback && r.socket == 0 && !s.ack && !s.pushing() && !s.ended():
 		s.piggyback(&a)
 	}
 	for i := range r.replies {
@@ -248,7 +248,7 @@ func (s *Session) connectAmong(now time.Time, w waiter, out *Effects) {
 
 // isCurrent reports whether the current connect waits for this request.
 func (s *Session) isCurrent(r *request) bool {
-	return !s.over() && s.connect.state == begun && s.connect.exchange == r.exchange
+	return !s.ended() && s.connect.state == begun && s.connect.exchange == r.exchange
 }
 
 // pastConnect is the reply to a connect among other messages that is not

@@ -42,7 +42,7 @@ type Session struct {
 
 	transport transport // of the newest connect
 	repeats   uint8     // answers sent again in a row
-	ended     uint8     // of reasons
+	reason    uint8     // of reasons: why it ended
 	advise    bool      // the next connect's answer has advice
 	ack       bool      // extensions that the handshake agreed on
 	replay    bool
@@ -92,17 +92,17 @@ func (s *Session) Transport() string {
 }
 
 // Ended is why the session is over, or empty.
-func (s *Session) Ended() Reason { return reasons()[s.ended] }
+func (s *Session) Ended() Reason { return reasons()[s.reason] }
 
-// over reports whether the session has ended.
-func (s *Session) over() bool { return s.ended != 0 }
+// ended reports whether the session is over.
+func (s *Session) ended() bool { return s.reason != 0 }
 
-// reasons are what Session.ended counts.
+// reasons are what Session.reason counts.
 func reasons() [6]Reason { return [...]Reason{"", Disconnected, Expired, Refused, Drained, Evicted} }
 
-func (s *Session) setEnded(reason Reason) {
+func (s *Session) setReason(reason Reason) {
 	known := reasons()
-	s.ended = uint8(max(slices.Index(known[:], reason), 1))
+	s.reason = uint8(max(slices.Index(known[:], reason), 1))
 }
 
 // Holding reports whether a connect is held.
@@ -148,7 +148,7 @@ func (s *Session) Deliver(now time.Time, via string, e *event.Event, out *Effect
 // Send queues a message for this session alone, whatever it is subscribed to:
 // one made by NewMessage.
 func (s *Session) Send(now time.Time, e *event.Event, out *Effects) {
-	if s.over() {
+	if s.ended() {
 		return
 	}
 	s.enqueue(item{event: e}, out)

@@ -69,7 +69,7 @@ func TestIdleSize(t *testing.T) {
 		name   string
 		events int
 		most   int
-	}{{"new", 0, 500}, {"used", 3, 600}} {
+	}{{"new", 0, 480}, {"used", 3, 520}} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg, now := (session.Config{}).Defaults(), time.Now()
 			events := make([]*event.Event, tt.events)
@@ -137,6 +137,95 @@ func TestDeliverAllocates(t *testing.T) {
 	}
 	if got := testing.AllocsPerRun(queued, deliver); got != 0 {
 		t.Errorf("Deliver allocates %v times", got)
+	}
+}
+
+// Nothing is allocated to push an event to a socket, though the effects are of
+// each call.
+func TestPushAllocates(t *testing.T) {
+	const runs = 200
+	cfg, now := (session.Config{}).Defaults(), time.Now()
+	s := onSocket(t, cfg, now)
+	events := make([]*event.Event, runs+1)
+	for i := range events {
+		events[i] = entryOf(uint64(i + 1))
+		events[i].Frame(event.BayeuxText)
+	}
+	next, bytes := 0, 0
+	got := testing.AllocsPerRun(runs, func() {
+		var out session.Effects
+		s.Deliver(now, "/a", events[next], &out)
+		next++
+		for e := range out.Pushes.All() {
+			bytes += e.Frame(out.Pushes.As).Len()
+		}
+	})
+	if got != 0 {
+		t.Errorf("a push allocates %v times", got)
+	}
+	if bytes == 0 {
+		t.Error("nothing was pushed")
+	}
+}
+
+// onSocket returns a session with one subscription and a connect held on a
+// socket.
+func onSocket(tb testing.TB, cfg *session.Config, now time.Time) *session.Session {
+	tb.Helper()
+	var out session.Effects
+	s := idle(tb, cfg, now)
+	connect := decode(tb, `{"id":"5","channel":"/meta/connect","clientId":"S"}`)
+	s.Receive(now, session.Request{Exchange: 5, Socket: 7, Messages: connect}, &out)
+	if !s.Holding() || s.Socket() != 7 {
+		tb.Fatal("the socket does not hold the connect")
+	}
+	return s
+}
+
+func BenchmarkPush(b *testing.B) {
+	cfg, now := (session.Config{}).Defaults(), time.Now()
+	s := onSocket(b, cfg, now)
+	events := make([]*event.Event, 1<<10)
+	next := uint64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		if next%uint64(len(events)) == 0 {
+			b.StopTimer()
+			for i := range events {
+				events[i] = entryOf(next + uint64(i) + 1)
+			}
+			b.StartTimer()
+		}
+		var out session.Effects
+		s.Deliver(now, "/a", events[next%uint64(len(events))], &out)
+		next++
+	}
+}
+
+// BenchmarkFull is an event for a full queue, with each policy.
+func BenchmarkFull(b *testing.B) {
+	for _, policy := range []session.Policy{session.Recover, session.DropOldest, session.Conflate} {
+		b.Run(fmt.Sprint(policy), func(b *testing.B) {
+			now := time.Now()
+			cfg := session.Config{Slow: func(string) session.Policy { return policy }}.Defaults()
+			s := onSocket(b, cfg, now)
+			s.Blocked(now, 7)
+			var out session.Effects
+			for i := range cfg.QueueMessages - 1 {
+				channel := fmt.Sprintf("/b/%04d", i)
+				subscribe(s, now, channel, &out)
+				at := shard.Position{Slot: shard.Of(channel), Offset: 1 << 40}
+				s.Deliver(now, channel, event.New(channel, at, []byte("1"), nil, nil, time.Time{}), &out)
+				out.Reset()
+			}
+			next := uint64(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				next++
+				s.Deliver(now, "/a", entryOf(next), &out)
+				out.Reset()
+			}
+		})
 	}
 }
 

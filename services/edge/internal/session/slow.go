@@ -21,55 +21,57 @@ func (s *Session) policy(i *item) Policy {
 }
 
 // conflate makes the item of an event that was pushed. It takes the place of
-// those that wait on its channel if the policy says so.
+// the one that waits on its channel if the policy says so.
 func (s *Session) conflate(e *event.Event, out *Effects) item {
-	i := item{event: e}
-	if s.fresh.events == 0 || s.policy(&i) != Conflate {
-		return i
+	made := item{event: e}
+	if s.fresh.events == 0 || s.policy(&made) != Conflate {
+		return made
 	}
 	read := uint64(0) // history up to here, which the client asked for
 	if own := s.find(e.Channel); own != nil && own.past != nil {
 		read = own.past.cursor
 	}
-	s.shed(&out.Dropped.Conflated, func(older *item) bool {
-		return older.event.Channel == e.Channel && older.event.At.Offset > read
-	})
-	return i
+	for n := len(s.log) - 1; n >= 0; n-- { // a busy channel's is near the end
+		i := &s.log[n]
+		if i.event.At.Offset == 0 || i.event.Channel != e.Channel {
+			continue
+		}
+		if i.batch == 0 && i.event.At.Offset > read {
+			s.shed(n)
+			out.Dropped.Conflated++
+		}
+		break
+	}
+	return made
 }
 
 // makeRoom has an item fit, or reports that the item itself was dropped.
-func (s *Session) makeRoom(i *item, out *Effects) bool {
-	full := true
-	s.shed(&out.Dropped.Oldest, func(older *item) bool {
-		full = full && s.full(i.event)
-		return full && s.policy(older) == DropOldest
-	})
-	switch {
-	case !s.full(i.event):
-		return true
-	case s.policy(i) == DropOldest: // others do not lose their place to it
-		out.Dropped.Oldest++
-		s.pass(i.event.Channel)
-		return false
-	}
-	return s.overflow(i.event, out)
-}
-
-// shed drops fresh entries and counts them; the client is not told.
-func (s *Session) shed(count *int, drop func(*item) bool) {
-	kept := s.log[:0]
-	for n := range s.log {
-		i := &s.log[n]
-		if i.batch == 0 && i.event.At.Offset != 0 && drop(i) {
-			s.fresh.remove(i.event)
-			s.pass(i.event.Channel)
-			*count++
+func (s *Session) makeRoom(made *item, out *Effects) bool {
+	for n := 0; n < len(s.log) && s.full(made.event); {
+		if i := &s.log[n]; i.batch != 0 || s.policy(i) != DropOldest {
+			n++
 			continue
 		}
-		kept = append(kept, *i)
+		s.shed(n)
+		out.Dropped.Oldest++
 	}
-	clear(s.log[len(kept):])
-	s.log = kept
+	switch {
+	case !s.full(made.event):
+		return true
+	case s.policy(made) == DropOldest: // others do not lose their place to it
+		s.pass(made.event.Channel)
+		out.Dropped.Oldest++
+		return false
+	}
+	return s.overflow(made.event, out)
+}
+
+// shed drops a fresh event; the client is not told.
+func (s *Session) shed(n int) {
+	e := s.log[n].event
+	s.log = slices.Delete(s.log, n, n+1)
+	s.fresh.remove(e)
+	s.pass(e.Channel)
 }
 
 // pass notes that an entry of a channel was not delivered, so that history that

@@ -14,7 +14,7 @@ func (s *Session) Socket() uint64 { return s.socket }
 // Unbind says that a socket is gone. A connect that was held on it is lost, and
 // so are the answers that its frames await.
 func (s *Session) Unbind(now time.Time, socket uint64, _ *Effects) {
-	if s.over() || socket == 0 {
+	if s.ended() || socket == 0 {
 		return
 	}
 	for r := s.requests; r != nil; r = r.next {
@@ -32,7 +32,7 @@ func (s *Session) Unbind(now time.Time, socket uint64, _ *Effects) {
 // Blocked says that a socket is full: events wait in the session, and the clock
 // stands still, until Writable.
 func (s *Session) Blocked(_ time.Time, socket uint64) {
-	if s.over() || socket == 0 || s.socket != socket {
+	if s.ended() || socket == 0 || s.socket != socket {
 		return
 	}
 	s.blocked = true
@@ -43,7 +43,7 @@ func (s *Session) Blocked(_ time.Time, socket uint64) {
 
 // Writable says that nothing waits on a socket any more.
 func (s *Session) Writable(now time.Time, socket uint64, out *Effects) {
-	if s.over() || socket == 0 || s.socket != socket {
+	if s.ended() || socket == 0 || s.socket != socket {
 		return
 	}
 	s.blocked = false

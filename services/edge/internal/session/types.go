@@ -37,7 +37,7 @@ type Config struct {
 	// QueueMessages and QueueBytes bound what waits for the client; what was
 	// sent and is not confirmed may be as much again [1000, 1 MiB].
 	QueueMessages int
-	QueueBytes    int // 1 GiB at most
+	QueueBytes    int // 512 MiB at most
 	// QueueAge is how long events may wait for a socket that takes nothing;
 	// then they are dropped, and the client is told [30 s].
 	QueueAge time.Duration
@@ -74,9 +74,9 @@ const (
 	// DropOldest drops the oldest events of such channels when the queue is
 	// full.
 	DropOldest
-	// Conflate lets an event take the place of those that wait on its channel,
-	// at the end of the queue. History is not conflated. A full queue is dropped
-	// as with Recover.
+	// Conflate lets an event take the place of the one that waits on its
+	// channel, at the end of the queue. History is not conflated. A full queue
+	// is dropped as with Recover.
 	Conflate
 )
 
@@ -95,7 +95,7 @@ func (c Config) Defaults() *Config {
 	orDuration(&c.Gather, 250*time.Millisecond)
 	orInt(&c.QueueMessages, 1000)
 	orInt(&c.QueueBytes, 1<<20)
-	c.QueueBytes = min(c.QueueBytes, 1<<30)
+	c.QueueBytes = min(c.QueueBytes, 1<<29)
 	orDuration(&c.QueueAge, 30*time.Second)
 	if c.Slow == nil {
 		c.Slow = func(string) Policy { return Recover }
@@ -153,7 +153,7 @@ type Effects struct {
 	Answers []Answer
 	// Pushes are events to be sent on the session's socket, after Answers.
 	Pushes Pushes
-	// Held is the exchange whose connect began to be held in this call, or 0.
+	// Held is the HTTP exchange whose connect began to be held in this call, or 0.
 	// Its Answer, or Lost, ends the hold.
 	Held Exchange
 	// Interests are changes of what the session must be given by Deliver, in order.

@@ -1,6 +1,8 @@
 package session_test
 
 import (
+	"slices"
+
 	"pgregory.net/rapid"
 
 	"github.com/comet-push/comet/internal/shard"
@@ -105,10 +107,9 @@ func (m *model) mayShed(e entry) bool {
 	if e.channel != shedding || m.slow == session.Recover {
 		return false
 	}
-	newest := m.logs[shard.Of(shedding)]
-	for i := len(newest) - 1; i >= 0; i-- {
-		if newest[i].channel == shedding {
-			return newest[i] != e || m.slow == session.DropOldest
+	for _, newest := range slices.Backward(m.logs[shard.Of(shedding)]) {
+		if newest.channel == shedding {
+			return newest != e || m.slow == session.DropOldest
 		}
 	}
 	return true
