@@ -52,8 +52,8 @@ type answer struct {
 
 func (a *answer) ok() bool { return a.Successful != nil && *a.Successful }
 
-// message appends what the client says at its step.
-func (b *bayeux) message(out []byte) []byte {
+// say appends what the client says at its step.
+func (b *bayeux) say(out []byte) []byte {
 	b.number++
 	out = append(out, `[{"channel":"/meta/`...)
 	switch b.step {
@@ -80,9 +80,9 @@ func (b *bayeux) resume() {
 	}
 }
 
-// text takes messages from the server. say reports that there is something to
+// text takes messages from the server. next reports that there is something to
 // say, after a pause.
-func (b *bayeux) text(text []byte) (say bool, pause time.Duration, err error) {
+func (b *bayeux) text(text []byte) (next bool, pause time.Duration, err error) {
 	b.client.take(text)
 	if b.step == connecting && !bytes.Contains(text, []byte(`"successful":false`)) &&
 		!bytes.Contains(text, []byte(`"advice"`)) && !bytes.Contains(text, []byte(`"resync"`)) {
@@ -99,12 +99,12 @@ func (b *bayeux) text(text []byte) (say bool, pause time.Duration, err error) {
 		if answers[i].Successful == nil { // an event
 			continue
 		}
-		say = true
+		next = true
 		if pause, err = b.follow(&answers[i]); err != nil {
 			return false, 0, err
 		}
 	}
-	return say, pause, nil
+	return next, pause, nil
 }
 
 // follow does what an answer asks for, and says how long to wait first.
@@ -149,7 +149,7 @@ func (s *bayeuxPolls) begin(out []byte) []byte {
 }
 
 func (s *bayeuxPolls) wake(out []byte) []byte {
-	body := s.message(make([]byte, 0, 256))
+	body := s.say(make([]byte, 0, 256))
 	if s.kind == "callback-polling" {
 		out = append(append(append(out, "GET "...), s.door.path...), "/cometd?jsonp=cb&message="...)
 		out = append(out, url.QueryEscape(string(body))...)
@@ -197,11 +197,11 @@ func (s *bayeuxPolls) reply(text, out []byte) ([]byte, error) {
 	if s.response.cookies != "" {
 		s.cookies = s.response.cookies
 	}
-	say, pause, err := s.text(text)
+	next, pause, err := s.text(text)
 	switch {
 	case err != nil:
 		return out, err
-	case !say:
+	case !next:
 		return out, errors.New("a reply answers nothing: " + clip(text))
 	case s.response.closes:
 		return out, &again{after: pause, reason: "the server closed a connection behind a reply"}
@@ -226,25 +226,22 @@ func (s *bayeuxSocket) begin(out []byte) []byte {
 }
 
 func (s *bayeuxSocket) wake(out []byte) []byte {
-	return appendFrame(out, ws.OpText, s.message(nil))
+	return appendFrame(out, ws.OpText, s.say(nil))
 }
 
-func (s *bayeuxSocket) input(in, out []byte) ([]byte, error) {
-	was := s.up
-	out, err := s.read(in, out, s.messages)
-	if err == nil && s.up && !was {
-		if s.step == connecting {
-			s.client.subscribed()
-		}
-		out = s.wake(out)
+func (s *bayeuxSocket) input(in, out []byte) ([]byte, error) { return s.read(in, out, s) }
+
+func (s *bayeuxSocket) opened(out []byte) []byte {
+	if s.step == connecting { // a session goes on
+		s.client.subscribed()
 	}
-	return out, err
+	return s.wake(out)
 }
 
-func (s *bayeuxSocket) messages(text, out []byte) ([]byte, error) {
-	say, pause, err := s.text(text)
+func (s *bayeuxSocket) message(text, out []byte) ([]byte, error) {
+	next, pause, err := s.text(text)
 	switch {
-	case err != nil || !say:
+	case err != nil || !next:
 		return out, err
 	case pause > 0:
 		s.client.pause(pause)

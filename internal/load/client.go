@@ -89,6 +89,7 @@ func (c *client) subscribed() {
 	if !c.joined {
 		c.joined = true
 		c.tally.joined++
+		c.tally.complete = c.now
 		record(c.tally.setup, c.now-c.began)
 	}
 }

@@ -17,18 +17,23 @@ type control struct {
 	Retry  int             `json:"retry"` // milliseconds
 }
 
-// findControl returns the control object in text, if there is one.
-func findControl(text []byte) (c control, ok bool) {
-	from := bytes.Index(text, []byte(`{"type":"`))
-	to := bytes.LastIndexByte(text, '}')
+// findControl returns the text of the control object in a line, nil if there is
+// none.
+func findControl(line []byte) []byte {
+	from := bytes.Index(line, []byte(`{"type":"`))
+	to := bytes.LastIndexByte(line, '}')
 	if from < 0 || to < from {
-		return control{}, false
+		return nil
 	}
-	return c, json.Unmarshal(text[from:to+1], &c) == nil
+	return line[from : to+1]
 }
 
 // control follows a control object.
-func (c *client) control(o control) error {
+func (c *client) control(text []byte) error {
+	var o control
+	if err := json.Unmarshal(text, &o); err != nil {
+		return fmt.Errorf("the server sent a control object that is no JSON: %s", clip(text))
+	}
 	c.at(o.Cursor)
 	switch o.Type {
 	case "open":

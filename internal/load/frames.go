@@ -27,19 +27,30 @@ func (s *plainSocket) begin(out []byte) []byte {
 func (s *plainSocket) wake(out []byte) []byte { return out }
 
 func (s *plainSocket) input(in, out []byte) ([]byte, error) {
-	return s.read(in, out, func(text, out []byte) ([]byte, error) { return out, s.client.line(text) })
+	return s.read(in, out, s)
 }
+
+func (s *plainSocket) opened(out []byte) []byte { return out }
+
+func (s *plainSocket) message(text, out []byte) ([]byte, error) { return out, s.client.line(text) }
 
 // frames is the reading side of a WebSocket, from the response that opens it.
 type frames struct {
 	response response
 	socket   socket
 	pieces   pieces
+	control  pieces // of a frame that may come between those of a message
 	up       bool
 }
 
-// read takes what was received and answers pings; message takes the rest.
-func (f *frames) read(in, out []byte, message func(text, out []byte) ([]byte, error)) ([]byte, error) {
+// listener is whom a WebSocket is for. It appends what it wants to say.
+type listener interface {
+	opened(out []byte) []byte
+	message(text, out []byte) ([]byte, error)
+}
+
+// read takes what was received and answers pings; to gets the rest.
+func (f *frames) read(in, out []byte, to listener) ([]byte, error) {
 	for len(in) > 0 {
 		if !f.up {
 			body, rest, done, err := f.response.feed(in)
@@ -50,6 +61,9 @@ func (f *frames) read(in, out []byte, message func(text, out []byte) ([]byte, er
 				return out, err
 			}
 			in = rest
+			if f.up {
+				out = to.opened(out)
+			}
 			continue
 		}
 		payload, rest, done, err := f.socket.feed(in)
@@ -57,7 +71,11 @@ func (f *frames) read(in, out []byte, message func(text, out []byte) ([]byte, er
 			return out, err
 		}
 		in = rest
-		text, err := f.pieces.whole(payload, done)
+		held := &f.pieces
+		if f.socket.op.IsControl() {
+			held = &f.control
+		}
+		text, err := held.whole(payload, done)
 		if err != nil {
 			return out, err
 		}
@@ -72,7 +90,7 @@ func (f *frames) read(in, out []byte, message func(text, out []byte) ([]byte, er
 			code, reason := ws.ParseCloseFrameData(text)
 			return out, fmt.Errorf("the server closed a socket: %d %s", code, reason)
 		case ws.OpText:
-			if out, err = message(text, out); err != nil {
+			if out, err = to.message(text, out); err != nil {
 				return out, err
 			}
 		default:

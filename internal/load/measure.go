@@ -66,8 +66,8 @@ func (r *runner) connect(ctx context.Context) (before usage, err error) {
 			break
 		}
 	}
-	took := r.clock() - before.at
 	sum := r.sum()
+	took := max(sum.complete-before.at, 1)
 	if float64(sum.joined) < enough*float64(r.cfg.Clients) {
 		return usage{}, fmt.Errorf("only %d of %d clients got a subscription: %w", sum.joined, r.cfg.Clients, r.why(sum))
 	}
@@ -137,7 +137,9 @@ func (r *runner) idle(ctx context.Context) error {
 	}
 	used := after.since(before)
 	return r.account(used, func(s *Server) {
-		s.CPUPerClientSecond = float64(used.server.Microseconds()) / float64(r.sum().joined) / used.at.Seconds()
+		clients := float64(r.sum().joined)
+		s.CPUPerClientSecond = float64(used.server.Microseconds()) / clients / used.at.Seconds()
+		s.PSSPerClient = float64(s.PSSAfter-s.PSSBefore) / clients
 	})
 }
 
@@ -155,7 +157,6 @@ func (r *runner) account(used usage, more func(*Server)) error {
 	}
 	r.result.Server = &Server{
 		PID: r.cfg.PID, CPUSeconds: used.server.Seconds(), PSSBefore: r.pssBefore, PSSAfter: pss,
-		PSSPerClient: float64(pss-r.pssBefore) / float64(r.sum().joined),
 	}
 	more(r.result.Server)
 	return nil
@@ -263,6 +264,9 @@ func (r *runner) keep(b *burst) error {
 		Bytes: float64(b.bytes) / float64(max(b.delivered, 1)), Latency: b.latency,
 	}
 	return r.account(b.used, func(s *Server) {
+		if r.cfg.Mode == Check {
+			return // too few to say
+		}
 		s.CPUPerMillion = b.used.server.Seconds() / float64(max(b.delivered, 1)) * 1e6
 	})
 }

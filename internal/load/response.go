@@ -144,10 +144,10 @@ func (r *response) readHead(b []byte) (rest []byte, err error) {
 		head = r.head
 	}
 	end := bytes.Index(head, []byte("\r\n\r\n"))
+	if end > maxHead || end < 0 && len(head) > maxHead {
+		return nil, fmt.Errorf("a response's head is over %d bytes", maxHead)
+	}
 	if end < 0 {
-		if len(head) > maxHead {
-			return nil, fmt.Errorf("a response's head is over %d bytes", maxHead)
-		}
 		if r.head == nil {
 			r.head = append(make([]byte, 0, len(b)+1), b...)
 		}

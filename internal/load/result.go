@@ -90,7 +90,7 @@ type Server struct {
 
 	PSSBefore    int64   `json:"pssBytesBefore"`
 	PSSAfter     int64   `json:"pssBytesAfter"`
-	PSSPerClient float64 `json:"pssBytesPerClient"`
+	PSSPerClient float64 `json:"pssBytesPerClient,omitempty"` // of Idle
 }
 
 // Tool is what the tool itself used of the machine.

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -37,21 +36,28 @@ func Run(ctx context.Context, cfg Config, status func(string)) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
+	return r.run(ctx)
+}
+
+// errInterrupted is the end of a run by its context.
+var errInterrupted = errors.New("interrupted before there was a result")
+
+func (r *runner) run(ctx context.Context) (*Result, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	work, workCtx := errgroup.WithContext(ctx)
 	for _, w := range r.workers {
 		work.Go(func() error { return w.run(workCtx) })
 	}
-	err = r.measure(workCtx)
-	interrupted := context.Cause(ctx)
+	err := r.measure(workCtx)
+	interrupted := ctx.Err() != nil
 	stop()
 	r.publishers.close()
 	if failed := work.Wait(); failed != nil {
 		return nil, failed
 	}
-	if interrupted != nil {
-		return nil, fmt.Errorf("interrupted: %w", interrupted)
+	if interrupted {
+		return nil, errInterrupted
 	}
 	if err != nil && !errors.As(err, new(*serverFault)) {
 		return nil, err

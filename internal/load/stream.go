@@ -35,9 +35,15 @@ func (s *stream) input(in, out []byte) ([]byte, error) {
 		if err != nil {
 			return out, err
 		}
-		if done {
+		if !done {
+			continue
+		}
+		if s.door.transport != "frame" || s.response.closes {
 			return out, &again{reason: "the server completed a stream"}
 		}
+		// A frame has had enough, and its last script loads the next.
+		s.client.sequence.resume()
+		out = s.begin(out)
 	}
 	return out, nil
 }
@@ -69,8 +75,8 @@ func (c *client) line(text []byte) error {
 	if n > 0 {
 		return nil
 	}
-	if o, ok := findControl(rest); ok {
-		return c.control(o)
+	if text := findControl(rest); text != nil {
+		return c.control(text)
 	}
 	return nil
 }

@@ -77,7 +77,9 @@ func (r *Result) processes(row rower) {
 			row("", "%.2f µs per client and second", s.CPUPerClientSecond)
 		}
 		row("server memory", "%.1f MiB PSS, from %.1f", mib(s.PSSAfter), mib(s.PSSBefore))
-		row("", "%.2f KiB per client", s.PSSPerClient/1024)
+		if r.Mode == Idle {
+			row("", "%.2f KiB per client", s.PSSPerClient/1024)
+		}
 	} else {
 		row("server", "not measured: give its process with --pid")
 	}

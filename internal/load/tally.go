@@ -23,7 +23,9 @@ type tally struct {
 	// resyncs are announcements that history is lost.
 	resyncs int
 	bytes   int64
-	faults  map[string]int
+	// complete is when the last client joined.
+	complete time.Duration
+	faults   map[string]int
 
 	// from is when the phase began: what was due earlier is not part of it.
 	from      time.Duration
@@ -69,6 +71,7 @@ func (t *tally) add(o *tally) {
 	t.bytes += o.bytes
 	t.delivered += o.delivered
 	t.busy = max(t.busy, o.busy)
+	t.complete = max(t.complete, o.complete)
 	for text, n := range o.faults {
 		t.faults[text] += n
 	}
