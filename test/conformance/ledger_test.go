@@ -26,6 +26,7 @@ type ledger struct {
 	told    bool // history is gone: any number may come next
 	gap     bool // a Bayeux client misses some, and has to be told soon
 	resyncs int
+	reloads int // of a frame
 	end     *client.Event
 	err     error // how the connection ended
 }
@@ -118,6 +119,7 @@ func (l *ledger) take(e client.Event) {
 	switch e.Kind {
 	case client.Opened:
 		l.resumed = l.next > 0
+		l.reloads++
 	case client.Resync:
 		if !slices.Contains(e.Channels, l.channel) {
 			l.t.Errorf("%s: a resync of %v, not of %s", l.tr.Name, e.Channels, l.channel)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -77,9 +78,9 @@ func (w *world) edges(t *testing.T, way string, n int) []*cluster.Process {
 	args := w.args
 	switch way {
 	case http2, https:
-		args = append(args[:len(args):len(args)], "--edge.tls-cert-file="+w.tls.CertFile, "--edge.tls-key-file="+w.tls.KeyFile)
+		args = append(slices.Clip(args), "--edge.tls-cert-file="+w.tls.CertFile, "--edge.tls-key-file="+w.tls.KeyFile)
 	case h2c:
-		args = append(args[:len(args):len(args)], "--edge.h2c")
+		args = append(slices.Clip(args), "--edge.h2c")
 	}
 	var edges []*cluster.Process
 	for range n {

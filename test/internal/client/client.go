@@ -49,6 +49,7 @@ type Event struct {
 type StatusError struct {
 	Status int
 	Reason string // of the problem document
+	Retry  time.Duration
 	Body   string
 }
 

@@ -47,19 +47,19 @@ func (x *exchanges) receive(ctx context.Context) ([]message, error) {
 		body = bytes.NewReader(x.pending)
 	}
 	x.pending = nil
-	resp, text, err := x.network.whole(ctx, x.method, path, header, body, http.StatusOK)
+	a, err := x.network.whole(ctx, x.method, path, header, body, http.StatusOK)
 	if err != nil {
 		return nil, err
 	}
-	if got := resp.Header.Get("Content-Type"); !strings.HasPrefix(got, want) {
+	if got := a.header.Get("Content-Type"); !strings.HasPrefix(got, want) {
 		return nil, fmt.Errorf("content type %q, want %s", got, want)
 	}
 	if x.method == http.MethodGet {
-		if text, err = unwrap(text, callback); err != nil {
+		if a.body, err = unwrap(a.body, callback); err != nil {
 			return nil, err
 		}
 	}
-	return decode(text)
+	return decode(a.body)
 }
 
 // socketLink is a link over a WebSocket.

@@ -8,11 +8,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Server is one way to an edge.
@@ -125,9 +129,7 @@ func (n *network) do(ctx context.Context, method, path string, header http.Heade
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	resp, err := n.http.RoundTrip(req)
 	if err != nil {
 		return nil, err
@@ -136,10 +138,8 @@ func (n *network) do(ctx context.Context, method, path string, header http.Heade
 		_ = resp.Body.Close()
 		return nil, fmt.Errorf("the server speaks %s, not HTTP/2", resp.Proto)
 	}
-	for _, status := range statuses {
-		if resp.StatusCode == status {
-			return resp, nil
-		}
+	if slices.Contains(statuses, resp.StatusCode) {
+		return resp, nil
 	}
 	defer func() { _ = resp.Body.Close() }()
 	return nil, statusError(resp)
@@ -152,19 +152,29 @@ func statusError(resp *http.Response) error {
 		return err
 	}
 	var problem struct{ Reason string }
-	_ = json.Unmarshal(text, &problem) // proxies say it otherwise
-	return &StatusError{Status: resp.StatusCode, Reason: problem.Reason, Body: string(text)}
+	_ = json.Unmarshal(text, &problem)                         // proxies say it otherwise
+	seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // most have none
+	return &StatusError{
+		Status: resp.StatusCode, Reason: problem.Reason, Retry: time.Duration(seconds) * time.Second, Body: string(text),
+	}
+}
+
+// answer is a whole response.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
 }
 
 // whole sends a request and returns the whole response.
-func (n *network) whole(ctx context.Context, method, path string, header http.Header, body io.Reader, statuses ...int) (*http.Response, []byte, error) {
+func (n *network) whole(ctx context.Context, method, path string, header http.Header, body io.Reader, statuses ...int) (answer, error) {
 	resp, err := n.do(ctx, method, path, header, body, statuses...)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
-	return resp, text, err
+	return answer{status: resp.StatusCode, header: resp.Header, body: text}, err
 }
 
 // raw dials the server without HTTP's client, for WebSockets.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -27,21 +28,20 @@ func (p *plain) forget() { p.etag = "" }
 // path is the request's target.
 func (p *plain) path(since string, more url.Values) string {
 	query := url.Values{"transport": {p.transport}}
-	for name, values := range more {
-		query[name] = values
-	}
+	maps.Copy(query, more)
 	if since != "" {
 		query.Set("since", since)
 	}
-	path := "/channels"
-	if len(p.channels) == 1 {
-		for segment := range strings.SplitSeq(p.channels[0][1:], "/") {
-			path += "/" + url.PathEscape(segment)
-		}
-	} else {
+	const door = "/channels"
+	if len(p.channels) > 1 {
 		query["channel"] = p.channels
+		return door + "?" + query.Encode()
 	}
-	return path + "?" + query.Encode()
+	segments := strings.Split(p.channels[0], "/")
+	for i := range segments {
+		segments[i] = url.PathEscape(segments[i])
+	}
+	return door + strings.Join(segments, "/") + "?" + query.Encode()
 }
 
 // single reports whether positions are cursors.
@@ -129,8 +129,19 @@ type stream struct {
 	lastID string // of sse, which resumes by it
 }
 
-// follow implements follower.
+// follow implements follower. A frame that is to be loaded anew is.
 func (s *stream) follow(ctx context.Context, n *network, emit func(Event) error) error {
+	for {
+		err := s.load(ctx, n, emit)
+		reload, ok := errors.AsType[*errReload](err)
+		if !ok {
+			return err
+		}
+		s.since = reload.since
+	}
+}
+
+func (s *stream) load(ctx context.Context, n *network, emit func(Event) error) error {
 	header, since := http.Header{"Accept": {s.accept}}, s.since
 	if s.lastID != "" {
 		header.Set("Last-Event-ID", s.lastID)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,31 +23,24 @@ type poller struct {
 
 // follow implements follower.
 func (p *poller) follow(ctx context.Context, n *network, emit func(Event) error) error {
-	if p.since == "" || p.since == "latest" {
-		// The first reply says where a client is that comes without a cursor.
-		more := url.Values{}
-		if p.transport != "poll" {
-			more.Set("wait", "0")
-		}
-		b, err := p.ask(ctx, n, "latest", more)
-		if err != nil {
-			return err
-		}
-		p.since = string(b.Cursor)
+	if p.since == "" {
+		p.since = "latest" // for a poll it is not the default
+	}
+	// The first reply says where a client is that comes without a cursor.
+	at := url.Values{}
+	if p.transport != "poll" {
+		at.Set("wait", "0")
+	}
+	b, err := p.ask(ctx, n, at)
+	if err != nil {
+		return err
 	}
 	if err := emit(Event{Kind: Opened, Cursor: p.since}); err != nil {
 		return err
 	}
 	for {
-		b, err := p.ask(ctx, n, p.since, nil)
-		if err == nil {
-			err = p.takeBatch(b, emit)
-		}
-		if err != nil {
-			return leaving(err, emit)
-		}
-		if b.End != "" {
-			return nil
+		if err := p.takeBatch(b, emit); err != nil || b.End != "" {
+			return err
 		}
 		if p.transport == "poll" {
 			select {
@@ -55,58 +49,59 @@ func (p *poller) follow(ctx context.Context, n *network, emit func(Event) error)
 				return ctx.Err()
 			}
 		}
+		if b, err = p.ask(ctx, n, nil); err != nil {
+			return leaving(err, emit)
+		}
 	}
 }
 
 // leaving tells the refusal of a server that leaves as the end that it is.
 func leaving(err error, emit func(Event) error) error {
 	if status, ok := errors.AsType[*StatusError](err); ok && status.Reason == "DRAINING" {
-		return emit(Event{Kind: End, Reason: "draining"})
+		return emit(Event{Kind: End, Reason: "draining", Retry: status.Retry})
 	}
 	return err
 }
 
-// ask sends one request; a nil batch means that nothing has changed.
-func (p *poller) ask(ctx context.Context, n *network, since string, more url.Values) (*object, error) {
+// ask sends one request.
+func (p *poller) ask(ctx context.Context, n *network, more url.Values) (*object, error) {
 	query, header := url.Values{}, http.Header{}
-	for name, values := range more {
-		query[name] = values
-	}
+	maps.Copy(query, more)
 	if p.callback != "" {
 		query.Set("jsonp", p.callback)
 	}
 	if p.etag != "" {
 		header.Set("If-None-Match", p.etag)
 	}
-	resp, body, err := n.whole(ctx, http.MethodGet, p.path(since, query), header, nil, http.StatusOK, http.StatusNotModified)
+	a, err := n.whole(ctx, http.MethodGet, p.path(p.since, query), header, nil, http.StatusOK, http.StatusNotModified)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode == http.StatusNotModified {
+	if a.status == http.StatusNotModified {
 		if p.etag == "" {
 			return nil, errors.New("304 to a request without If-None-Match")
 		}
-		return &object{Cursor: text(since)}, nil
+		return &object{Cursor: text(p.since)}, nil
 	}
 	want := "application/json"
 	if p.callback != "" {
 		want = "text/javascript"
-		if body, err = unwrap(body, p.callback); err != nil {
+		if a.body, err = unwrap(a.body, p.callback); err != nil {
 			return nil, err
 		}
 	}
-	if got := resp.Header.Get("Content-Type"); !strings.HasPrefix(got, want) {
+	if got := a.header.Get("Content-Type"); !strings.HasPrefix(got, want) {
 		return nil, fmt.Errorf("content type %q, want %s", got, want)
 	}
 	b := &object{}
-	if err := json.Unmarshal(body, b); err != nil {
-		return nil, fmt.Errorf("%w: %.300s", err, body)
+	if err := json.Unmarshal(a.body, b); err != nil {
+		return nil, fmt.Errorf("%w: %.300s", err, a.body)
 	}
 	if b.Cursor == "" || b.Messages == nil {
-		return nil, fmt.Errorf("a batch without cursor or messages: %.300s", body)
+		return nil, fmt.Errorf("a batch without cursor or messages: %.300s", a.body)
 	}
 	if p.transport == "poll" {
-		if p.etag = resp.Header.Get("ETag"); p.etag != `"`+string(b.Cursor)+`"` {
+		if p.etag = a.header.Get("ETag"); p.etag != `"`+string(b.Cursor)+`"` {
 			return nil, fmt.Errorf("ETag %s of a batch with cursor %s", p.etag, b.Cursor)
 		}
 	}

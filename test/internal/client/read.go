@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -94,25 +95,35 @@ func readParts(body io.Reader, take func(raw []byte, id string) error) error {
 	}
 }
 
+// errReload is what a frame is told to do: load itself anew, from since.
+type errReload struct{ since string }
+
+func (e *errReload) Error() string { return "reload since " + e.since }
+
 // readScripts reads the scripts of a forever-frame.
 func readScripts(body io.Reader, take func(raw []byte, id string) error) error {
+	const begin, end = "<script>", "</script>\n"
 	in := reader(body)
+	var script []byte
 	for {
 		line, err := in.ReadBytes('\n')
-		if errors.Is(err, io.EOF) && !bytes.Contains(line, []byte("<script>c(")) {
+		if errors.Is(err, io.EOF) && len(script)+len(line) == 0 {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		// The head precedes the first of them, perhaps on its line.
-		_, call, ok := bytes.Cut(line, []byte("<script>c("))
-		if !ok {
+		if script = append(script, line...); !bytes.HasSuffix(script, []byte(end)) {
 			continue
 		}
-		raw, ok := bytes.CutSuffix(bytes.TrimSpace(call), []byte(")</script>"))
-		if !ok || bytes.ContainsAny(raw, "<>&\u2028\u2029") {
-			return fmt.Errorf("not a safe script: %.300q", line)
+		code := bytes.TrimSuffix(script[bytes.LastIndex(script, []byte(begin))+len(begin):], []byte(end))
+		script = nil
+		if since, ok := argument(code, "r(", ")"); ok {
+			return &errReload{string(bytes.Trim(since, `"`))}
+		}
+		raw, ok := argument(code, "c(", ")")
+		if !ok {
+			return fmt.Errorf("not a safe script: %.300q", code)
 		}
 		if err := take(raw, ""); err != nil {
 			return err
@@ -120,11 +131,26 @@ func readScripts(body io.Reader, take func(raw []byte, id string) error) error {
 	}
 }
 
+// argument returns the JSON that a script has between two texts. It may stand
+// in a string, for what JavaScript reads otherwise than JSON.
+func argument(code []byte, before, after string) ([]byte, bool) {
+	code, begins := bytes.CutPrefix(code, []byte(before))
+	code, ends := bytes.CutSuffix(code, []byte(after))
+	if !begins || !ends || bytes.ContainsAny(code, "<>&\u2028\u2029") {
+		return nil, false
+	}
+	if quoted, ok := argument(code, "JSON.parse(", ")"); ok {
+		var inner string
+		err := json.Unmarshal(quoted, &inner)
+		return []byte(inner), err == nil
+	}
+	return code, true
+}
+
 // unwrap returns the argument of a script that calls a function.
 func unwrap(script []byte, function string) ([]byte, error) {
-	raw, before := bytes.CutPrefix(bytes.TrimSpace(script), []byte("/**/"+function+"("))
-	raw, after := bytes.CutSuffix(raw, []byte(");"))
-	if !before || !after || bytes.ContainsAny(raw, "<>&\u2028\u2029") {
+	raw, ok := argument(bytes.TrimSpace(script), "/**/"+function+"(", ");")
+	if !ok {
 		return nil, fmt.Errorf("not a safe call of %s: %.300q", function, script)
 	}
 	return raw, nil

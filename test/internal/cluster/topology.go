@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -70,7 +71,7 @@ func (c *Topology) All() []*Process {
 // Edge starts one more edge of its own config, which must name no other etcd.
 func (c *Topology) Edge(t testing.TB, args ...string) *Process {
 	t.Helper()
-	p := New(t, fmt.Sprintf("edge-%d", Ports(t, 1)[0]), "edge", append(args[:len(args):len(args)], "--etcd.endpoints="+c.Etcd.URL)...)
+	p := New(t, fmt.Sprintf("edge-%d", Ports(t, 1)[0]), "edge", append(slices.Clip(args), "--etcd.endpoints="+c.Etcd.URL)...)
 	p.Start(t)
 	p.Ready(t, 60*time.Second)
 	return p
