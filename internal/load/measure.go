@@ -20,7 +20,7 @@ func (r *runner) measure(ctx context.Context) error {
 	case Idle:
 		return r.idle(ctx)
 	}
-	if err := r.wait(ctx, settle, "connected"); err != nil {
+	if err := r.wait(ctx, r.settle, "connected"); err != nil {
 		return err
 	}
 	if r.cfg.Warmup > 0 {
@@ -121,7 +121,7 @@ func (r *runner) storm(before usage) error {
 
 func (r *runner) idle(ctx context.Context) error {
 	// What connecting set in motion belongs to connecting.
-	if err := r.wait(ctx, 2*settle, "settling"); err != nil {
+	if err := r.wait(ctx, 2*r.settle, "settling"); err != nil {
 		return err
 	}
 	before, err := r.use()
@@ -228,15 +228,14 @@ func (r *runner) show(state string, rate float64, end time.Duration) {
 // drain waits until everything has arrived, or nothing does any more.
 func (r *runner) drain(ctx context.Context, b *burst, state string) error {
 	last, moved := int64(-1), r.clock()
-	quiet := max(still, 2*r.cfg.PollEvery)
-	for end := moved + max(drained, 2*quiet); r.clock() < end; {
+	for end := moved + max(drained, 2*r.still); r.clock() < end; {
 		sum := r.sum()
 		if sum.delivered >= b.published.deliveries {
 			return nil
 		}
 		if sum.delivered != last {
 			last, moved = sum.delivered, r.clock()
-		} else if r.clock()-moved > quiet {
+		} else if r.clock()-moved > r.still {
 			return nil
 		}
 		r.status(fmt.Sprintf("%s: waiting for %d deliveries", state, b.published.deliveries-sum.delivered))

@@ -33,13 +33,13 @@ func (p *pieces) whole(part []byte, last bool) ([]byte, error) {
 // its end, and what is behind it, to be given next. more is false if there is
 // none: the text is kept.
 func (p *pieces) line(text []byte) (line, rest []byte, more bool, err error) {
-	end := bytes.IndexByte(text, '\n')
-	if end < 0 {
+	line, rest, found := bytes.Cut(text, []byte("\n"))
+	if !found {
 		if len(text) > 0 {
 			_, err = p.whole(text, false)
 		}
 		return nil, nil, false, err
 	}
-	line, err = p.whole(text[:end], true)
-	return line, text[end+1:], err == nil, err
+	line, err = p.whole(line, true)
+	return line, rest, err == nil, err
 }

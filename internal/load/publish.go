@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 
@@ -148,29 +147,20 @@ func (p *publisher) send(ctx context.Context, s stamp) error {
 
 func (p *publisher) compose(s stamp) {
 	a := p.all
-	key := func(b []byte) []byte {
-		b = append(append(b, a.run...), '-')
-		b = strconv.AppendUint(append(strconv.AppendUint(b, uint64(s.channel), 10), '-'), uint64(s.seq), 10)
-		return b
-	}
-	out := append(append(p.out[:0], "POST "...), a.path...)
+	key := fmt.Sprintf("%s-%d-%d", a.run, s.channel, s.seq)
+	target, field := "/v1/publish", ""
+	p.data = p.data[:0]
 	if a.edge {
-		out = append(append(out, "/channels"...), a.door.name(s.channel)...)
-		p.data = appendData(p.data[:0], a.size, s)
+		target, field = "/channels"+a.door.name(s.channel), "\r\nIdempotency-Key: "+key
+		p.data = appendData(p.data, a.size, s)
 	} else {
-		out = append(out, "/v1/publish"...)
-		b := append(append(p.data[:0], `{"channel":"`...), a.door.name(s.channel)...)
-		b = appendData(append(b, `","data":`...), a.size, s)
-		b = key(append(b, `,"idempotencyKey":"`...))
-		p.data = append(b, `"}`...)
+		p.data = append(append(p.data, `{"channel":"`...), a.door.name(s.channel)...)
+		p.data = appendData(append(p.data, `","data":`...), a.size, s)
+		p.data = append(append(append(p.data, `,"idempotencyKey":"`...), key...), `"}`...)
 	}
-	out = append(append(out, " HTTP/1.1\r\nHost: "...), a.host...)
-	if a.edge {
-		out = key(append(out, "\r\nIdempotency-Key: "...))
-	}
-	out = append(out, "\r\nContent-Type: application/json\r\nContent-Length: "...)
-	out = strconv.AppendInt(out, int64(len(p.data)), 10)
-	p.out = append(append(out, "\r\n\r\n"...), p.data...)
+	p.out = fmt.Appendf(p.out[:0], "POST %s%s HTTP/1.1\r\nHost: %s%s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+		a.path, target, a.host, field, len(p.data))
+	p.out = append(p.out, p.data...)
 }
 
 // exchange sends the composed request and reads its response.

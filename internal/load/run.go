@@ -14,11 +14,7 @@ import (
 const (
 	// look is how often the state of a run is looked at.
 	look = 20 * time.Millisecond
-	// settle is the pause between connecting and what follows.
-	settle = time.Second
-	// still is how long nothing may arrive before the rest counts as lost, and
-	// drained the longest that is waited for the rest.
-	still   = 2 * time.Second
+	// drained is the longest that is waited for messages under way.
 	drained = 10 * time.Second
 	// enough is the share of clients without which nothing is measured.
 	enough = 0.95
@@ -34,6 +30,9 @@ func Run(ctx context.Context, cfg Config, status func(string)) (*Result, error) 
 	}
 	r, err := newRunner(ctx, cfg, status)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.makeWorkers(newWorker); err != nil {
 		return nil, err
 	}
 	return r.run(ctx)
@@ -80,6 +79,13 @@ type runner struct {
 	publishers *publishers
 	result     Result
 
+	target target
+	door   *door
+
+	// settle is the pause between connecting and what follows, still how long
+	// nothing may arrive before what is missing counts as lost.
+	settle, still time.Duration
+
 	pssBefore int64
 }
 
@@ -107,17 +113,18 @@ func newRunner(ctx context.Context, cfg Config, status func(string)) (*runner, e
 	if !edge.addr.Addr().IsLoopback() || edge.addr.Addr().Is6() {
 		cfg.Sources = 0
 	}
-	r := &runner{cfg: cfg, status: status, start: time.Now()}
+	r := &runner{cfg: cfg, status: status, start: time.Now(), settle: time.Second, still: max(2*time.Second, 2*cfg.PollEvery)}
 	id := strings.ToLower(rand.Text()[:8])
-	d := &door{
+	r.door = &door{
 		host: edge.host, path: edge.path, transport: cfg.Transport,
 		prefix: cfg.Prefix + "/" + id, pollEvery: cfg.PollEvery,
 	}
-	if err := r.makeWorkers(edge, d); err != nil {
-		return nil, err
+	r.target = target{
+		addr: edge.addr, tls: edge.tls(), sources: cfg.Sources,
+		opening: max(1, cfg.Opening/min(cfg.Workers, cfg.Clients)), clock: r.clock,
 	}
 	r.publishers = newPublishers(publishers{
-		door: d, run: id, edge: cfg.PublishEdge, host: rest.host, path: rest.path, addr: rest.addr,
+		door: r.door, run: id, edge: cfg.PublishEdge, host: rest.host, path: rest.path, addr: rest.addr,
 		tls: rest.tls(), size: cfg.Size, clock: r.clock,
 	}, cfg.Publishers, cfg.Channels)
 	r.result = Result{
@@ -138,26 +145,20 @@ func (e endpoint) tls() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, ServerName: strings.Trim(host, "[]")}
 }
 
-func (r *runner) makeWorkers(edge endpoint, d *door) error {
+// makeWorkers makes the clients and shares them out.
+func (r *runner) makeWorkers(build func(target, []*client, *tally) (worker, error)) error {
 	n := min(r.cfg.Workers, r.cfg.Clients)
-	shares := make([][]*client, n)
-	tallies := make([]*tally, n)
+	r.clients = make([]*client, r.cfg.Clients)
 	for i := range n {
-		t := newTally()
-		tallies[i] = &t
-	}
-	for i := range r.cfg.Clients {
-		c := &client{tally: tallies[i%n], number: i, channel: uint16(i % r.cfg.Channels)}
-		c.session = newSession(d, c)
-		r.clients = append(r.clients, c)
-		shares[i%n] = append(shares[i%n], c)
-	}
-	t := target{
-		addr: edge.addr, tls: edge.tls(), sources: r.cfg.Sources,
-		opening: max(1, r.cfg.Opening/n), clock: r.clock,
-	}
-	for i := range n {
-		w, err := newWorker(t, shares[i], tallies[i])
+		sum := newTally()
+		var share []*client
+		for number := i; number < r.cfg.Clients; number += n {
+			c := &client{tally: &sum, number: number, channel: uint16(number % r.cfg.Channels)}
+			c.session = newSession(r.door, c)
+			r.clients[number] = c
+			share = append(share, c)
+		}
+		w, err := build(r.target, share, &sum)
 		if err != nil {
 			return err
 		}

@@ -45,9 +45,9 @@ type alarm struct {
 	client *client
 }
 
-func (a alarms) Len() int           { return len(a) }
-func (a alarms) Less(i, j int) bool { return a[i].at < a[j].at }
-func (a alarms) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
+func (a *alarms) Len() int           { return len(*a) }
+func (a *alarms) Less(i, j int) bool { return (*a)[i].at < (*a)[j].at }
+func (a *alarms) Swap(i, j int)      { (*a)[i], (*a)[j] = (*a)[j], (*a)[i] }
 
 // Push implements [heap.Interface].
 func (a *alarms) Push(x any) { *a = append(*a, x.(alarm)) } //nolint:forcetypeassert // only set pushes
@@ -79,9 +79,9 @@ func (a *alarms) due(now time.Duration) *client {
 }
 
 // next is when the first alarm is due, at the latest at most.
-func (a alarms) next(most time.Duration) time.Duration {
-	if len(a) > 0 {
-		return min(a[0].at, most)
+func (a *alarms) next(most time.Duration) time.Duration {
+	if len(*a) > 0 {
+		return min((*a)[0].at, most)
 	}
 	return most
 }
