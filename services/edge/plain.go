@@ -46,6 +46,7 @@ type reader struct {
 type reply struct {
 	*channels.Exchange
 
+	waits  bool // for news, so that it is known how long these took
 	events int
 	newest int64 // when the newest event was appended, in ns; 0: unknown
 }
@@ -76,11 +77,15 @@ func (r *reader) number() uint64 {
 	return r.reply.Number()
 }
 
+// start starts the machine, unless the drain has ended it already, or the peer
+// is gone.
 func (r *reader) start() {
 	var out plain.Effects
 	now := time.Now()
 	r.mu.Lock()
-	r.plain.Start(now, &out)
+	if r.plain.Ended() == "" {
+		r.plain.Start(now, &out)
+	}
 	r.settle(now, &out)
 }
 

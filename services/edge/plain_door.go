@@ -112,7 +112,7 @@ func (d *plainDoor) Poll(x *channels.Exchange, req *channels.Request) {
 		x.Refuse(p)
 		return
 	}
-	d.answerBy(r, x)
+	d.answerBy(r, x, req.Transport != channels.Poll)
 	r.start()
 }
 
@@ -127,8 +127,8 @@ func shapeOf(t channels.Transport) plain.Shape {
 }
 
 // answerBy has a reader answer an exchange.
-func (d *plainDoor) answerBy(r *reader, x *channels.Exchange) {
-	r.reply = &reply{Exchange: x}
+func (d *plainDoor) answerBy(r *reader, x *channels.Exchange, waits bool) {
+	r.reply = &reply{Exchange: x, waits: waits}
 	x.Own(r)
 	d.keep(r)
 }

@@ -20,7 +20,7 @@ func (r *reader) settle(now time.Time, out *plain.Effects) {
 // handOver gives the stream its frames or the exchange its answer, and keeps the
 // orders.
 func (r *reader) handOver(now time.Time, out *plain.Effects) {
-	for r.stream != nil && r.push(now, out) {
+	for r.stream != nil && r.push(out) {
 		r.keep(out)
 		out.Reset()
 		r.plain.Writable(now, out)
@@ -33,7 +33,7 @@ func (r *reader) handOver(now time.Time, out *plain.Effects) {
 
 // push sends the frames of a call, and reports whether there is more to come at
 // once.
-func (r *reader) push(now time.Time, out *plain.Effects) (more bool) {
+func (r *reader) push(out *plain.Effects) (more bool) {
 	waiting := 0
 	for _, f := range out.Frames {
 		waiting = r.stream.Send(f)
@@ -41,9 +41,7 @@ func (r *reader) push(now time.Time, out *plain.Effects) (more bool) {
 	if len(out.Frames) > 0 {
 		r.opened(out)
 	}
-	if out.Events > 0 {
-		r.door.written(now, out.Events, nanoseconds(out.Newest))
-	}
+	r.door.metrics.deliveries.Add(float64(out.Events))
 	r.door.droppedOf(&out.Dropped)
 	if waiting >= hold.Full {
 		r.plain.Blocked()
@@ -80,7 +78,10 @@ func (r *reader) over(out *plain.Effects) {
 			r.stream.End(out.Last)
 		}
 	case out.Answer.Body != nil:
-		r.reply.events, r.reply.newest = out.Events, nanoseconds(out.Newest)
+		r.reply.events = out.Events
+		if r.reply.waits {
+			r.reply.newest = nanoseconds(out.Newest)
+		}
 		r.reply.Batch(out.Answer.Body, out.Answer.Cursor)
 	case out.Ended != plain.Gone:
 		r.reply.Refuse(refusalOf(out))

@@ -45,7 +45,7 @@ func (d *plainDoor) publishAndRead(x *channels.Exchange, pub channels.Publicatio
 		x.Refuse(p)
 		return
 	}
-	d.answerBy(r, x)
+	d.answerBy(r, x, false)
 	d.commit(pub, func(ack upstream.Ack, p *web.Problem) {
 		if p != nil {
 			x.Refuse(p)
@@ -100,6 +100,9 @@ const mostAnswers = 4 * hold.Full
 // Message implements [hold.Receiver]: the client publishes.
 func (r *reader) Message(_ uint64, text []byte) {
 	d := r.door
+	if r.isOver() {
+		return // the client could not be told
+	}
 	m, p := channels.ParseMessage(text)
 	if p == nil {
 		p = d.checkSize(&m.Publication)
@@ -123,6 +126,12 @@ func (r *reader) Message(_ uint64, text []byte) {
 		}
 		r.answer(channels.AppendPublished(nil, m.ID, ack.Position, ack.Duplicate), nil)
 	})
+}
+
+func (r *reader) isOver() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.plain.Ended() != ""
 }
 
 func (d *plainDoor) checkSize(pub *channels.Publication) *web.Problem {

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/internal/run"
+	"github.com/comet-push/comet/services/edge/internal/channels"
+	"github.com/comet-push/comet/services/edge/internal/hold"
+	"github.com/comet-push/comet/services/edge/internal/plain"
 )
 
 func streams() []string { return []string{"sse", "stream", "multipart", "frame", "ws"} }
@@ -121,7 +124,7 @@ func TestLastEventID(t *testing.T) {
 		if got := s.messages(2); got != "/a=1 /a=2" {
 			w.t.Errorf("got %s", got)
 		}
-		if res := w.get("/channels/a?transport=sse", "Last-Event-ID", "x"); res.StatusCode != 400 || res.object["reason"] != "CURSOR_INVALID" {
+		if res := w.get("/channels/a?transport=sse", "Last-Event-ID", "x"); res.StatusCode != http.StatusBadRequest || res.object["reason"] != "CURSOR_INVALID" {
 			w.t.Errorf("status %d, %s", res.StatusCode, res.text)
 		}
 		s, _ = w.open("stream", "/channels/a?since=latest", "Last-Event-ID", first.id)
@@ -363,4 +366,32 @@ func TestBrokersAreDown(t *testing.T) {
 		}
 		w.wantQuiet()
 	})
+}
+
+// A request that comes while the drain begins is ended, before or after it was
+// started.
+func TestDrainMissesNoReader(t *testing.T) {
+	for _, transport := range []channels.Transport{channels.SSE, channels.LongPoll} {
+		c := newCrowd(t, 0, "/a")
+		d := c.service.plain
+		r, p := d.admit(&plain.Request{
+			Shape: shapeOf(transport), Channels: []string{"/a"}, Encoding: transport.Encoding(), Limit: 1,
+		})
+		if p != nil {
+			t.Fatal(p)
+		}
+		d.draining.Store(true)
+		if transport.Once() {
+			d.answerBy(r, &channels.Exchange{Exchange: hold.New(1)}, true)
+		} else {
+			r.stream = hold.NewStream(1, r)
+			d.keep(r)
+		}
+		if r.start(); r.plain.Ended() == "" {
+			t.Errorf("%s was missed", transport)
+		}
+		if _, p := d.Stream(t.Context(), 2, &channels.Request{Channels: []string{"/a"}}); p == nil || p.Reason != "DRAINING" {
+			t.Errorf("got %v", p)
+		}
+	}
 }

@@ -39,10 +39,12 @@ func (x *Exchange) Published(position uint64, duplicate, follows bool) {
 	b := strconv.AppendUint([]byte(`{"position":`), position, 10)
 	b = strconv.AppendBool(append(b, `,"duplicate":`...), duplicate)
 	if follows {
-		x.published = append(b, ',')
+		b = append(b, ',')
+		x.published = b
 		return
 	}
-	x.Answer(hold.Answer{Status: http.StatusOK, Body: append(b, '}')})
+	b = append(b, '}')
+	x.Answer(hold.Answer{Status: http.StatusOK, Body: b})
 }
 
 // Batch answers with a batch, an object that is not empty, which goes on at the

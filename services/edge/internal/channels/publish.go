@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/comet-push/comet/bayeux"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
@@ -35,28 +36,30 @@ func (h *Handler) publish(w http.ResponseWriter, r *http.Request) {
 	h.cfg.Holder.Hold(w, r, x.Exchange, x)
 }
 
-func (h *Handler) parsePublish(w http.ResponseWriter, r *http.Request) (Publication, *web.Problem) {
-	pub, q := Publication{}, query{}
-	most, p := 0, (*web.Problem)(nil)
+// parsePublish reads what is to be published. Everything else is checked before
+// the body is read.
+func (h *Handler) parsePublish(w http.ResponseWriter, r *http.Request) (pub Publication, p *web.Problem) {
 	if pub.Channel, p = pathChannel(r); p != nil {
 		return pub, p
 	}
-	if p := checkLiteral(pub.Channel); p != nil {
+	if p = checkLiteral(pub.Channel); p != nil {
 		return pub, p
 	}
-	if q, p = parseQuery(r); p != nil {
+	q, p := parseQuery(r)
+	if p != nil {
 		return pub, p
 	}
-	if p := q.check([]string{"channel", "since", "limit", "token"}); p != nil {
+	if p = q.check([]string{"channel", "since", "limit", "token"}); p != nil {
 		return pub, p
 	}
-	if p := authenticate(q, r); p != nil {
+	if p = authenticate(q, r); p != nil {
 		return pub, p
 	}
-	if most, p = h.edge.MayPublish(pub.Channel); p != nil {
+	most, p := h.edge.MayPublish(pub.Channel)
+	if p != nil {
 		return pub, p
 	}
-	if p := checkContent(r.Header); p != nil {
+	if p = checkContent(r.Header); p != nil {
 		return pub, p
 	}
 	if pub.Key, p = keyOf(r.Header); p != nil {
@@ -95,8 +98,8 @@ func checkData(data []byte) ([]byte, *web.Problem) {
 }
 
 func checkKey(key string) *web.Problem {
-	if len(key) > maxKey {
-		return badParameter("the idempotency key has %d bytes; at most %d are allowed", len(key), maxKey)
+	if len(key) > maxKey || !utf8.ValidString(key) {
+		return badParameter("the idempotency key has %d bytes; at most %d of UTF-8 are allowed", len(key), maxKey)
 	}
 	return nil
 }
@@ -126,7 +129,7 @@ func checkContent(header http.Header) *web.Problem {
 
 // parsePiggyback returns the poll that is to be answered along with a publish,
 // or nil.
-func (h *Handler) parsePiggyback(channel string, q query) (*Request, *web.Problem) {
+func (h *Handler) parsePiggyback(channel string, q query) (req *Request, p *web.Problem) {
 	if !q.has("since") {
 		for _, name := range []string{"channel", "limit"} {
 			if q.has(name) {
@@ -135,7 +138,7 @@ func (h *Handler) parsePiggyback(channel string, q query) (*Request, *web.Proble
 		}
 		return nil, nil
 	}
-	req, p := &Request{Transport: Poll}, (*web.Problem)(nil)
+	req = &Request{Transport: Poll}
 	names := q["channel"]
 	if len(names) == 0 {
 		names = []string{channel}

@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -26,9 +27,7 @@ func (h *Handler) head(w http.ResponseWriter, req *Request) {
 	case LongPoll:
 		return
 	case JSONP:
-		for name, values := range web.ScriptHeader() {
-			header[name] = values
-		}
+		maps.Copy(header, web.ScriptHeader())
 		return
 	case Frame:
 		header.Set("Content-Security-Policy", h.ancestors)
@@ -93,7 +92,7 @@ func (h *Handler) refuseReader(w http.ResponseWriter, req *Request, p *web.Probl
 	h.cfg.Refused(p.Reason)
 	h.head(w, req)
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(body.Payload()) // nobody is left to tell
+	_, _ = w.Write(body.Payload()) //nolint:gosec // the callback is an identifier, and what is JSON is escaped
 }
 
 // endReason is why a stream that did not begin has ended.
