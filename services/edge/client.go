@@ -59,12 +59,13 @@ func (c *client) handshake(e *hold.Exchange, r session.Request) {
 
 // begin makes the handshake. It takes the lock over.
 func (c *client) begin(r session.Request) {
+	now := time.Now()
 	var out session.Effects
-	c.session.Handshake(time.Now(), r, &out)
+	c.session.Handshake(now, r, &out)
 	if out.Ended == "" {
 		c.service.reports.Changed(c.session.PublicID()) // before anything can end it
 	}
-	c.settle(&out)
+	c.settle(now, &out)
 }
 
 func (c *client) receive(e *hold.Exchange, b browser, r session.Request) {
@@ -75,23 +76,24 @@ func (c *client) receive(e *hold.Exchange, b browser, r session.Request) {
 
 // take gives the session a request. It takes the lock over.
 func (c *client) take(r session.Request) {
+	now := time.Now()
 	var out session.Effects
 	before := c.session.Transport()
-	c.session.Receive(time.Now(), r, &out)
+	c.session.Receive(now, r, &out)
 	if after := c.session.Transport(); after != before && c.session.Ended() == "" {
 		c.service.reports.Changed(c.session.PublicID())
 	}
-	c.settle(&out)
+	c.settle(now, &out)
 }
 
 // Written implements [hold.Owner].
 func (c *client) Written(number uint64) {
 	var out session.Effects
-	now := time.Now()
 	c.mu.Lock()
+	now := time.Now()
 	x := c.forget(number)
 	c.session.Written(now, session.Exchange(number), &out)
-	c.settle(&out)
+	c.settle(now, &out)
 	c.service.written(now, x.events, x.newest)
 	c.service.unanswered.done()
 }
@@ -100,9 +102,10 @@ func (c *client) Written(number uint64) {
 func (c *client) Lost(number uint64) {
 	var out session.Effects
 	c.mu.Lock()
+	now := time.Now()
 	x := c.forget(number)
-	c.session.Lost(time.Now(), session.Exchange(number), &out)
-	c.settle(&out)
+	c.session.Lost(now, session.Exchange(number), &out)
+	c.settle(now, &out)
 	c.service.browsers.leave(x.browser, c)
 	c.service.unanswered.done()
 }
@@ -113,9 +116,10 @@ func (c *client) Drain(uint64) { c.drain(c.service.drainInterval()) }
 func (c *client) drain(interval time.Duration) {
 	var out session.Effects
 	c.mu.Lock()
-	c.session.Drain(time.Now(), interval, &out)
+	now := time.Now()
+	c.session.Drain(now, interval, &out)
 	k := c.socket
-	c.settle(&out)
+	c.settle(now, &out)
 	if k != nil {
 		k.endSoon(closeRestart)
 	}
@@ -124,8 +128,9 @@ func (c *client) drain(interval time.Duration) {
 func (c *client) end(reason session.Reason) {
 	var out session.Effects
 	c.mu.Lock()
-	c.session.End(time.Now(), reason, &out)
-	c.settle(&out)
+	now := time.Now()
+	c.session.End(now, reason, &out)
+	c.settle(now, &out)
 }
 
 // endIdle ends a session that waits for no answer and, unless it had its time,
@@ -133,27 +138,30 @@ func (c *client) end(reason session.Reason) {
 func (c *client) endIdle(hadTime bool) {
 	var out session.Effects
 	c.mu.Lock()
+	now := time.Now()
 	busy := len(c.exchanges) > 0 || c.publishes.Load() > 0
 	if !busy && (hadTime || c.session.Queued() == 0) {
-		c.session.End(time.Now(), session.Drained, &out)
+		c.session.End(now, session.Drained, &out)
 	}
-	c.settle(&out)
+	c.settle(now, &out)
 }
 
 // Deliver implements [hub.Subscriber].
 func (c *client) Deliver(via string, e *event.Event) {
 	var out session.Effects
 	c.mu.Lock()
-	c.session.Deliver(time.Now(), via, e, &out)
-	c.settle(&out)
+	now := time.Now()
+	c.session.Deliver(now, via, e, &out)
+	c.settle(now, &out)
 }
 
 // Resync implements [hub.Subscriber].
 func (c *client) Resync(channel string, _ shard.Position) {
 	var out session.Effects
 	c.mu.Lock()
-	c.session.Resync(time.Now(), channel)
-	c.settle(&out)
+	now := time.Now()
+	c.session.Resync(now, channel)
+	c.settle(now, &out)
 }
 
 // Subscribed implements [hub.Subscriber]: the hub is locked, so effects wait
@@ -161,9 +169,10 @@ func (c *client) Resync(channel string, _ shard.Position) {
 func (c *client) Subscribed(token uint64, from []shard.Position, err *bayeux.Error) {
 	var out session.Effects
 	c.mu.Lock()
+	now := time.Now()
 	defer c.mu.Unlock()
-	c.session.Subscribed(time.Now(), token, from, err, &out)
-	if c.settleLocked(&out) {
+	c.session.Subscribed(now, token, from, err, &out)
+	if c.settleLocked(now, &out) {
 		c.effects = append(c.effects, out)
 	}
 }
@@ -177,24 +186,27 @@ func (c *client) Settle() {
 func (c *client) published(token uint64, err *bayeux.Error) {
 	var out session.Effects
 	c.mu.Lock()
-	c.session.Published(time.Now(), token, err, &out)
-	c.settle(&out)
+	now := time.Now()
+	c.session.Published(now, token, err, &out)
+	c.settle(now, &out)
 }
 
 func (c *client) replayed(token uint64, page session.Page, err *bayeux.Error) {
 	var out session.Effects
 	c.mu.Lock()
-	c.session.Replayed(time.Now(), token, page, err, &out)
-	c.settle(&out)
+	now := time.Now()
+	c.session.Replayed(now, token, page, err, &out)
+	c.settle(now, &out)
 }
 
 // send queues a message for this session alone and reports whether it lives.
 func (c *client) send(e *event.Event) bool {
 	var out session.Effects
 	c.mu.Lock()
+	now := time.Now()
 	alive := c.session.Ended() == ""
-	c.session.Send(time.Now(), e, &out)
-	c.settle(&out)
+	c.session.Send(now, e, &out)
+	c.settle(now, &out)
 	return alive
 }
 
@@ -203,12 +215,12 @@ func (c *client) tick(now time.Time) {
 	c.mu.Lock()
 	c.wake = 0 // the timer let go of it
 	c.session.Tick(now, &out)
-	c.settle(&out)
+	c.settle(now, &out)
 }
 
 // settle ends a call of the session. It takes the lock over.
-func (c *client) settle(out *session.Effects) {
-	if !c.settleLocked(out) {
+func (c *client) settle(now time.Time, out *session.Effects) {
+	if !c.settleLocked(now, out) {
 		c.mu.Unlock()
 		return
 	}
@@ -218,12 +230,12 @@ func (c *client) settle(out *session.Effects) {
 
 // settleLocked hands over answers and events, sets the timer, and reports
 // whether there is more to carry out.
-func (c *client) settleLocked(out *session.Effects) bool {
+func (c *client) settleLocked(now time.Time, out *session.Effects) bool {
 	for i := range out.Answers {
-		c.answer(&out.Answers[i])
+		c.answer(now, &out.Answers[i])
 	}
 	if out.Pushes.Socket != 0 {
-		c.push(&out.Pushes)
+		c.push(now, &out.Pushes)
 	}
 	if wake := c.service.sinceStart(c.session.Deadline()); wake != c.wake {
 		c.wake = wake
@@ -241,9 +253,9 @@ func (c *client) settleLocked(out *session.Effects) bool {
 	return len(out.Interests)+len(out.Publishes)+len(out.Replays)+len(out.Joined)+len(out.Left) > 0 || out.Ended != ""
 }
 
-func (c *client) answer(a *session.Answer) {
+func (c *client) answer(now time.Time, a *session.Answer) {
 	if a.Socket != 0 {
-		c.reply(a)
+		c.reply(now, a)
 		return
 	}
 	x := c.find(uint64(a.Exchange))

@@ -43,6 +43,14 @@ func newCrowd(tb testing.TB, n int, channel string) *crowd {
 		tb.Fatal(err)
 	}
 	c := &crowd{tb: tb, service: s, polls: map[string]uint64{}}
+	c.shakeHands(n, channel)
+	c.connect() // the first is answered at once
+	return c
+}
+
+// shakeHands adds sessions that subscribe to a channel.
+func (c *crowd) shakeHands(n int, channel string) {
+	s := c.service
 	for range n {
 		c.ask(`[{"channel":"/meta/handshake","version":"1.0","supportedConnectionTypes":["long-polling"]}]`)
 	}
@@ -52,8 +60,16 @@ func newCrowd(tb testing.TB, n int, channel string) *crowd {
 		c.ask(fmt.Sprintf(`[{"channel":"/meta/subscribe","clientId":%q,"subscription":%q}]`, id, channel))
 	}
 	s.hub.Changes(func(change hub.Change) { s.hub.Joined(change.Channel, nil) })
-	c.connect() // the first is answered at once
-	return c
+}
+
+// settle reports all answers as written.
+func (c *crowd) settle() {
+	for client := range c.service.registry.all() {
+		for len(client.exchanges) > 0 {
+			client.Written(client.exchanges[0].Number())
+		}
+	}
+	clear(c.polls)
 }
 
 // ask hands messages to the edge as if a connection had brought them.

@@ -138,11 +138,14 @@ func (k *socket) refuse(err error) {
 // send sends a frame and reports whether the socket is full.
 func (k *socket) send(f *frame.Frame) (full bool) {
 	waiting := k.stream.Send(f)
+	if waiting < hold.Full {
+		return false
+	}
 	if waiting > k.service.mostWaiting() {
 		k.service.cut(hold.Slow)
 		k.cut()
 	}
-	return waiting >= hold.Full
+	return true
 }
 
 // Writable implements [hold.StreamOwner].
@@ -282,46 +285,47 @@ func (c *client) unbindEnded(k *socket) {
 func (c *client) unbind(k *socket) {
 	var out session.Effects
 	c.mu.Lock()
+	now := time.Now()
 	if c.socket == k {
 		c.socket = nil
 	}
-	c.session.Unbind(time.Now(), k.stream.Number(), &out)
-	c.settle(&out)
+	c.session.Unbind(now, k.stream.Number(), &out)
+	c.settle(now, &out)
 }
 
 func (c *client) writable(number uint64) {
 	var out session.Effects
 	c.mu.Lock()
-	c.session.Writable(time.Now(), number, &out)
-	c.settle(&out)
+	now := time.Now()
+	c.session.Writable(now, number, &out)
+	c.settle(now, &out)
 }
 
 // reply sends an answer over its socket.
-func (c *client) reply(a *session.Answer) {
+func (c *client) reply(now time.Time, a *session.Answer) {
 	k := c.carrier(a.Socket)
 	if k == nil {
 		return // gone meanwhile
 	}
-	c.sendOver(k, frame.Text(a.Body))
-	c.service.written(time.Now(), a.Events, nanoseconds(a.Newest))
+	c.sendOver(now, k, frame.Text(a.Body))
+	c.service.written(now, a.Events, nanoseconds(a.Newest))
 }
 
 // push sends events over the session's socket.
-func (c *client) push(p *session.Pushes) {
+func (c *client) push(now time.Time, p *session.Pushes) {
 	k := c.carrier(p.Socket)
 	if k == nil {
 		return
 	}
-	now := time.Now()
 	for e := range p.All() {
-		c.sendOver(k, e.Frame(p.As))
+		c.sendOver(now, k, e.Frame(p.As))
 		c.service.written(now, 1, nanoseconds(e.Appended()))
 	}
 }
 
-func (c *client) sendOver(k *socket, f *frame.Frame) {
+func (c *client) sendOver(now time.Time, k *socket, f *frame.Frame) {
 	if k.send(f) {
-		c.session.Blocked(time.Now(), k.stream.Number())
+		c.session.Blocked(now, k.stream.Number())
 	}
 }
 
