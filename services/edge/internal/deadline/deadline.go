@@ -22,8 +22,8 @@ import (
 type Entry[V any] struct {
 	Value V
 
-	at    time.Time // guarded by the queue's mu
-	index int       // likewise: place in the heap, from 1; 0: none
+	at    time.Duration // guarded by the queue's mu, as the queue counts time
+	index int           // likewise: place in the heap, from 1; 0: none
 }
 
 // Queue holds entries by deadline.
@@ -32,7 +32,8 @@ type Queue[V any] struct {
 	changed chan struct{} // the earliest deadline came nearer
 
 	mu      sync.Mutex
-	entries entries[V] // guarded by mu
+	origin  time.Time  // guarded by mu: the first deadline ever, from which times count
+	entries entries[V] // likewise
 }
 
 // New returns an empty queue.
@@ -44,18 +45,20 @@ func New[V any](slack time.Duration) *Queue[V] {
 func (q *Queue[V]) Set(e *Entry[V], at time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch {
-	case e.at.Equal(at):
+	if at.IsZero() {
+		if e.index != 0 {
+			heap.Remove(&q.entries, e.index-1)
+		}
 		return
-	case at.IsZero():
-		heap.Remove(&q.entries, e.index-1)
-		e.at = at
-		return
+	}
+	switch due := q.count(at); {
 	case e.index == 0:
-		e.at = at
+		e.at = due
 		heap.Push(&q.entries, e)
+	case e.at == due:
+		return
 	default:
-		e.at = at
+		e.at = due
 		heap.Fix(&q.entries, e.index-1)
 	}
 	if e.index == 1 {
@@ -64,6 +67,14 @@ func (q *Queue[V]) Set(e *Entry[V], at time.Time) {
 		default:
 		}
 	}
+}
+
+// count is a time as the queue counts it: small and monotonic.
+func (q *Queue[V]) count(t time.Time) time.Duration {
+	if q.origin.IsZero() {
+		q.origin = t
+	}
+	return t.Sub(q.origin)
 }
 
 // Len is how many entries have a deadline.
@@ -107,11 +118,10 @@ func (q *Queue[V]) pop(now time.Time) (v V, next time.Time, due bool) {
 		return v, time.Time{}, false
 	}
 	e := q.entries[0]
-	if e.at.After(now) {
-		return v, e.at, false
+	if e.at > q.count(now) {
+		return v, q.origin.Add(e.at), false
 	}
 	heap.Pop(&q.entries)
-	e.at = time.Time{}
 	return e.Value, time.Time{}, true
 }
 
@@ -119,7 +129,7 @@ func (q *Queue[V]) pop(now time.Time) (v V, next time.Time, due bool) {
 type entries[V any] []*Entry[V]
 
 func (h entries[V]) Len() int           { return len(h) }
-func (h entries[V]) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h entries[V]) Less(i, j int) bool { return h[i].at < h[j].at }
 
 func (h entries[V]) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
