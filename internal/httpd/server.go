@@ -29,6 +29,9 @@ type ServerConfig struct {
 	TLSCertFile, TLSKeyFile string
 	// H2C allows HTTP/2 without TLS.
 	H2C bool
+	// ConnContext and ConnState are those of [http.Server]. They may be nil.
+	ConnContext func(ctx context.Context, c net.Conn) context.Context
+	ConnState   func(c net.Conn, s http.ConnState)
 	// Logger gets what goes wrong with connections, at level debug; nil: none.
 	Logger *slog.Logger
 }
@@ -69,6 +72,8 @@ func (s *Server) Run(ctx context.Context) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         protocols,
 		BaseContext:       func(net.Listener) context.Context { return requests },
+		ConnContext:       s.cfg.ConnContext,
+		ConnState:         s.cfg.ConnState,
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)

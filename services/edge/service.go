@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -63,6 +64,7 @@ type Service struct {
 	directory membership.Directory
 	logger    *slog.Logger
 	metrics   *metrics
+	engine    *hold.Engine
 	handler   http.Handler
 	sessions  *session.Config
 
@@ -139,19 +141,24 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		Edge: deps.Node.Member(), Directory: deps.Directory, Conns: deps.Conns,
 		Registerer: deps.Registerer, Logger: deps.Logger,
 	}, (*presence)(s))
-	holder := hold.Waiting{WriteTimeout: cfg.WriteTimeout, DrainWindow: cfg.DrainWindow, Cut: s.cut}
+	s.engine = hold.NewEngine(hold.Config{
+		WriteTimeout: cfg.WriteTimeout, DrainWindow: cfg.DrainWindow, Cut: s.cut,
+		Failed: func(err error) {
+			s.logger.Warn("connections are not accepted as they should be", slog.Any("error", err))
+		},
+	})
 	door := transport.New(transport.Config{
 		Origins:     origins,
 		ReadTimeout: cfg.ReadTimeout,
-		Holder:      holder,
-		Streamer:    holder,
+		Holder:      s.engine,
+		Streamer:    s.engine,
 		Number:      s.number,
 		JSONP:       cfg.JSONP,
 		Refused:     func(reason string) { s.metrics.refused.WithLabelValues(reason).Inc() },
 		Draining:    s.draining.Load,
 	}, s)
 	s.plain = newPlainDoor(s, deps)
-	plain := s.plain.handler(origins, holder, holder)
+	plain := s.plain.handler(origins, s.engine, s.engine)
 	var rest http.Handler = http.HandlerFunc(transport.NotFound)
 	if cfg.Dev {
 		if rest, err = demo.New(cfg.PublishURL, rest); err != nil {
@@ -174,6 +181,22 @@ func build(cfg Config, deps Deps) (*Service, error) {
 // Handler serves the public door. It is no [http.ServeMux], and must not be
 // mounted on one: that redirects.
 func (s *Service) Handler() http.Handler { return s.handler }
+
+// Listen returns the listener to serve instead of l, on which requests that wait
+// cost no goroutine. It is for listeners without TLS, before Connections runs.
+func (s *Service) Listen(l net.Listener) net.Listener { return s.engine.Listen(l) }
+
+// ConnContext is for [http.Server].
+func (s *Service) ConnContext(ctx context.Context, c net.Conn) context.Context {
+	return s.engine.ConnContext(ctx, c)
+}
+
+// ConnState is for [http.Server].
+func (s *Service) ConnState(c net.Conn, state http.ConnState) { s.engine.ConnState(c, state) }
+
+// Connections keeps the connections of the public door. It has to outlive the
+// server of that, as the server has to outlive the edge.
+func (s *Service) Connections() run.Component { return s.engine }
 
 // RegisterNode registers what other nodes call.
 func (s *Service) RegisterNode(r grpc.ServiceRegistrar) {

@@ -82,8 +82,8 @@ func (p *Process) addService(name string, s service) {
 	p.add(name, s)
 }
 
-// addEdge adds the edge after its door: the door is open while the edge takes
-// leave of its sessions.
+// addEdge adds the edge after its door, which is open while the edge takes leave
+// of its sessions, and that after the connections, which may outlive it.
 func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
 	s, err := edge.New(edge.Config{
 		PollTimeout:     p.cfg.Edge.PollTimeout,
@@ -113,10 +113,15 @@ func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
 		return err
 	}
 	p.addrs.Edge = l.Addr().String()
+	if p.cfg.Edge.TLSCertFile == "" {
+		l = s.Listen(l)
+	}
+	p.add("edge connections", s.Connections())
 	p.add("edge door", httpd.NewServer(httpd.ServerConfig{
 		Grace:       p.cfg.DrainTimeout / 8,
 		TLSCertFile: p.cfg.Edge.TLSCertFile, TLSKeyFile: p.cfg.Edge.TLSKeyFile,
-		H2C:    p.cfg.Edge.H2C,
+		H2C:         p.cfg.Edge.H2C,
+		ConnContext: s.ConnContext, ConnState: s.ConnState,
 		Logger: d.logger.With(slog.String("door", edgeName)),
 	}, s.Handler(), l))
 	p.addService(edgeName, s)

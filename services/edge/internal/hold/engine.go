@@ -35,6 +35,9 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Cut counts the connections that were cut. It may be nil.
 	Cut func(Reason)
+	// Failed hears why connections can not be accepted for now, or not without
+	// goroutines. It may be nil.
+	Failed func(error)
 }
 
 func (c Config) withDefaults() Config {
@@ -44,6 +47,9 @@ func (c Config) withDefaults() Config {
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 2*time.Minute)
 	if c.Cut == nil {
 		c.Cut = func(Reason) {}
+	}
+	if c.Failed == nil {
+		c.Failed = func(error) {}
 	}
 	return c
 }

@@ -45,6 +45,8 @@ type Exchange struct {
 	holder   holder     // nil until held
 	answer   Answer
 	answered bool
+
+	replier Replier // of the engine; set before holder
 }
 
 // New returns an exchange. Numbers are unique in a process.

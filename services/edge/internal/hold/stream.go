@@ -54,7 +54,10 @@ type Streamer interface {
 
 // holder is what keeps an exchange or a stream: something is to be done for it.
 // wake takes leaf locks only.
-type holder interface{ wake() }
+type holder interface {
+	wake()
+	spares() *spares
+}
 
 // Stream is a response without an end yet, or a WebSocket: frames go out as
 // they come. Its owner sends to it before and after it is held.
@@ -62,15 +65,14 @@ type Stream struct {
 	number uint64
 	owner  StreamOwner
 
-	mu      sync.Mutex // leaf
-	holder  holder     // nil until held
-	queue   queue
-	waiting int32 // bytes of queue, on the wire
-	ended   bool  // no frame is taken any more
-	cut     bool  // what waits is dropped
-	byPeer  bool  // the peer ended it
-	told    bool  // Ended was called
-	full    bool  // Writable is owed
+	mu     sync.Mutex // leaf
+	holder holder     // nil until held
+	queue  queue
+	ended  bool // no frame is taken any more
+	cut    bool // what waits is dropped
+	byPeer bool // the peer ended it
+	told   bool // Ended was called
+	full   bool // Writable is owed
 }
 
 // NewStream returns a stream. Numbers are unique in a process.
@@ -87,14 +89,14 @@ func (s *Stream) Send(f *frame.Frame) (waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
-		return int(s.waiting)
+		return int(s.queue.bytes)
 	}
 	s.pushLocked(f)
-	s.full = s.full || s.waiting >= Full
+	s.full = s.full || s.queue.bytes >= Full
 	if s.holder != nil {
 		s.holder.wake()
 	}
-	return int(s.waiting)
+	return int(s.queue.bytes)
 }
 
 // End ends the stream behind what waits; last may be nil.
@@ -128,7 +130,7 @@ func (s *Stream) Cut() {
 func (s *Stream) reply(f *frame.Frame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.ended && int(s.waiting)+f.Len() < Full {
+	if !s.ended && int(s.queue.bytes)+f.Len() < Full {
 		s.pushLocked(f)
 		s.holder.wake()
 	}
@@ -148,14 +150,19 @@ func (s *Stream) endByPeer(answer *frame.Frame) {
 }
 
 func (s *Stream) pushLocked(f *frame.Frame) {
-	s.queue.push(f)
-	s.waiting += int32(f.Len())
+	s.queue.push(f, s.sparesLocked())
+}
+
+func (s *Stream) sparesLocked() *spares {
+	if s.holder == nil {
+		return nil
+	}
+	return s.holder.spares()
 }
 
 func (s *Stream) cutLocked() {
 	s.ended, s.cut, s.full = true, true, false
 	s.queue.clear()
-	s.waiting = 0
 }
 
 // hold names who keeps the stream from now on. What happened before wakes it.
@@ -168,9 +175,9 @@ func (s *Stream) hold(h holder) {
 	}
 }
 
-// gather appends the bytes of what waits to b, as many frames as fit whole. If
-// the first alone does not fit it returns those of it that are left, without a
-// copy. It says what follows: nothing while the stream goes on, cut, or the end.
+// gather appends the bytes of what waits to b, as many frames as fit whole into
+// its capacity, and says what follows. If the first does not fit into an empty
+// b, what is left of it is returned without a copy.
 func (s *Stream) gather(b []byte, bytes view) (out []byte, next after) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,9 +199,9 @@ type after uint8
 
 const (
 	afterNothing after = iota // for now
-	afterMore                 // more frames
-	afterEnd
-	afterCut // nothing was gathered
+	afterMore                 // more to gather
+	afterEnd                  // the end
+	afterCut                  // nothing: the stream was cut
 )
 
 // wrote says that n bytes of what was gathered were handed to the connection.
@@ -202,7 +209,7 @@ const (
 func (s *Stream) wrote(n int, bytes view) (writable bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.waiting -= int32(s.queue.wrote(n, bytes))
+	s.queue.wrote(n, bytes, s.sparesLocked())
 	writable = s.full && s.queue.empty() && !s.ended
 	if writable {
 		s.full = false
@@ -210,11 +217,11 @@ func (s *Stream) wrote(n int, bytes view) (writable bool) {
 	return writable
 }
 
-// blocked reports whether anything waits.
-func (s *Stream) blocked() bool {
+// wasCut reports whether the stream was cut.
+func (s *Stream) wasCut() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.queue.empty()
+	return s.cut
 }
 
 // over is called once the stream is not held any more, as often as one likes.

@@ -41,6 +41,8 @@ func (b bell) wake() {
 	}
 }
 
+func (bell) spares() *spares { return nil }
+
 // Hold implements [Holder].
 func (h Waiting) Hold(w http.ResponseWriter, r *http.Request, e *Exchange, replier Replier) {
 	a, ok := h.await(r.Context(), e)
