@@ -130,12 +130,10 @@ func (w *epoll) handle(events []unix.EpollEvent) {
 		if k == nil { // closed by an event before this one
 			continue
 		}
-		if events[i].Events&unix.EPOLLOUT != 0 {
-			k.client.now = now
-			w.writable(k)
-		}
-		if events[i].Events&^uint32(unix.EPOLLOUT) != 0 && k.up && w.conns[k.fd] == k {
-			now = w.readable(k)
+		k.client.now = now
+		w.flush(k)
+		if events[i].Events&^uint32(unix.EPOLLOUT) != 0 {
+			now = w.read(k, events[i].Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
 		}
 	}
 	w.tally.busy += w.target.clock() - start
@@ -190,7 +188,8 @@ func (w *epoll) prepare(fd int, c *client) error {
 	if err := unix.Connect(fd, sockaddr(w.target.addr)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connecting to %v: %w", w.target.addr, err)
 	}
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT, Fd: int32(fd)}
+	// Each change is announced once, so that none has to be asked for again.
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd)}
 	if err := unix.EpollCtl(w.ep, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
 		return fmt.Errorf("watching a socket: %w", err)
 	}
@@ -204,46 +203,52 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 }
 
-// writable goes on with what waited for room: the connection itself, or bytes.
-func (w *epoll) writable(k *conn) {
-	if !k.up {
-		code, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && code != 0 {
-			err = unix.Errno(code)
+// flush goes on with what waited for room: the connection itself, or bytes.
+func (w *epoll) flush(k *conn) {
+	if k.up {
+		if len(k.unsent) > 0 {
+			unsent := k.unsent
+			k.unsent = nil
+			w.send(k, unsent)
 		}
-		if err != nil {
-			w.lost(k, fmt.Errorf("connecting to %v: %w", w.target.addr, err))
-			return
-		}
-		k.up = true
-		w.watch(k, unix.EPOLLIN)
-		w.answer(k, k.client.session.begin(w.out[:0]), nil)
 		return
 	}
-	unsent := k.unsent
-	k.unsent = nil
-	w.watch(k, unix.EPOLLIN)
-	w.send(k, unsent)
+	code, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = unix.Errno(code)
+	}
+	if err != nil {
+		w.lost(k, fmt.Errorf("connecting to %v: %w", w.target.addr, err))
+		return
+	}
+	k.up = true
+	w.answer(k, k.client.session.begin(w.out[:0]), nil)
 }
 
-// readable reads once: what is left is announced again.
-func (w *epoll) readable(k *conn) (now time.Duration) {
-	n, err := unix.Read(k.fd, w.in)
-	now = w.target.clock()
-	k.client.now = now
-	switch {
-	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return now
-	case err != nil:
-		w.lost(k, fmt.Errorf("reading: %w", err))
-		return now
-	case n == 0:
-		w.lost(k, errClosed)
-		return now
+// read reads what there is. A buffer that is not full was the last, unless the
+// other side has ended.
+func (w *epoll) read(k *conn, ended bool) (now time.Duration) {
+	now = k.client.now
+	for n := len(w.in); w.conns[k.fd] == k && (n == len(w.in) || ended); {
+		var err error
+		n, err = unix.Read(k.fd, w.in)
+		now = w.target.clock()
+		k.client.now = now
+		switch {
+		case errors.Is(err, unix.EINTR):
+			n = len(w.in)
+		case errors.Is(err, unix.EAGAIN):
+			return now
+		case err != nil:
+			w.lost(k, fmt.Errorf("reading: %w", err))
+		case n == 0:
+			w.lost(k, errClosed)
+		default:
+			w.tally.bytes += int64(n)
+			out, err := k.client.session.input(w.in[:n], w.out[:0])
+			w.answer(k, out, err)
+		}
 	}
-	w.tally.bytes += int64(n)
-	out, err := k.client.session.input(w.in[:n], w.out[:0])
-	w.answer(k, out, err)
 	return now
 }
 
@@ -275,14 +280,8 @@ func (w *epoll) send(k *conn, b []byte) {
 		if n = max(n, 0); n == len(b) {
 			return
 		}
-		w.watch(k, unix.EPOLLIN|unix.EPOLLOUT)
 	}
 	k.unsent = append(k.unsent, b[n:]...)
-}
-
-func (w *epoll) watch(k *conn, events uint32) {
-	event := unix.EpollEvent{Events: events, Fd: int32(k.fd)}
-	_ = unix.EpollCtl(w.ep, unix.EPOLL_CTL_MOD, k.fd, &event) // it is watched, so it can be changed
 }
 
 // lost closes a connection.
