@@ -43,17 +43,18 @@ func TestFanOutToOneMoreReader(t *testing.T) {
 			count := func(readers int) float64 {
 				c := newCrowd(t, 0, "/a")
 				c.listen(readers, transport, "/a")
-				// Nobody writes, so what waits is let go.
 				return testing.AllocsPerRun(100, func() { c.entry("/a") })
 			}
-			if one, many := count(1), count(11); many-one >= 10 {
+			// Nobody writes, so queues grow now and then.
+			if one, many := count(1), count(11); many-one > 1 {
 				t.Errorf("%v allocations for one reader, %v for 11", one, many)
 			}
 		})
 	}
 }
 
-// An idle stream costs little beside its connection.
+// An idle stream costs little beside its connection. What is measured includes
+// the stream itself and its first frame, which nobody writes.
 func TestMemoryOfIdleReaders(t *testing.T) {
 	if testing.Short() {
 		t.Skip("holds 10,000 readers")

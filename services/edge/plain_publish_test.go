@@ -1,11 +1,14 @@
 package edge
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/comet-push/comet/internal/namespace"
 )
@@ -40,6 +43,29 @@ func TestPost(t *testing.T) {
 		}
 		s.close()
 		w.wantQuiet()
+	})
+}
+
+// A body that does not come in time is refused, and its connection closed.
+func TestSlowPost(t *testing.T) {
+	inWorld(t, Config{ReadTimeout: 3 * time.Second}, func(w *world) {
+		conn, err := w.doors.Dial(w.t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		began := time.Now()
+		_, _ = fmt.Fprintf(conn, "POST /channels/a HTTP/1.1\r\nHost: edge.test\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n[1")
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if took := time.Since(began); res.StatusCode != http.StatusBadRequest || !res.Close || took != 3*time.Second ||
+			!strings.Contains(string(text), `"DATA_INVALID","detail":"the body did not arrive in time"`) {
+			t.Errorf("after %v: status %d, %s", took, res.StatusCode, text)
+		}
 	})
 }
 

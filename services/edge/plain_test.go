@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/services/edge/internal/channels"
 	"github.com/comet-push/comet/services/edge/internal/hold"
@@ -394,4 +395,20 @@ func TestDrainMissesNoReader(t *testing.T) {
 			t.Errorf("got %v", p)
 		}
 	}
+}
+
+func TestSlowPolicies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, namespace.Open(),
+			namespace.Options{Pattern: "/oldest/*", Slow: namespace.DropOldest},
+			namespace.Options{Pattern: "/newest/*", Slow: namespace.Conflate},
+		)
+		for channel, want := range map[string]plain.Policy{
+			"/oldest/a": plain.DropOldest, "/newest/a": plain.Conflate, "/a": plain.Recover,
+		} {
+			if got := w.service.plain.policy(channel); got != want {
+				t.Errorf("%s: policy %d", channel, got)
+			}
+		}
+	})
 }

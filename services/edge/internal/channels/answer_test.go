@@ -100,6 +100,15 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+func TestDrainingClosesConnections(t *testing.T) {
+	h := newHandler(t, &fakeEdge{}, func(c *channels.Config) { c.Draining = func() bool { return true } })
+	for _, target := range []string{"/channels/a", "/channels/", "/channels/a?transport=frame&since=x"} {
+		if w := ask(t, h, http.MethodGet, target, ""); w.Header().Get("Connection") != "close" {
+			t.Errorf("%s: %v", target, w.Header())
+		}
+	}
+}
+
 func TestBodyOfReader(t *testing.T) {
 	w := ask(t, newHandler(t, &fakeEdge{}), http.MethodGet, "/channels/a", "{}")
 	if got := reasonOf(w); got != "PARAMETER_INVALID" {

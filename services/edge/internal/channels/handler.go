@@ -91,6 +91,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header.Set("Cache-Control", "no-store, no-transform")
 	header.Set("X-Content-Type-Options", "nosniff")
+	if h.cfg.Draining() {
+		header.Set("Connection", "close")
+	}
 	if !h.cfg.Origins.Allow(r) {
 		header.Set("Vary", "Origin")
 		h.refuse(w, web.NewProblem(http.StatusForbidden, channelv1.ErrorReason_ERROR_REASON_ORIGIN_DENIED,
