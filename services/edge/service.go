@@ -147,35 +147,41 @@ func build(cfg Config, deps Deps) (*Service, error) {
 			s.logger.Warn("connections are not accepted as they should be", slog.Any("error", err))
 		},
 	})
-	door := transport.New(transport.Config{
+	s.handler, err = s.doors(origins, deps)
+	return s, err
+}
+
+// doors returns the handler of all that is served to browsers.
+func (s *Service) doors(origins *web.Origins, deps Deps) (http.Handler, error) {
+	bayeux := transport.New(transport.Config{
 		Origins:     origins,
-		ReadTimeout: cfg.ReadTimeout,
+		ReadTimeout: s.cfg.ReadTimeout,
 		Holder:      s.engine,
 		Streamer:    s.engine,
 		Number:      s.number,
-		JSONP:       cfg.JSONP,
+		JSONP:       s.cfg.JSONP,
 		Refused:     func(reason string) { s.metrics.refused.WithLabelValues(reason).Inc() },
 		Draining:    s.draining.Load,
 	}, s)
 	s.plain = newPlainDoor(s, deps)
 	plain := s.plain.handler(origins, s.engine, s.engine)
 	var rest http.Handler = http.HandlerFunc(transport.NotFound)
-	if cfg.Dev {
-		if rest, err = demo.New(cfg.PublishURL, rest); err != nil {
+	if s.cfg.Dev {
+		var err error
+		if rest, err = demo.New(s.cfg.PublishURL, rest); err != nil {
 			return nil, err
 		}
 	}
-	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case transport.Match(r.URL.Path):
-			door.ServeHTTP(w, r)
+			bayeux.ServeHTTP(w, r)
 		case channels.Match(r.URL.Path):
 			plain.ServeHTTP(w, r)
 		default:
 			rest.ServeHTTP(w, r)
 		}
-	})
-	return s, nil
+	}), nil
 }
 
 // Handler serves the public door. It is no [http.ServeMux], and must not be
