@@ -27,7 +27,7 @@ func (r *Reader) end(at time.Duration, reason Reason, retry time.Duration, out *
 	if !r.opened {
 		r.greet(at, out)
 	}
-	r.tell(at, out)
+	r.tellNow(at, out)
 	last, closing := Final(r.encoding, reason, r.cursor(), retry)
 	r.emit(at, last, out)
 	out.Last = closing
@@ -36,7 +36,7 @@ func (r *Reader) end(at time.Duration, reason Reason, retry time.Duration, out *
 
 // reload has a frame document that has grown large load itself anew.
 func (r *Reader) reload(at time.Duration, out *Effects) {
-	r.tell(at, out)
+	r.tellNow(at, out)
 	r.emit(at, frame.Reload(r.cursor()), out)
 	r.close(Reloaded, out)
 }

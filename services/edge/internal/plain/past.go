@@ -207,10 +207,13 @@ func (r *Reader) begin(at time.Duration, p *past, page *Page) {
 			p.at = page.Events[0].At.Offset - 1
 		}
 	}
-	if len(page.Lost) > 0 {
-		p.at = min(p.at, page.Through) // it may have been no position at all
-		r.miss(at, page.Lost)
+	if len(page.Lost) == 0 {
+		return
 	}
+	if page.Through <= p.at { // that was no position at all
+		p.at = min(p.target, page.Through)
+	}
+	r.miss(at, page.Lost)
 }
 
 // miss notes that history of channels is gone.

@@ -79,6 +79,9 @@ func (r *Reader) Queued() int {
 
 // Start asks for the interests. From now on a long-poll waits.
 func (r *Reader) Start(now time.Time, out *Effects) {
+	if r.ended != "" {
+		return
+	}
 	if r.shape == LongPoll {
 		r.batch.until = r.since(now) + r.start.req.Wait
 	}
@@ -240,15 +243,27 @@ func (r *Reader) lose(at time.Duration, channels []string) {
 	r.lost.channels = union(r.lost.channels, channels)
 }
 
-// tell sends what was lost, if anything was.
+// tell sends what was lost, if anything was. While there is no position to go
+// on from, it waits: the cursor is then before all losses anyway.
 func (r *Reader) tell(at time.Duration, out *Effects) bool {
-	if r.lost == nil {
+	switch {
+	case r.lost == nil:
 		return false
+	case r.start != nil && r.start.word() != "":
+		r.lost.due = at + r.cfg.Gather
+		return false
+	}
+	r.tellNow(at, out)
+	return true
+}
+
+func (r *Reader) tellNow(at time.Duration, out *Effects) {
+	if r.lost == nil {
+		return
 	}
 	cursor := r.cursor()
 	r.emit(at, Control(r.encoding, cursor, AppendResync(nil, cursor, r.lost.channels)), out)
 	r.lost = nil
-	return true
 }
 
 func (r *Reader) emit(at time.Duration, f *frame.Frame, out *Effects) {
