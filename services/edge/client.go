@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -70,8 +71,18 @@ func (c *client) begin(r session.Request) {
 
 func (c *client) receive(e *hold.Exchange, b browser, r session.Request) {
 	c.mu.Lock()
+	if len(c.exchanges) >= c.service.cfg.Requests && !isConnect(r.Messages) {
+		c.mu.Unlock()
+		e.Answer(hold.Answer{Status: http.StatusTooManyRequests})
+		return
+	}
 	c.expect(exchange{Exchange: e, browser: b})
 	c.take(r)
+}
+
+// isConnect reports whether a request is a connect alone: it may replace one.
+func isConnect(messages []bayeux.Message) bool {
+	return len(messages) == 1 && messages[0].Channel == bayeux.Connect
 }
 
 // take gives the session a request. It takes the lock over.

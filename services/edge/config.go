@@ -53,7 +53,9 @@ type Config struct {
 	QueueBytes    int
 	// Subscriptions bounds those of one session; 1000.
 	Subscriptions int
-	// Requests and Publishes bound what one session has under way; 64, 1000.
+	// Requests and Publishes bound what one session has under way; 64, 1000. A
+	// message of a WebSocket, on which clients send publishes one by one, counts
+	// as a publish.
 	Requests  int
 	Publishes int
 
@@ -139,7 +141,7 @@ func (c Config) sessions() session.Config {
 		QueueMessages:   c.QueueMessages,
 		QueueBytes:      c.QueueBytes,
 		Subscriptions:   c.Subscriptions,
-		Exchanges:       c.Requests,
+		Exchanges:       max(c.Requests, c.Publishes), // requests are counted before
 		Piggyback:       c.Piggyback,
 		Jitter:          rand.Int64N,
 	}

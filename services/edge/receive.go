@@ -36,7 +36,7 @@ func (s *Service) Receive(e *hold.Exchange, r transport.Request) {
 		return
 	}
 	var b browser
-	if !r.Multiplexed && len(r.Messages) == 1 && r.Messages[0].Channel == bayeux.Connect {
+	if !r.Multiplexed && isConnect(r.Messages) {
 		b, request.NoHold = s.browsers.enter(r.Browser, c)
 	}
 	s.unanswered.add()

@@ -348,7 +348,7 @@ func TestSocketGone(t *testing.T) {
 }
 
 func TestSocketLimits(t *testing.T) {
-	inWorld(t, Config{MaxSessions: 2, Requests: 2}, func(w *world) {
+	inWorld(t, Config{MaxSessions: 2, Requests: 1, Publishes: 2}, func(w *world) {
 		k := w.socket().open("/a")
 		other := w.socket()
 		if _, err := w.dial(nil); err == nil {
