@@ -7,11 +7,12 @@
 //     reaches the session once, in order; or the session is told that it was
 //     not (resync).
 //  3. A channel crosses the wire once, however many sessions listen.
-//  4. Sessions, their queues, requests and publishes are bounded; what is over
-//     a bound is refused with its name.
+//  4. Sessions, their queues, requests, publishes and WebSockets are bounded;
+//     what is over a bound is refused with its name.
 //  5. Nothing that is called under a session's lock blocks, or takes a lock
 //     under which anything is called; what a session wants done is done after,
 //     in order.
-//  6. A drain refuses handshakes, answers every held request over a short time,
-//     and ends with no session left; presence is told.
+//  6. A drain refuses handshakes, answers every held request and closes every
+//     WebSocket over a short time, and ends with no session left; presence is
+//     told.
 package edge

@@ -31,6 +31,8 @@ const linger = 250 * time.Millisecond
 
 // socket is one WebSocket. It carries at most one session at a time: the one
 // whose handshake came over it, or that a message named when there was none.
+// Answers go over it one frame for each frame that came, events as they come,
+// each in a frame of its own that all who get it share.
 type socket struct {
 	service *Service // static, as is the next
 	stream  *hold.Stream
@@ -92,7 +94,7 @@ func (k *socket) take(messages []bayeux.Message) {
 		}
 		fresh, refusal := s.admit(messages)
 		if fresh == nil {
-			k.stream.Send(frame.Text(refusal))
+			k.send(frame.Text(refusal))
 			return
 		}
 		k.carry(fresh)
@@ -101,7 +103,7 @@ func (k *socket) take(messages []bayeux.Message) {
 		return
 	case c == nil:
 		if c = s.registry.find(id); c == nil {
-			k.stream.Send(frame.Text(s.unknown(messages)))
+			k.send(frame.Text(s.unknown(messages)))
 			return
 		}
 		k.carry(c)

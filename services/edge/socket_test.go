@@ -403,3 +403,26 @@ func TestSocketSlow(t *testing.T) {
 		}
 	})
 }
+
+// A client that asks for more than it reads is cut.
+func TestSocketFlood(t *testing.T) {
+	inWorld(t, Config{QueueBytes: 64 << 10}, func(w *world) {
+		k := w.socket()
+		readOn := k.stopReading()
+		batch := []byte("[" + strings.Repeat(`{"channel":"/a"},`, 999) + `{"channel":"/a"}]`)
+		frames := 0
+		for ; frames < 100 && w.value("comet_edge_cuts_total") == 0; frames++ {
+			k.raw(ws.OpText, batch)
+			synctest.Wait()
+		}
+		if frames > 10 {
+			t.Errorf("cut after %d frames", frames)
+		}
+		time.Sleep(w.service.cfg.WriteTimeout + time.Second)
+		if w.value("comet_edge_sockets") != 0 {
+			t.Error("the socket is still open")
+		}
+		readOn()
+		k.leave()
+	})
+}
