@@ -103,6 +103,35 @@ func (l *ledger) takeUntil(n int) bool {
 	return true
 }
 
+// untilResync takes what comes until the client is told that history is gone.
+// The connection must live that long.
+func (l *ledger) untilResync() {
+	l.t.Helper()
+	if !l.takeUntilResync() {
+		l.t.Fatalf("%s: not told that history is gone: %v, %+v", l.tr.Name, l.err, l.end)
+	}
+}
+
+// takeUntilResync is untilResync for connections that may end; it reports
+// whether the client has ever been told.
+func (l *ledger) takeUntilResync() bool {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for l.resyncs == 0 {
+		e, err := l.client.Next(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			l.t.Fatalf("%s: not told that history is gone", l.tr.Name)
+		}
+		if err != nil {
+			l.err = err
+			return false
+		}
+		l.take(e)
+	}
+	return true
+}
+
 // untilEnd takes what comes until the connection ends.
 func (l *ledger) untilEnd() {
 	l.t.Helper()

@@ -49,6 +49,9 @@ type site struct {
 	doors  []client.Server
 	rest   string // the internal door of a broker
 	client http.Client
+	// between is how many bytes rest between an edge and a client that does not
+	// read, beyond two buffers of the kernel.
+	between int
 }
 
 func newSite(rest string, doors ...client.Server) *site {
@@ -102,6 +105,9 @@ func (w *world) site(t *testing.T, way string) *site {
 	}
 	edges := w.edges(t, way, n)
 	s := newSite(w.rest(edges))
+	if way == nginx {
+		s.between = 8 << 20
+	}
 	for _, edge := range edges {
 		s.doors = append(s.doors, w.door(t, way, edge))
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -32,8 +33,8 @@ func Nginx(t testing.TB, edges []*cluster.Process, edits ...Edit) string {
 	bin := need(t, "nginx")
 	address := fmt.Sprintf("127.0.0.1:%d", cluster.Ports(t, 1)[0])
 	dir := t.TempDir()
-	// Its workers are another user's when root starts it.
-	if err := os.Chmod(dir, 0o755); err != nil {
+	self, err := user.Current() // else root's workers are nobody's, and may not write to dir
+	if err != nil {
 		t.Fatal(err)
 	}
 	var servers, temp strings.Builder
@@ -45,8 +46,8 @@ func Nginx(t testing.TB, edges []*cluster.Process, edits ...Edit) string {
 	}
 	config := recipe(t, "nginx.conf", append([]Edit{
 		{"server 127.0.0.1:8080;\n", servers.String()},
-		{"listen 80;", "listen " + address + ";"},
-		{"worker_processes auto;", "worker_processes 1; daemon off; pid " + filepath.Join(dir, "pid") + ";"},
+		{"listen 80;", "listen " + address + " sndbuf=64k;"},
+		{"worker_processes auto;", "user " + self.Username + "; worker_processes 1; daemon off; pid " + filepath.Join(dir, "pid") + ";"},
 		{"worker_rlimit_nofile 200000;\n", ""},
 		{"worker_connections 100000;", "worker_connections 4096;"},
 		{"http {\n", "http {\naccess_log off;\n" + temp.String()},
