@@ -6,29 +6,37 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/services/edge/internal/frame"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 )
 
-// server is an HTTP server on TCP whose connections an engine holds. /x parks
-// an exchange, /s a stream, /ws a WebSocket; /now answers at once.
+// holder is a form of holding.
+type holder interface {
+	hold.Holder
+	hold.Streamer
+}
+
+// server is an HTTP server on TCP. /x holds an exchange, /s a stream, /ws a
+// WebSocket; /now answers at once. Bodies are read if the query has body.
 type server struct {
 	t      testing.TB
 	engine *hold.Engine
+	holder holder
 	addr   string
 	http   *http.Server
 	stop   context.CancelCauseFunc
 	ended  chan error
 	parked chan *parked
 
-	mu   sync.Mutex
-	next uint64
-	cuts []hold.Reason
+	mu     sync.Mutex
+	next   uint64
+	cuts   []hold.Reason
+	before func(s *hold.Stream) // a stream is held
 }
 
 // parked is a request that is held.
@@ -36,7 +44,6 @@ type parked struct {
 	t        testing.TB
 	exchange *hold.Exchange
 	stream   *hold.Stream
-	header   http.Header
 	over     chan bool // written, or ended whole
 	writable chan struct{}
 	drain    chan struct{}
@@ -86,9 +93,24 @@ func (p *parked) wantDrain() {
 // patience is how long a test waits for what should come at once.
 const patience = 10 * time.Second
 
+// inBothForms runs a test with connections that are data, and with goroutines.
+func inBothForms(t *testing.T, cfg hold.Config, test func(t *testing.T, s *server)) {
+	t.Helper()
+	t.Run("engine", func(t *testing.T) { test(t, serve(t, cfg)) })
+	t.Run("goroutines", func(t *testing.T) {
+		test(t, serveBy(t, cfg, func(e *hold.Engine) holder { return e.Waiting }))
+	})
+}
+
 func serve(t testing.TB, cfg hold.Config) *server {
 	t.Helper()
-	s := &server{t: t, ended: make(chan error, 1), parked: make(chan *parked, 1<<10)}
+	return serveBy(t, cfg, func(e *hold.Engine) holder { return e })
+}
+
+func serveBy(t testing.TB, cfg hold.Config, form func(*hold.Engine) holder) *server {
+	t.Helper()
+	const most = 1 << 14
+	s := &server{t: t, ended: make(chan error, 1), parked: make(chan *parked, most)}
 	cfg.Cut = func(r hold.Reason) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -96,6 +118,7 @@ func serve(t testing.TB, cfg hold.Config) *server {
 	}
 	cfg.Failed = func(err error) { t.Errorf("failed: %v", err) }
 	s.engine = hold.NewEngine(cfg)
+	s.holder = form(s.engine)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -131,10 +154,10 @@ func serve(t testing.TB, cfg hold.Config) *server {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.next++
-	number := s.next
+	number, before := s.next, s.before
 	s.mu.Unlock()
 	p := &parked{
-		t: s.t, header: r.Header, over: make(chan bool, 2), writable: make(chan struct{}, 8),
+		t: s.t, over: make(chan bool, 2), writable: make(chan struct{}, 8),
 		drain: make(chan struct{}, 2), messages: make(chan string, 1<<10),
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -146,23 +169,32 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.exchange = hold.New(number)
 		p.exchange.Own(p)
 		s.parked <- p
-		s.engine.Hold(w, r, p.exchange, p)
+		s.holder.Hold(w, r, p.exchange, p)
 	case "/s":
 		w.Header().Set("Content-Type", "text/event-stream")
 		p.stream = hold.NewStream(number, p)
+		if before != nil {
+			before(p.stream)
+		}
 		s.parked <- p
-		s.engine.Stream(w, r, p.stream)
+		s.holder.Stream(w, r, p.stream)
 	case "/ws":
 		p.stream = hold.NewStream(number, p)
 		s.parked <- p
-		s.engine.Socket(w, r, p.stream, hold.SocketOptions{Protocol: r.URL.Query().Get("protocol"), MaxMessage: 1 << 10}, p)
+		s.holder.Socket(w, r, p.stream, hold.SocketOptions{Protocol: r.URL.Query().Get("protocol"), MaxMessage: 1 << 10}, p)
 	case "/now":
 		_, _ = io.WriteString(w, "now "+r.RemoteAddr)
 	}
 }
 
-// next returns the next request that is held.
-func (s *server) park() *parked {
+func (s *server) beforeStream(f func(s *hold.Stream)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = f
+}
+
+// held returns the next request that is held.
+func (s *server) held() *parked {
 	s.t.Helper()
 	select {
 	case p := <-s.parked:
@@ -182,15 +214,16 @@ func (s *server) wantCounts(want hold.Counts) {
 	}
 }
 
-func (s *server) wantCut(want hold.Reason) {
+// wantCuts waits for these cuts, and no others.
+func (s *server) wantCuts(want ...hold.Reason) {
 	s.t.Helper()
 	var got []hold.Reason
 	if !eventually(func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		got = s.cuts
-		return len(got) > 0
-	}) || got[0] != want {
+		got = slices.Clone(s.cuts)
+		return len(got) >= len(want)
+	}) || !slices.Equal(got, want) {
 		s.t.Errorf("cuts %v, want %v", got, want)
 	}
 }
@@ -280,5 +313,3 @@ func (p *peer) wantEnd() {
 }
 
 func line(text string) *frame.Frame { return frame.Line([]byte(text)) }
-
-var _ = run.ErrDraining

@@ -70,7 +70,9 @@ func (s *socket) feed(data []byte) (more, breach bool) {
 		}
 		switch it.op {
 		case ws.OpText:
-			s.receive.Message(s.stream.number, it.payload)
+			if !s.stream.isOver() {
+				s.receive.Message(s.stream.number, it.payload)
+			}
 		case ws.OpPing:
 			s.stream.reply(pong(it.payload))
 		case ws.OpClose:

@@ -27,7 +27,8 @@ type StreamOwner interface {
 }
 
 // Receiver takes the text messages of a WebSocket, one at a time, in order. The
-// bytes are the receiver's. It must not block.
+// bytes are the receiver's. It must not block. One message may still be on its
+// way to it when its stream has ended.
 type Receiver interface {
 	Message(number uint64, text []byte)
 }
@@ -222,6 +223,12 @@ func (s *Stream) wasCut() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cut
+}
+
+func (s *Stream) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told
 }
 
 // over is called once the stream is not held any more, as often as one likes.

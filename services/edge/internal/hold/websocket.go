@@ -171,7 +171,11 @@ func checkControl(op ws.OpCode, payload []byte) *fault {
 	if len(payload) == 1 {
 		return &fault{ws.StatusProtocolError, "half a status code"}
 	}
-	if err := ws.CheckCloseFrameData(ws.ParseCloseFrameData(payload)); err != nil {
+	code, reason := ws.ParseCloseFrameData(payload)
+	if 1012 <= code && code <= 1014 {
+		code = ws.StatusNormalClosure // they came after the RFC
+	}
+	if err := ws.CheckCloseFrameData(code, reason); err != nil {
 		return &fault{ws.StatusProtocolError, err.Error()}
 	}
 	return nil
