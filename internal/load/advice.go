@@ -16,6 +16,8 @@ func advice(fault, url string) string {
 		{"status 404", "this door has no such transport: does --url name the public door of a Comet server?"},
 		{"status 429", "the server limits what one address may do: raise that, or give more --sources"},
 		{"status 503", "the server is starting, draining or full: look at /readyz of its internal door"},
+		{"connection reset", "is this the right port of " + url + "?"},
+		{"first record does not look like a TLS handshake", "the server speaks http there, not https"},
 		{"does not speak HTTP/1.1", "is this the right port of " + url + ", and http rather than https?"},
 	} {
 		if strings.Contains(fault, known.sign) {

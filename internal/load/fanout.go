@@ -68,7 +68,7 @@ func (r *runner) fanout(ctx context.Context) error {
 func (r *runner) fault(b *burst) string {
 	switch {
 	case b.published.faults > 0:
-		return "publishing: " + b.published.lastFault.Error()
+		return "publishing: " + b.published.fault.Error()
 	case b.lost() > 0:
 		return fmt.Sprintf("%d lost", b.lost())
 	case b.latency.P99 > float64(r.cfg.Limit.Milliseconds()):

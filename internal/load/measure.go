@@ -213,7 +213,7 @@ func (r *runner) step(ctx context.Context, rate float64, length time.Duration, s
 	b.delivered, b.bytes = sum.delivered, sum.bytes-bytesBefore
 	b.latency = r.latency()
 	if b.published.messages == 0 {
-		err := b.published.lastFault
+		err := b.published.fault
 		return nil, fmt.Errorf("no message was accepted: %w%s", err, advice(err.Error(), r.cfg.URL))
 	}
 	return b, nil
@@ -255,8 +255,8 @@ func (r *runner) keep(b *burst) error {
 		Behind:    float64(b.published.behind.Microseconds()) / 1000,
 		Accepted:  latencyOf(b.published.accepted),
 	}
-	if b.published.lastFault != nil {
-		r.result.Faults = map[string]int{b.published.lastFault.Error(): b.published.faults}
+	if b.published.fault != nil {
+		r.result.Faults = map[string]int{b.published.fault.Error(): b.published.faults}
 	}
 	r.result.Delivery = &Delivery{
 		Expected: b.published.deliveries, Delivered: b.delivered, Lost: b.lost(), PerSecond: b.perSecond(),

@@ -45,9 +45,16 @@ type published struct {
 	messages   int   // accepted
 	deliveries int64 // that these should lead to
 	faults     int
-	lastFault  error
+	fault      error         // the first
 	behind     time.Duration // the most that a message was sent after it was due
 	accepted   *hdrhistogram.Histogram
+}
+
+func (p *published) fail(err error) {
+	p.faults++
+	if p.fault == nil {
+		p.fault = err
+	}
 }
 
 func newPublishers(p publishers, n, channels int) *publishers {
@@ -80,8 +87,8 @@ func (p *publishers) publish(ctx context.Context, s schedule, subscribers []int)
 		sum.faults += parts[i].faults
 		sum.behind = max(sum.behind, parts[i].behind)
 		sum.accepted.Merge(parts[i].accepted)
-		if parts[i].lastFault != nil {
-			sum.lastFault = parts[i].lastFault
+		if sum.fault == nil {
+			sum.fault = parts[i].fault
 		}
 	}
 	return sum
@@ -111,15 +118,13 @@ func (p *publisher) publish(ctx context.Context, s schedule, subscribers []int) 
 		}
 		began := all.clock()
 		if began > s.end()+patience {
-			sum.faults++
-			sum.lastFault = fmt.Errorf("publishing fell %v behind its schedule", (began - due).Round(time.Millisecond))
+			sum.fail(fmt.Errorf("publishing fell %v behind its schedule", (began - due).Round(time.Millisecond)))
 			return sum
 		}
 		sum.behind = max(sum.behind, began-due)
 		all.next[channel]++
 		if err := p.send(ctx, stamp{due: due, seq: all.next[channel], channel: uint16(channel)}); err != nil {
-			sum.faults++
-			sum.lastFault = err
+			sum.fail(err)
 			continue
 		}
 		record(sum.accepted, all.clock()-began)

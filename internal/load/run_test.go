@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -23,6 +24,9 @@ type fakeServer struct {
 	log  []logged
 	keys map[string]int
 	over bool
+
+	secure bool
+	roots  *x509.CertPool // that know a secure server
 }
 
 // faults are what a fakeServer does wrong.
@@ -50,7 +54,14 @@ func (s *fakeServer) start(t *testing.T) Config {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/publish", s.publish)
 	mux.HandleFunc("GET /channels/{channel...}", s.stream)
-	server := httptest.NewServer(mux)
+	server := httptest.NewUnstartedServer(mux)
+	if s.secure {
+		server.StartTLS()
+		s.roots = x509.NewCertPool()
+		s.roots.AddCert(server.Certificate())
+	} else {
+		server.Start()
+	}
 	t.Cleanup(func() {
 		s.mu.Lock()
 		s.over = true
@@ -223,6 +234,23 @@ func compare(t *testing.T, result *Result, want Delivery, sessions Sessions) {
 	}
 }
 
+func TestHTTPS(t *testing.T) {
+	server := &fakeServer{secure: true}
+	r, err := newRunner(t.Context(), server.start(t), func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.target.tls.RootCAs, r.publishers.tls.RootCAs = server.roots, server.roots
+	if err := r.makeWorkers(newWorker); err != nil {
+		t.Fatal(err)
+	}
+	result, err := r.run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, result, Delivery{Expected: 600, Delivered: 600}, Sessions{Established: 20})
+}
+
 func TestModes(t *testing.T) {
 	for _, mode := range []Mode{Idle, Storm, Check, Channels} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -274,7 +302,7 @@ func TestFanoutFaults(t *testing.T) {
 		{burst{latency: Latency{P99: 59_000}}, ""},
 		{burst{latency: Latency{P99: 61_000}}, "p99 61000 ms"},
 		{burst{published: published{deliveries: 5}, delivered: 3}, "2 lost"},
-		{burst{published: published{faults: 1, lastFault: errClosed}}, "publishing: " + errClosed.Error()},
+		{burst{published: published{faults: 1, fault: errClosed}}, "publishing: " + errClosed.Error()},
 	} {
 		if got := r.fault(&tt.b); got != tt.want {
 			t.Errorf("%+v: %q, want %q", tt.b, got, tt.want)
@@ -292,18 +320,19 @@ func TestConfig(t *testing.T) {
 		{"clients", func(c *Config) { c.Clients = 60_001 }, "--clients is 60001"},
 		{"duration", func(c *Config) { c.Duration = 61 * time.Minute }, "--duration is 3660 s"},
 		{"rate", func(c *Config) { c.Rate = 0 }, "--rate is 0"},
-		{"channels", func(c *Config) { c.Channels = 1001 }, "every channel needs a client"},
+		{"channels", func(c *Config) { c.Channels = 21 }, "every channel needs a client"},
 		{"size", func(c *Config) { c.Size = 10 }, "--size is 10 bytes"},
 		{"prefix", func(c *Config) { c.Prefix = "bench" }, "is no channel"},
 		{"other machine", func(c *Config) { c.URL = "http://192.0.2.1:8080" }, "give --remote"},
 		{"other machine's door", func(c *Config) { c.REST = "http://192.0.2.1:8080" }, "--rest http://192.0.2.1:8080 is another machine"},
 		{"no URL", func(c *Config) { c.URL = "127.0.0.1:8080" }, "is not like http://127.0.0.1:8080"},
 		{"no process", func(c *Config) { c.PID = 1 << 30 }, "--pid"},
-		{"nobody there", func(c *Config) { c.URL, c.Clients = "http://127.0.0.1:1", 2 }, "start comet dev"},
+		{"nobody to publish to", func(c *Config) { c.REST = "http://127.0.0.1:1" }, "connection refused: nothing listens there"},
+		{"nobody there", func(c *Config) { c.URL = "http://127.0.0.1:1" }, "start comet dev"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			cfg := Defaults(Broadcast)
+			cfg := (&fakeServer{}).start(t)
 			tt.set(&cfg)
 			if _, err := Run(t.Context(), cfg, func(string) {}); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %q", err, tt.want)

@@ -38,10 +38,13 @@ func (s *stream) input(in, out []byte) ([]byte, error) {
 		if !done {
 			continue
 		}
-		if s.door.transport != "frame" || s.response.closes {
+		if s.door.transport != "frame" {
 			return out, &again{reason: "the server completed a stream"}
 		}
-		// A frame has had enough, and its last script loads the next.
+		// A frame is full, and its last script loads the next.
+		if s.response.closes {
+			return out, &again{reason: "a frame was full"}
+		}
 		s.client.sequence.resume()
 		out = s.begin(out)
 	}

@@ -6,9 +6,16 @@ import (
 	"time"
 )
 
-// toolShare is the share of what the machine has left, or of a worker's time,
-// above which the tool measures itself.
-const toolShare = 0.8
+const (
+	// toolShare is the share of what the machine has left, or of a worker's
+	// time, above which the tool measures itself.
+	toolShare = 0.8
+	// toolCores is what the tool uses at least before that means anything: on a
+	// machine that is full, little is all that is left.
+	toolCores = 0.1
+	// otherShare is the share of the machine above which others disturb.
+	otherShare = 0.2
+)
 
 // usage is what has been used up to a time.
 type usage struct {
@@ -62,9 +69,12 @@ func (u usage) tool() (t Tool, warnings []string) {
 	// Ticks are coarse: what the tool used is known better than what all did.
 	left := u.machine.all - max(0, u.machine.busy-u.self)
 	t.OfLeft = min(1, u.self.Seconds()/max(left.Seconds(), 1e-9))
-	if t.OfLeft > toolShare {
+	if t.OfLeft > toolShare && t.Cores > toolCores {
 		warnings = append(warnings, fmt.Sprintf("this tool used %.0f %% of what the machine had left: the figures are bounds of the tool; "+
 			"load less, or from another machine", 100*t.OfLeft))
+	}
+	if other := u.machine.busy - u.self - u.server; u.server > 0 && other.Seconds() > otherShare*u.machine.all.Seconds() {
+		warnings = append(warnings, fmt.Sprintf("other processes used %.1f of this machine's processors: they disturb the figures", other.Seconds()/seconds))
 	}
 	return t, warnings
 }
