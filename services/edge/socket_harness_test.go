@@ -23,6 +23,7 @@ type socketClient struct {
 	protocol string
 	clientID string
 	id       int
+	came     chan struct{} // a frame, or several
 	done     chan struct{} // closed when nothing is read any more
 
 	mu     sync.Mutex
@@ -43,7 +44,7 @@ func (w *world) dial(header http.Header, protocols ...string) (*socketClient, er
 	if err != nil {
 		return nil, err
 	}
-	k := &socketClient{w: w, conn: conn, protocol: shaken.Protocol, done: make(chan struct{})}
+	k := &socketClient{w: w, conn: conn, protocol: shaken.Protocol, came: make(chan struct{}, 1), done: make(chan struct{})}
 	var r io.Reader = conn
 	if early != nil {
 		r = io.MultiReader(early, conn)
@@ -80,6 +81,10 @@ func (k *socketClient) read(r io.Reader) {
 				messages = []message{{"broken": string(f.Payload)}}
 			}
 			k.frames = append(k.frames, messages)
+			select {
+			case k.came <- struct{}{}:
+			default:
+			}
 		}
 		pause := k.pause
 		k.mu.Unlock()
@@ -113,9 +118,14 @@ func (k *socketClient) raw(op ws.OpCode, body []byte) {
 	}
 }
 
-// take returns the frames that have come.
+// take returns the frames that come of what was done.
 func (k *socketClient) take() [][]message {
 	synctest.Wait()
+	return k.now()
+}
+
+// now returns the frames that have come.
+func (k *socketClient) now() [][]message {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	frames := k.frames
