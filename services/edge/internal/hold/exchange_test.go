@@ -268,7 +268,7 @@ func TestHeadIsNotParked(t *testing.T) {
 }
 
 func TestSlowReaderOfAnAnswer(t *testing.T) {
-	body := strings.Repeat("x", 32<<20)
+	body := strings.Repeat("x", 12<<20)
 	t.Run("reads", func(t *testing.T) {
 		s := serve(t, hold.Config{})
 		p := s.dial()

@@ -42,6 +42,7 @@ type server struct {
 // parked is a request that is held.
 type parked struct {
 	t        testing.TB
+	id       string // of the query
 	exchange *hold.Exchange
 	stream   *hold.Stream
 	over     chan bool // written, or ended whole
@@ -157,7 +158,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	number, before := s.next, s.before
 	s.mu.Unlock()
 	p := &parked{
-		t: s.t, over: make(chan bool, 2), writable: make(chan struct{}, 8),
+		t: s.t, id: r.URL.Query().Get("id"), over: make(chan bool, 2), writable: make(chan struct{}, 8),
 		drain: make(chan struct{}, 2), messages: make(chan string, 1<<10),
 	}
 	w.Header().Set("Cache-Control", "no-store")
