@@ -65,6 +65,7 @@ func newWorld(t *testing.T, topology string) *world {
 	w.args = []string{
 		"--config=" + cluster.Config(t, config), "--log.format=text",
 		"--edge.heartbeat=1s", "--edge.poll-timeout=2s", "--edge.max-interval=30s", "--edge.jsonp",
+		"--edge.queue-bytes=512KiB", // a slow reader needs less load
 		"--broker.slot-bytes=256MiB",
 	}
 	if topology == "split" {

@@ -60,6 +60,22 @@ type message struct {
 
 func (m *message) ok() bool { return m.Successful != nil && *m.Successful }
 
+// interval is the pause that the server asks for.
+func (m *message) interval() time.Duration {
+	if m.Advice == nil {
+		return 0
+	}
+	return time.Duration(m.Advice.Interval) * time.Millisecond
+}
+
+// refusal is a reply that is not as it has to be.
+type refusal struct {
+	to    string
+	reply *message
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("%s: %+v", r.to, r.reply) }
+
 // errUnknown means that the server knows no such session.
 var errUnknown = errors.New("the session is unknown")
 
@@ -104,6 +120,10 @@ func (b *bayeux) follow(ctx context.Context, n *network, emit func(Event) error)
 		if errors.Is(err, errUnknown) {
 			err = b.begin(ctx, l, emit)
 		}
+		if refused, ok := errors.AsType[*refusal](err); ok && strings.HasPrefix(refused.reply.Error, "503:") {
+			err = emit(Event{Kind: End, Reason: "draining", Retry: refused.reply.interval()})
+			left = true
+		}
 		if err != nil || left {
 			b.failed = true
 			return err
@@ -125,7 +145,7 @@ func (b *bayeux) begin(ctx context.Context, l link, emit func(Event) error) erro
 		return err
 	}
 	if !reply.ok() || reply.ClientID == "" || string(reply.Ext.Replay) != "true" || b.ack != (string(reply.Ext.Ack) == "true") {
-		return fmt.Errorf("handshake: %+v", reply)
+		return &refusal{"handshake", reply}
 	}
 	b.clientID = reply.ClientID
 	// The owner hears first that all is subscribed.
@@ -189,13 +209,13 @@ func (b *bayeux) connect(ctx context.Context, l link, emit func(Event) error) (l
 	if !reply.ok() {
 		if reply.Advice != nil && reply.Advice.Reconnect == "handshake" {
 			select {
-			case <-time.After(time.Duration(reply.Advice.Interval) * time.Millisecond):
+			case <-time.After(reply.interval()):
 				return false, errUnknown
 			case <-ctx.Done():
 				return false, ctx.Err()
 			}
 		}
-		return false, fmt.Errorf("connect: %+v", reply)
+		return false, &refusal{"connect", reply}
 	}
 	if b.ack {
 		if err := json.Unmarshal(reply.Ext.Ack, &b.batch); err != nil {
@@ -203,7 +223,7 @@ func (b *bayeux) connect(ctx context.Context, l link, emit func(Event) error) (l
 		}
 	}
 	if a := reply.Advice; a != nil && a.Reconnect == "retry" && a.Interval > 0 && !a.Multiple {
-		return true, emit(Event{Kind: End, Reason: "draining", Retry: time.Duration(a.Interval) * time.Millisecond})
+		return true, emit(Event{Kind: End, Reason: "draining", Retry: reply.interval()})
 	}
 	if len(reply.Ext.Comet.Resync) == 0 && before == b.events {
 		return false, emit(Event{Kind: Heartbeat})
@@ -240,13 +260,12 @@ func (b *bayeux) exchange(ctx context.Context, l link, emit func(Event) error, m
 	if err != nil {
 		return nil, err
 	}
-	if err := l.send(ctx, raw); err != nil {
-		return nil, err
-	}
+	sent := l.send(ctx, raw)
 	for {
+		// What the server said before it closed can be read still.
 		messages, err := l.receive(ctx)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, sent)
 		}
 		var reply *message
 		for i := range messages {
