@@ -82,7 +82,7 @@ func bench(out, errOut io.Writer) *cobra.Command {
 		},
 		{
 			load.Fanout, "Find the highest rate of a broadcast",
-			"Fanout doubles the rate of a broadcast until latency exceeds --limit for more\nthan 1 %, or something is lost, and closes in on the highest rate without.",
+			"Fanout doubles the rate of a broadcast until latency exceeds --limit for more\nthan 1 %, or something is lost, and closes in on the highest rate without. A\nrate counts as too high after two tries.",
 			"  comet bench fanout --transport sse --clients 1000 --limit 250ms --pid $(pgrep -x comet)",
 		},
 	} {
