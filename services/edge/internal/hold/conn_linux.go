@@ -1,7 +1,6 @@
 package hold
 
 import (
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -83,8 +82,12 @@ func newPeer(a unix.Sockaddr) peer {
 	return peer{}
 }
 
-func (p peer) addr() net.Addr {
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom16(p.ip).Unmap(), p.port))
+// Network implements [net.Addr].
+func (p *peer) Network() string { return "tcp" }
+
+// String implements [net.Addr].
+func (p *peer) String() string {
+	return netip.AddrPortFrom(netip.AddrFrom16(p.ip).Unmap(), p.port).String()
 }
 
 // wake implements [holder]: the worker is to look after the connection.

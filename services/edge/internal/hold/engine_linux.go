@@ -88,7 +88,7 @@ func (e *Engine) ConnState(c net.Conn, s http.ConnState) {
 	if l, ok := c.(*lease); ok && s == http.StateIdle {
 		l.conn.mu.Lock()
 		defer l.conn.mu.Unlock()
-		l.resting = true
+		l.resting, l.head = true, 0
 	}
 }
 

@@ -210,6 +210,26 @@ func TestConnectionEndsBehindTheAnswer(t *testing.T) {
 	}
 }
 
+// What was read of the connection is, by chance, as much as a request would take
+// that came first.
+func TestUnreadBodyOfSecondRequest(t *testing.T) {
+	const first, body = "GET /now HTTP/1.1\r\nHost: a\r\n\r\n", "GET /now HTTP/1.1\r\nHost: smuggled\r\n\r\n"
+	second := "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n"
+	second += "Padding: " + strings.Repeat("x", 100-len(second)-len("Padding: \r\n\r\n")) + "\r\n\r\n"
+	s := serve(t, hold.Config{})
+	p := s.dial()
+	p.send(first + second)
+	p.want("now " + p.LocalAddr().String())
+	x := s.held()
+	s.wantCounts(hold.Counts{Exchanges: 1})
+	p.send(body)
+	x.answer("ok")
+	if r := p.want("ok"); !r.Close {
+		t.Error("the connection stays")
+	}
+	p.wantEnd()
+}
+
 func TestConnectionStays(t *testing.T) {
 	tests := []struct{ name, head, body string }{
 		{"body", "POST /x?body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", "12345"},

@@ -25,6 +25,7 @@ type lease struct {
 	changed               sync.Cond
 	early                 []byte // read before what the connection has
 	read                  int64  // bytes
+	head                  int64  // bytes of the request's head; 0: unknown
 	readUntil, writeUntil time.Time
 	readTimer, writeTimer *time.Timer
 	resting               bool // between requests
@@ -80,6 +81,7 @@ func past(t time.Time) bool { return !t.IsZero() && !t.After(time.Now()) }
 
 func (l *lease) tookLocked(p []byte) int {
 	if l.read == 0 {
+		l.head = headEnd(p)
 		l.multiplexed = p[0] == 'P' && (len(p) == 1 || p[1] == 'R')
 	}
 	l.read += int64(len(p))
@@ -193,7 +195,7 @@ func (l *lease) CloseWrite() error {
 func (l *lease) LocalAddr() net.Addr { return l.conn.door.Addr() }
 
 // RemoteAddr implements [net.Conn].
-func (l *lease) RemoteAddr() net.Addr { return l.conn.peer.addr() }
+func (l *lease) RemoteAddr() net.Addr { return &l.conn.peer }
 
 // SetDeadline implements [net.Conn].
 func (l *lease) SetDeadline(t time.Time) error { return l.limit(t, &l.readUntil, &l.writeUntil) }

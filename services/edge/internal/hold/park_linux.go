@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"strings"
@@ -9,32 +10,19 @@ import (
 
 // Hold implements [Holder].
 func (e *Engine) Hold(w http.ResponseWriter, r *http.Request, x *Exchange, replier Replier) {
-	_, answered := x.taken()
 	l := leaseOf(r)
-	if answered || l == nil {
+	if _, answered := x.taken(); answered || l == nil {
 		e.Waiting.Hold(w, r, x, replier)
 		return
 	}
-	p, ok := l.take(w, r)
-	if !ok {
-		e.Waiting.Hold(w, r, x, replier)
-		return
-	}
-	fields := e.heads.fields(w.Header(), e.exchangeFields)
 	x.replier = replier
-	c := l.conn
-	end, ok := c.park(l, exchange, func() {
-		c.exchange, c.fields = x, fields
-		c.old, c.last = p.old, p.last || p.old || l.read != p.read
-		if len(p.early) > 0 && !c.last {
-			c.extra = &extra{early: p.early}
-		}
-	})
+	fields := e.heads.fields(w.Header(), e.exchangeFields)
+	end, ok := l.park(w, r, exchange, func(c *conn) { c.exchange, c.fields = x, fields })
 	if !ok {
-		x.over(false)
+		e.Waiting.Hold(w, r, x, replier)
 		return
 	}
-	x.hold(c)
+	x.hold(l.conn)
 	end.tell()
 }
 
@@ -45,22 +33,14 @@ func (e *Engine) Stream(w http.ResponseWriter, r *http.Request, s *Stream) {
 		e.Waiting.Stream(w, r, s)
 		return
 	}
-	p, ok := l.take(w, r)
+	fields := e.heads.fields(w.Header(), e.streamFields)
+	end, ok := l.park(w, r, streaming, func(c *conn) { c.stream, c.fields, c.last = s, fields, false })
 	if !ok {
 		e.Waiting.Stream(w, r, s)
 		return
 	}
-	fields := e.heads.fields(w.Header(), e.streamFields)
-	c := l.conn
-	end, ok := c.park(l, streaming, func() {
-		c.stream, c.fields, c.old, c.last = s, fields, p.old, false
-	})
-	if !ok {
-		s.over(false)
-		return
-	}
-	s.hold(c)
-	c.wake() // for the head
+	s.hold(l.conn)
+	l.conn.wake() // for the head
 	end.tell()
 }
 
@@ -77,10 +57,14 @@ func (e *Engine) Socket(w http.ResponseWriter, r *http.Request, s *Stream, o Soc
 		return
 	}
 	c := l.conn
-	_, ok = c.park(l, upgraded, func() {
-		c.stream, c.old, c.last, c.reading = s, false, true, true
+	c.mu.Lock()
+	if ok = c.lease == l; ok {
+		l.releaseLocked()
+		c.enterLocked(upgraded)
+		c.stream, c.last, c.reading = s, true, true
 		c.socket = &socket{stream: s, receive: receive, most: o.MaxMessage}
-	})
+	}
+	c.mu.Unlock()
 	if !ok {
 		s.over(false)
 		return
@@ -98,52 +82,100 @@ func leaseOf(r *http.Request) *lease {
 	return l
 }
 
-// taken is what is known of a request whose connection was taken from net/http.
-type taken struct {
-	old   bool   // HTTP/1.0
-	last  bool   // no other request may follow
-	read  int64  // bytes of the connection
-	early []byte // of the next request
-}
-
-// take takes the connection from net/http.
-func (l *lease) take(w http.ResponseWriter, r *http.Request) (taken, bool) {
-	_, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return taken{}, false
-	}
-	p := taken{old: !r.ProtoAtLeast(1, 1), last: r.Close || wantsClose(w.Header())}
-	l.conn.mu.Lock()
-	p.read = l.read
-	l.conn.mu.Unlock()
-	if r.Body != http.NoBody {
-		// It must not wait for what has not come.
-		_ = l.SetReadDeadline(time.Unix(1, 0))
-		var one [1]byte
-		if n, err := r.Body.Read(one[:]); n > 0 || err != io.EOF {
-			p.last = true
-		}
-	}
-	p.early = early(buffered.Reader)
-	return p, true
-}
-
-func wantsClose(h http.Header) bool { return strings.EqualFold(h.Get("Connection"), "close") }
-
-// park gives a connection that net/http let go a new state. It fails if the
-// connection was closed; the peer may also have gone while nobody looked, which
-// the ending says.
-func (c *conn) park(l *lease, s state, set func()) (ending, bool) {
+// park takes the connection of a request from net/http and gives it a new state.
+// It fails if that can not be done, and nothing was. The ending says that the
+// peer went while nobody looked.
+//
+// As a rule net/http is not told: it finds the connection closed, cleans up and
+// puts its buffers back where they came from. If it has read of the next
+// request, that has to be taken from it.
+func (l *lease) park(w http.ResponseWriter, r *http.Request, s state, set func(*conn)) (ending, bool) {
+	c := l.conn
+	last := r.Close || strings.EqualFold(w.Header().Get("Connection"), "close")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.lease != l {
 		return ending{}, false
 	}
+	var more []byte
+	if end := l.endOf(r); end >= l.read {
+		clear(w.Header()) // a response will be written, to nobody
+		last = last || end > l.read
+	} else {
+		c.mu.Unlock()
+		from, ok := l.hijack(w, r)
+		c.mu.Lock()
+		if !ok {
+			return ending{}, false
+		}
+		more = from.more
+		last = last || from.unread || from.read != l.read
+	}
+	set(c)
+	if c.lease != l { // closed meanwhile
+		end := ending{c.exchange, c.stream}
+		c.exchange, c.stream = nil, nil
+		return end, true
+	}
 	l.releaseLocked()
 	c.enterLocked(s)
-	set()
-	if c.hungUp && s != upgraded {
+	c.old = !r.ProtoAtLeast(1, 1)
+	c.last = s == exchange && (last || c.old)
+	if len(more) > 0 && s == exchange && !c.last {
+		c.extra = &extra{early: more}
+	}
+	if c.hungUp {
 		return c.cutLocked(Gone), true
 	}
 	return ending{}, true
+}
+
+// endOf is how many bytes of the connection the request takes, or -1.
+func (l *lease) endOf(r *http.Request) int64 {
+	if l.head == 0 || r.ContentLength < 0 {
+		return -1
+	}
+	return l.head + r.ContentLength
+}
+
+// hijacked is what is known of a connection that was hijacked.
+type hijacked struct {
+	more   []byte // read of the next request
+	unread bool   // not all of this one was read
+	read   int64  // of the connection
+}
+
+func (l *lease) hijack(w http.ResponseWriter, r *http.Request) (hijacked, bool) {
+	_, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return hijacked{}, false
+	}
+	l.conn.mu.Lock()
+	h := hijacked{read: l.read}
+	l.conn.mu.Unlock()
+	if r.Body != http.NoBody {
+		_ = l.SetReadDeadline(time.Unix(1, 0)) // what has not come is not waited for
+		var one [1]byte
+		n, err := r.Body.Read(one[:])
+		h.unread = n > 0 || err != io.EOF
+	}
+	h.more = early(buffered.Reader)
+	return h, true
+}
+
+// headEnd is where the head of a request ends in b, or 0.
+func headEnd(b []byte) int64 {
+	for at := 0; ; {
+		i := bytes.IndexByte(b[at:], '\n')
+		if i < 0 {
+			return 0
+		}
+		at += i + 1
+		switch rest := b[at:]; {
+		case len(rest) > 0 && rest[0] == '\n':
+			return int64(at + 1)
+		case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
+			return int64(at + 2)
+		}
+	}
 }
