@@ -211,7 +211,8 @@ func (r *Reader) begin(at time.Duration, p *past, page *Page) {
 		return
 	}
 	if page.Through <= p.at { // that was no position at all
-		p.at = min(p.target, page.Through)
+		page.Through = min(p.target, page.Through)
+		p.at = page.Through
 	}
 	r.miss(at, page.Lost)
 }

@@ -243,13 +243,14 @@ func (r *Reader) lose(at time.Duration, channels []string) {
 	r.lost.channels = union(r.lost.channels, channels)
 }
 
-// tell sends what was lost, if anything was. While there is no position to go
-// on from, it waits: the cursor is then before all losses anyway.
+// tell sends what was lost, if anything was. It waits until the cursor is beyond
+// the losses: while nothing says where to go on, or while there are events in
+// front of them in the queue.
 func (r *Reader) tell(at time.Duration, out *Effects) bool {
 	switch {
 	case r.lost == nil:
 		return false
-	case r.start != nil && r.start.word() != "":
+	case r.many != nil && r.queue != nil, r.start != nil && r.start.word() != "":
 		r.lost.due = at + r.cfg.Gather
 		return false
 	}
