@@ -92,6 +92,8 @@ func appendQuoted(b, text []byte) []byte {
 			b = append(b, `\n`...)
 		case c == '\r':
 			b = append(b, `\r`...)
+		case c == '\t':
+			b = append(b, `\t`...)
 		default:
 			b = append(b, c)
 		}
