@@ -12,20 +12,38 @@ import (
 // quick are the edge's times for tests that wait for sessions to expire.
 var quick = []string{"--edge.max-interval=3s", "--edge.poll-timeout=8s"}
 
-// TestClients runs the scenarios of the unmodified CometD and Faye clients
-// against one process, and against the services apart.
+// TestClients runs the scenarios of the unmodified CometD and Faye clients,
+// over each of their transports that runs outside of browsers, against one
+// process, and against the services apart.
 func TestClients(t *testing.T) {
 	needNode(t)
+	clients := []struct {
+		name       string
+		transports []string
+	}{
+		{"cometd", []string{"long-polling", "websocket", "callback-polling"}},
+		{"faye", []string{"long-polling", "websocket"}},
+	}
 	t.Run("alone", func(t *testing.T) {
-		p := cluster.Alone(t, quick...)
-		for _, client := range []string{"cometd", "faye"} {
-			t.Run(client, func(t *testing.T) { runClient(t, client, p.HTTP, p.Internal) })
+		p := cluster.Alone(t, append(quick, "--edge.jsonp")...)
+		for _, client := range clients {
+			for _, transport := range client.transports {
+				t.Run(client.name+" "+transport, func(t *testing.T) {
+					t.Parallel()
+					runClient(t, client.name, transport, p.HTTP, p.Internal)
+				})
+			}
 		}
 	})
 	t.Run("split", func(t *testing.T) {
-		c := cluster.Split(t, 2, 3, quick...)
-		for i, client := range []string{"cometd", "faye"} {
-			t.Run(client, func(t *testing.T) { runClient(t, client, c.Edges[i].HTTP, c.Brokers[i].Internal) })
+		c := cluster.Split(t, 2, 3, append(quick, "--edge.jsonp")...)
+		for i, client := range clients {
+			for _, transport := range client.transports {
+				t.Run(client.name+" "+transport, func(t *testing.T) {
+					t.Parallel()
+					runClient(t, client.name, transport, c.Edges[i].HTTP, c.Brokers[i].Internal)
+				})
+			}
 		}
 	})
 }
@@ -41,16 +59,16 @@ func needNode(t *testing.T) {
 	}
 }
 
-// runClient runs all scenarios of one client against an edge; rest is the
-// internal door of a broker.
-func runClient(t *testing.T, client, edge, rest string) {
+// runClient runs all scenarios of one client over one transport against an
+// edge; rest is the internal door of a broker.
+func runClient(t *testing.T, client, transport, edge, rest string) {
 	t.Helper()
 	needNode(t)
-	cmd := exec.Command("node", "clients/run.mjs", "--client", client,
+	cmd := exec.Command("node", "clients/run.mjs", "--client", client, "--transport", transport,
 		"--url", "http://"+edge+"/cometd", "--rest", "http://"+rest, "--max-interval", "3000")
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
-		t.Errorf("scenarios of %s: %v", client, err)
+		t.Errorf("scenarios of %s over %s: %v", client, transport, err)
 	}
 }

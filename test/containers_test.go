@@ -52,7 +52,7 @@ func TestContainers(t *testing.T) {
 	for i := range 2 {
 		edge = c.comet(ctx, fmt.Sprintf("edge-%d", i), "edge")
 	}
-	runClient(t, "cometd", c.address(ctx, edge, "8080/tcp"), c.address(ctx, broker, "8081/tcp"))
+	runClient(t, "cometd", "long-polling", c.address(ctx, edge, "8080/tcp"), c.address(ctx, broker, "8081/tcp"))
 }
 
 // containers starts containers on one network.

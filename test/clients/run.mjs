@@ -1,6 +1,6 @@
 // Runs scenarios against a Bayeux server and prints a line of JSON for each:
 //   node run.mjs --url http://127.0.0.1:8080/cometd --client cometd|faye
-//       [--rest http://127.0.0.1:8081] [--only name,…] [--skip name,…] [--timeout ms] [--max-interval ms]
+//       [--transport long-polling|websocket|callback-polling] [--rest http://127.0.0.1:8081] [--only name,…] [--skip name,…] [--timeout ms] [--max-interval ms]
 // Exits with 1 if any fails. Scenarios that need the REST door fail without it.
 import {readdir} from "node:fs/promises";
 import {parseArgs} from "node:util";
@@ -12,6 +12,7 @@ const {values: options} = parseArgs({
         url: {type: "string", default: "http://127.0.0.1:8080/cometd"},
         rest: {type: "string", default: "http://127.0.0.1:8081"},
         client: {type: "string", default: "cometd"},
+        transport: {type: "string", default: "long-polling"},
         only: {type: "string", default: ""},
         skip: {type: "string", default: ""},
         timeout: {type: "string", default: "30000"},
@@ -20,6 +21,11 @@ const {values: options} = parseArgs({
 });
 if (!["cometd", "faye"].includes(options.client)) {
     console.error(`--client is cometd or faye, not ${options.client}`);
+    process.exit(2);
+}
+const transports = {cometd: ["long-polling", "websocket", "callback-polling"], faye: ["long-polling", "websocket"]};
+if (!transports[options.client].includes(options.transport)) {
+    console.error(`--transport of ${options.client} is ${transports[options.client].join(", ")}, not ${options.transport}`);
     process.exit(2);
 }
 const {Client} = await import(`./lib/${options.client}.mjs`);
@@ -34,6 +40,7 @@ class Stage {
         this.root = `/test/${run}/${name}`;
         this.rest = new Rest(options.rest);
         this.maxInterval = Number(options["max-interval"]);
+        this.transport = options.transport;
     }
 
     // A channel that nobody else uses.
@@ -51,7 +58,7 @@ class Stage {
     // A client that has not shaken hands yet.
     async newClient(wire) {
         wire ??= await this.wire();
-        const client = new Client(wire.url);
+        const client = new Client(wire.url, options.transport);
         client.wire = wire;
         this.#closers.push(() => client.close());
         return client;
@@ -105,7 +112,9 @@ for (const file of (await readdir(new URL("scenarios", import.meta.url))).sort()
     const name = file.replace(/\.mjs$/, "");
     const scenario = await import(`./scenarios/${file}`);
     const wanted = options.only === "" || names(options.only).includes(name);
-    if (!wanted || names(options.skip).includes(name) || scenario.only && scenario.only !== options.client) {
+    const possible = (scenario.only ?? options.client) === options.client
+        && (scenario.transports ?? [options.transport]).includes(options.transport);
+    if (!wanted || !possible || names(options.skip).includes(name)) {
         continue;
     }
     const result = await play(name, scenario);

@@ -13,7 +13,7 @@ const {values: options} = parseArgs({
 });
 const tell = (event, more) => console.log(JSON.stringify({event, at: Date.now(), ...more}));
 
-const {native} = new Client(options.url);
+const {native} = new Client(options.url, "long-polling");
 native.configure({url: options.url, logLevel: "error", backoffIncrement: 200, maxBackoff: 1000});
 
 let session = 0; // counts handshakes

@@ -39,10 +39,13 @@ func drain(t *testing.T, w *world, way string) {
 					}
 					l.until(before)
 				}()
-				<-leaving
-				if w.split != nil {
-					background(t, func() error { return s.number(l.channel, before, after, 100) })
-				}
+				background(t, func() error {
+					<-leaving
+					if w.split == nil {
+						return nil
+					}
+					return s.number(l.channel, before, after, 100)
+				})
 				l.untilEnd()
 				sentAway(t, l)
 				if w.split == nil {
@@ -91,9 +94,9 @@ func sentAway(t *testing.T, l *ledger) {
 	}
 }
 
-// brokerLost takes all history away under clients of every transport: each is
+// historyLost takes all history away under clients of every transport: each is
 // told, and gets what comes then.
-func brokerLost(t *testing.T, w *world, topology string) {
+func historyLost(t *testing.T, w *world, topology string) {
 	edges := w.edges(t, http1, 1)
 	s := newSite(w.rest(edges), w.door(t, http1, edges[0]))
 	lost := edges
@@ -101,7 +104,6 @@ func brokerLost(t *testing.T, w *world, topology string) {
 		lost = w.split.Brokers
 	}
 	var ready sync.WaitGroup
-	back := make(chan struct{})
 	for _, tr := range transports(http1) {
 		t.Run(tr.Name, func(t *testing.T) {
 			ready.Add(1)
@@ -115,7 +117,6 @@ func brokerLost(t *testing.T, w *world, topology string) {
 				}
 				l.until(3)
 			}()
-			<-back
 			for !l.takeUntilResync() {
 				l.openWithin(patience, s.doors[0]) // it was the same process
 			}
@@ -124,7 +125,6 @@ func brokerLost(t *testing.T, w *world, topology string) {
 		})
 	}
 	background(t, func() error {
-		defer close(back)
 		ready.Wait()
 		for _, p := range lost {
 			p.Kill()

@@ -227,7 +227,7 @@ func heartbeat(t *testing.T, s *site, tr client.Transport) {
 // others notice nothing; back at work, it misses nothing without a word.
 func slow(t *testing.T, s *site, tr client.Transport) {
 	const size = 100_000
-	messages := 52 + s.between/size
+	messages := 16 + s.between/size
 	name := channel(t, "/slow")
 	lazy, witness := newLedger(t, tr, name), newLedger(t, tr, name)
 	lazy.client.SmallBuffers = true
@@ -256,7 +256,7 @@ func slow(t *testing.T, s *site, tr client.Transport) {
 
 // vanish: a client resets its connection while the server writes to it.
 func vanish(t *testing.T, s *site, tr client.Transport) {
-	const messages, size = 12, 100_000
+	const messages, size = 10, 100_000
 	name := channel(t, "/vanish")
 	l, witness := newLedger(t, tr, name), newLedger(t, tr, name)
 	l.client.SmallBuffers = true

@@ -1,18 +1,23 @@
-// The official CometD client on long-polling, with promises.
+// The official CometD client on one transport, with promises.
 import {CometD} from "cometd";
 import {adapt} from "cometd-nodejs-client";
 import {Console} from "node:console";
 import {Inbox, Refused} from "./inbox.mjs";
+import {scripts} from "./scripts.mjs";
 
 // Cookies by host and port: clients that share a wire are tabs of one browser.
 const jars = new Map();
 const jar = uri => jars.get(uri.host) ?? jars.set(uri.host, new Map()).get(uri.host);
 
+const keep = (uri, header) => {
+    const pair = header.split(";", 1)[0].trim();
+    jar(uri).set(pair.split("=", 1)[0], pair);
+};
+
 adapt({
     cookies: {
         storeCookie(uri, header, done) {
-            const pair = header.split(";", 1)[0].trim();
-            jar(uri).set(pair.split("=", 1)[0], pair);
+            keep(uri, header);
             done();
         },
         retrieveCookies(_context, uri, done) {
@@ -20,16 +25,18 @@ adapt({
         },
     },
 });
+scripts(window, {keep, cookies: uri => [...jar(uri).values()].join("; ")});
 window.console = new Console(process.stderr); // stdout belongs to the results
 
 const outcome = (ok, failed, value) => reply =>
     reply.successful ? ok(value ?? reply) : failed(new Refused(reply.error, reply));
 
 export class Client {
-    constructor(url) {
+    constructor(url, transport) {
         this.native = new CometD();
-        this.native.unregisterTransport("websocket");
-        this.native.unregisterTransport("callback-polling");
+        for (const other of this.native.getTransportTypes().filter(type => type !== transport)) {
+            this.native.unregisterTransport(other);
+        }
         this.native.configure({url, logLevel: "error", backoffIncrement: 200, maxSendBayeuxMessageSize: 1 << 20});
     }
 

@@ -1,17 +1,23 @@
-// Faye's client on long-polling, with the same face as that of CometD.
+// Faye's client on one transport, with the same face as that of CometD.
+import assert from "node:assert/strict";
 import faye from "faye";
 import {Inbox, Refused} from "./inbox.mjs";
 
 const refused = error => new Refused(error && `${error.code}:${(error.params ?? []).join(",")}:${error.message}`, error);
 
 export class Client {
-    constructor(url) {
+    constructor(url, transport) {
+        this.transport = transport;
         this.native = new faye.Client(url, {retry: 1});
-        this.native.disable("websocket");
+        if (transport !== "websocket") {
+            this.native.disable("websocket");
+        }
     }
 
-    open() {
-        return new Promise(ok => this.native.connect(ok));
+    // Faye's client shakes hands by long-polling and then changes.
+    async open() {
+        await new Promise(ok => this.native.connect(ok));
+        assert.equal(this.native._dispatcher.connectionType, this.transport);
     }
 
     subscribe(channel) {

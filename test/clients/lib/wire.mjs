@@ -30,7 +30,7 @@ export class Wire {
             return;
         }
         const server = net.connect(Number(target.port || 80), target.hostname);
-        const pair = {client, server, polling: false};
+        const pair = {client, server, polling: false, upgraded: false};
         this.#pairs.add(pair);
         const end = () => {
             client.destroy();
@@ -43,11 +43,13 @@ export class Wire {
             socket.on("close", end);
         }
         client.on("data", bytes => {
-            pair.polling = bytes.includes("/meta/connect");
+            pair.polling = bytes.includes("/meta/connect") || bytes.includes("%2Fmeta%2Fconnect");
+            pair.upgraded ||= /^upgrade: websocket/im.test(bytes.toString("latin1"));
             server.write(bytes);
         });
         server.on("data", bytes => {
-            if (this.#lose && pair.polling) {
+            const polled = pair.upgraded ? bytes.includes("/meta/connect") : pair.polling;
+            if (this.#lose && polled) {
                 const lost = this.#lose;
                 this.#lose = undefined;
                 end();

@@ -1,4 +1,5 @@
-// 60 KB and 256 KB pass both ways, whole.
+// 60 KB and 256 KB pass both ways, whole; what scripts send has to fit into a
+// URL.
 import assert from "node:assert/strict";
 
 export async function run(t) {
@@ -7,8 +8,10 @@ export async function run(t) {
     const inbox = await client.subscribe(channel);
     for (const size of [60_000, 256 * 1024]) {
         const text = "0123456789abcdef".repeat(size / 16);
-        await other.publish(channel, {text});
-        assert.equal((await inbox.next()).data.text, text);
+        if (t.transport !== "callback-polling") {
+            await other.publish(channel, {text});
+            assert.equal((await inbox.next()).data.text, text);
+        }
         await t.rest.publish(channel, JSON.stringify({list: text.match(/.{1,100}/g)}));
         assert.equal((await inbox.next()).data.list.join(""), text);
     }

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 
 export const only = "cometd";
+export const transports = ["long-polling", "callback-polling"]; // browsers count no WebSockets
 
 export async function run(t) {
     const wire = await t.wire();

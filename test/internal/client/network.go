@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -64,7 +65,10 @@ func (n *network) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 		d.Control = func(_, _ string, c syscall.RawConn) error {
 			var err error
 			control := c.Control(func(fd uintptr) {
-				err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096)
+				// With loopback's segments of 64 KB the sender would get megabytes.
+				err = errors.Join(
+					syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096),
+					syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1400))
 			})
 			if control != nil {
 				return control

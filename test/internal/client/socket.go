@@ -66,9 +66,7 @@ func (s *socket) next(ctx context.Context) ([]byte, error) {
 		}
 		switch h.OpCode {
 		case ws.OpPing:
-			if err := s.write(ws.OpPong, payload); err != nil {
-				return nil, err
-			}
+			_ = s.write(ws.OpPong, payload) // a server that has closed may have said why
 			if s.ping != nil {
 				if err := s.ping(); err != nil {
 					return nil, err
