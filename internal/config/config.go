@@ -82,10 +82,10 @@ type EdgeConfig struct {
 	JSONP bool
 	// FrameMaxBytes is how much a frame holds before it is loaded anew.
 	FrameMaxBytes Size
-	H2C            bool
-	TLSCertFile    string
-	TLSKeyFile     string
-	MaxSessions    int
+	H2C           bool
+	TLSCertFile   string
+	TLSKeyFile    string
+	MaxSessions   int
 	// BrowserConnects bounds the connects held for one browser; -1: no bound.
 	BrowserConnects int
 	QueueMessages   int
