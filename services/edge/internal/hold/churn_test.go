@@ -1,3 +1,5 @@
+//go:build linux
+
 package hold_test
 
 import (
@@ -91,13 +93,17 @@ func openFiles(t *testing.T) int {
 
 // sendTo sends a client its name, or ends what is held for it.
 func sendTo(p *parked) {
-	switch {
-	case p == nil:
-	case p.exchange != nil:
+	if p == nil {
+		return
+	}
+	if p.exchange != nil {
 		p.exchange.Answer(hold.Answer{Status: http.StatusOK, Body: []byte(p.id)})
-	case rand.N(200) == 0:
+		return
+	}
+	switch rand.N(200) {
+	case 0:
 		p.stream.End(line(p.id))
-	case rand.N(200) == 0:
+	case 1:
 		p.stream.Cut()
 	default:
 		p.stream.Send(line(p.id))

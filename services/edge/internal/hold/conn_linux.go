@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -195,9 +196,9 @@ func (c *conn) readLocked(p []byte) (int, error) {
 	for {
 		n, err := unix.Read(int(c.fd), p)
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
-		case err == unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			c.readable = false
 		case err != nil:
 			c.hungUp = true
@@ -215,9 +216,9 @@ func (c *conn) writeLocked(p []byte) (int, error) {
 	for {
 		n, err := unix.Write(int(c.fd), p)
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
-		case err == unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			c.writable = false
 			return 0, nil
 		case n < len(p):
@@ -250,7 +251,7 @@ func (c *conn) discardLocked() {
 	for range most {
 		n, err := c.readLocked(b[:])
 		switch {
-		case err == unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			return
 		case n == 0 || err != nil:
 			c.closeLocked()

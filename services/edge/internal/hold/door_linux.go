@@ -162,10 +162,10 @@ func (d *door) accept(ctx context.Context) error {
 }
 
 func (d *door) ended(ctx context.Context, err error) error {
-	if d.closed.Load() || ctx.Err() != nil {
-		return nil
+	if !d.closed.Load() && ctx.Err() == nil {
+		return fmt.Errorf("accept connections: %w", err)
 	}
-	return fmt.Errorf("accept connections: %w", err)
+	return nil // it was to end
 }
 
 // acceptOne takes a connection on if one waits.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,7 +89,8 @@ func (e *Engine) ConnState(c net.Conn, s http.ConnState) {
 	if l, ok := c.(*lease); ok && s == http.StateIdle {
 		l.conn.mu.Lock()
 		defer l.conn.mu.Unlock()
-		l.resting, l.head = true, 0
+		l.resting = true
+		l.head, l.scan = 0, over // were of the request before
 	}
 }
 
@@ -104,7 +106,7 @@ func (e *Engine) Counts() Counts {
 // returns all owners have been told.
 func (e *Engine) Run(ctx context.Context) error {
 	e.mu.Lock()
-	doors := e.doors
+	doors := slices.Clone(e.doors)
 	e.mu.Unlock()
 	if len(doors) == 0 {
 		<-ctx.Done()
@@ -112,39 +114,50 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	own, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	var goroutines sync.WaitGroup
-	ended := make(chan error, len(e.workers)+len(doors))
-	for _, w := range e.workers {
-		if err := w.open(); err != nil {
-			e.stop()
-			goroutines.Wait()
-			return err
-		}
-		goroutines.Go(func() { ended <- w.poll() })
-		goroutines.Go(w.flush)
-	}
 	accepting, reject := context.WithCancel(own)
 	defer reject()
-	for _, d := range doors {
-		goroutines.Go(func() {
-			if err := d.accept(accepting); err != nil {
-				ended <- err
-			}
-		})
+	var goroutines, acceptors sync.WaitGroup
+	ended := make(chan error, len(e.workers)+len(doors))
+	err := e.work(&goroutines, ended)
+	if err == nil {
+		for _, d := range doors {
+			acceptors.Go(func() {
+				if err := d.accept(accepting); err != nil {
+					ended <- err
+				}
+			})
+		}
+		goroutines.Go(func() { e.sweep(own) })
+		select {
+		case err = <-ended:
+		case <-ctx.Done():
+		}
 	}
-	goroutines.Go(func() { e.sweep(own) })
-
-	var err error
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
-		reject()
+	reject()
+	acceptors.Wait() // so that no connection is missed
+	if err == nil {
 		e.leave(ctx)
 	}
 	stop()
 	e.stop()
 	goroutines.Wait()
 	return err
+}
+
+// work starts the workers.
+func (e *Engine) work(goroutines *sync.WaitGroup, ended chan<- error) error {
+	for _, w := range e.workers {
+		if err := w.open(); err != nil {
+			return err
+		}
+		goroutines.Go(func() {
+			if err := w.poll(); err != nil {
+				ended <- err
+			}
+		})
+		goroutines.Go(w.flush)
+	}
+	return nil
 }
 
 // leave closes what waits for nothing, and drains.
@@ -251,7 +264,7 @@ func (e *Engine) sweep(ctx context.Context) {
 }
 
 func (e *Engine) empty() bool {
-	for s := idle; s < closed; s++ {
+	for s := range closed {
 		if e.counts[s].Load() > 0 {
 			return false
 		}

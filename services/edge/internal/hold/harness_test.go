@@ -1,3 +1,5 @@
+//go:build linux
+
 package hold_test
 
 import (
@@ -99,16 +101,16 @@ func inBothForms(t *testing.T, cfg hold.Config, test func(t *testing.T, s *serve
 	t.Helper()
 	t.Run("engine", func(t *testing.T) { test(t, serve(t, cfg)) })
 	t.Run("goroutines", func(t *testing.T) {
-		test(t, serveBy(t, cfg, func(e *hold.Engine) holder { return e.Waiting }))
+		test(t, serveBy(t, cfg, false, func(e *hold.Engine) holder { return e.Waiting }))
 	})
 }
 
 func serve(t testing.TB, cfg hold.Config) *server {
 	t.Helper()
-	return serveBy(t, cfg, func(e *hold.Engine) holder { return e })
+	return serveBy(t, cfg, false, func(e *hold.Engine) holder { return e })
 }
 
-func serveBy(t testing.TB, cfg hold.Config, form func(*hold.Engine) holder) *server {
+func serveBy(t testing.TB, cfg hold.Config, h2c bool, form func(*hold.Engine) holder) *server {
 	t.Helper()
 	const most = 1 << 14
 	s := &server{t: t, ended: make(chan error, 1), parked: make(chan *parked, most)}
@@ -125,8 +127,11 @@ func serveBy(t testing.TB, cfg hold.Config, form func(*hold.Engine) holder) *ser
 		t.Fatal(err)
 	}
 	s.addr = l.Addr().String()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(h2c)
 	s.http = &http.Server{
-		Handler: s, ReadHeaderTimeout: patience, IdleTimeout: time.Minute,
+		Handler: s, Protocols: protocols, ReadHeaderTimeout: patience, IdleTimeout: time.Minute,
 		ConnContext: s.engine.ConnContext, ConnState: s.engine.ConnState,
 	}
 	door := s.engine.Listen(l)

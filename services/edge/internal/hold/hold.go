@@ -1,17 +1,26 @@
-// Package hold keeps HTTP exchanges open until there is something to say.
+// Package hold keeps HTTP exchanges, streams and WebSockets open until there is
+// something to say.
 //
 //  1. An exchange is answered at most once: the first Answer counts, later ones
 //     are dropped and reported.
-//  2. Answer never blocks and never writes; whoever holds the exchange writes.
+//  2. Answer and Send never block and never write; whoever holds the exchange or
+//     the stream writes.
 //  3. Every exchange that was given an owner ends in exactly one call of it:
 //     Written after the answer was handed to the connection whole, Lost if the
-//     peer vanished or the write failed.
-//  4. When the server drains, owners are asked for their answers one by one
-//     over a short time, so that the clients do not come back all at once.
+//     peer vanished or the write failed. Likewise every stream ends in one call
+//     of Ended.
+//  4. Frames of a stream go out in the order in which they were sent; what waits
+//     at one time goes out together. Nothing of a frame is left out in between.
+//  5. Who takes nothing of what waits for the write timeout is cut, as is who
+//     does not go on with a message it has begun. Cuts are counted by reason.
+//  6. When the server drains, owners are asked for their answers and ends one by
+//     one over a short time, so that the clients do not come back all at once.
+//  7. A connection that an [Engine] accepted has no goroutine, buffer or timer
+//     while it waits, and its descriptor is not used after it was closed.
 //
 // Session code sees nothing of this package: it names exchanges by number. So
-// what holds an exchange can be a goroutine, as here, or a parked connection
-// without one, and neither sessions nor the registry notice.
+// what holds an exchange can be a goroutine ([Waiting]) or a connection without
+// one ([Engine]), and neither sessions nor the registry notice.
 package hold
 
 import (

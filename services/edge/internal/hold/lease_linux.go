@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -25,7 +26,8 @@ type lease struct {
 	changed               sync.Cond
 	early                 []byte // read before what the connection has
 	read                  int64  // bytes
-	head                  int64  // bytes of the request's head; 0: unknown
+	head                  int64  // bytes of the first request's head; 0: unknown
+	scan                  scan   // for head
 	readUntil, writeUntil time.Time
 	readTimer, writeTimer *time.Timer
 	resting               bool // between requests
@@ -60,7 +62,7 @@ func (l *lease) Read(p []byte) (int, error) {
 		if c.readable {
 			n, err := c.readLocked(p)
 			switch {
-			case err == unix.EAGAIN:
+			case errors.Is(err, unix.EAGAIN):
 			case err != nil:
 				return 0, l.failure("read", err)
 			case n == 0:
@@ -81,8 +83,10 @@ func past(t time.Time) bool { return !t.IsZero() && !t.After(time.Now()) }
 
 func (l *lease) tookLocked(p []byte) int {
 	if l.read == 0 {
-		l.head = headEnd(p)
 		l.multiplexed = p[0] == 'P' && (len(p) == 1 || p[1] == 'R')
+	}
+	if end := l.scan.end(p); end > 0 {
+		l.head = l.read + int64(end)
 	}
 	l.read += int64(len(p))
 	l.resting = false

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -130,6 +131,36 @@ func TestSizes(t *testing.T) {
 	} {
 		if size.got > size.want {
 			t.Errorf("%s: %d bytes, want %d", name, size.got, size.want)
+		}
+	}
+}
+
+func TestScan(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want int
+	}{
+		{"GET / HTTP/1.1\r\nA: b\r\n\r\n", 24},
+		{"GET / HTTP/1.1\r\nA: b\r\n\r\nGET /\r\n\r\n", 24},
+		{"GET / HTTP/1.1\nA: b\n\n", 21},
+		{"GET / HTTP/1.1\nA: b\n\r\n", 22},
+		{"GET / HTTP/1.1\r\n\r\r\n\r\n", 21},
+		{"GET / HTTP/1.1\r\n\r\n", 18},
+		{"GET / HTTP/1.1\r\nA: b\r\n\r", 0},
+		{"GET / HTTP/1.1\r\nA: b\r\n", 0},
+	} {
+		for size := 1; size <= len(tt.in); size++ {
+			var s scan
+			got, at := 0, 0
+			for piece := range slices.Chunk([]byte(tt.in), size) {
+				if end := s.end(piece); end > 0 {
+					got = at + end
+				}
+				at += len(piece)
+			}
+			if got != tt.want {
+				t.Errorf("%q in pieces of %d: %d, want %d", tt.in, size, got, tt.want)
+			}
 		}
 	}
 }

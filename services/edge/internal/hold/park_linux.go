@@ -163,19 +163,41 @@ func (l *lease) hijack(w http.ResponseWriter, r *http.Request) (hijacked, bool) 
 	return h, true
 }
 
-// headEnd is where the head of a request ends in b, or 0.
-func headEnd(b []byte) int64 {
-	for at := 0; ; {
-		i := bytes.IndexByte(b[at:], '\n')
-		if i < 0 {
+// scan finds the end of a request's head in the bytes of a connection: the
+// first empty line. The zero scan stands at their beginning.
+type scan uint8
+
+const (
+	inLine    scan = iota
+	afterLine      // at the beginning of the next
+	afterCR        // there
+	over           // it was found, or is not looked for any more
+)
+
+// end returns where the head ends in the next bytes, or 0.
+func (s *scan) end(b []byte) int {
+	for i := 0; i < len(b); i++ {
+		switch *s {
+		case inLine:
+			n := bytes.IndexByte(b[i:], '\n')
+			if n < 0 {
+				return 0
+			}
+			i += n
+			*s = afterLine
+		case afterLine, afterCR:
+			switch {
+			case b[i] == '\n':
+				*s = over
+				return i + 1
+			case b[i] == '\r' && *s == afterLine:
+				*s = afterCR
+			default:
+				*s = inLine
+			}
+		case over:
 			return 0
 		}
-		at += i + 1
-		switch rest := b[at:]; {
-		case len(rest) > 0 && rest[0] == '\n':
-			return int64(at + 1)
-		case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
-			return int64(at + 2)
-		}
 	}
+	return 0
 }

@@ -1,6 +1,10 @@
 package hold
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
 
 // readSocket reads what there is on a WebSocket, unless somebody is at it. It
 // reports whether there is more than a fair share.
@@ -43,7 +47,7 @@ func (c *conn) readOn(buffer []byte) (more bool) {
 			break
 		}
 		n, err := c.readLocked(buffer)
-		if err == unix.EAGAIN {
+		if errors.Is(err, unix.EAGAIN) {
 			break
 		}
 		if n == 0 || err != nil {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package hold_test
 
 import (
@@ -70,7 +72,7 @@ func (s socket) wantClose(code ws.StatusCode) {
 
 func (s socket) wantEnd() {
 	s.t.Helper()
-	if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		s.t.Errorf("read: %v; want the end", err)
 	}
 }
@@ -254,8 +256,7 @@ func TestBadUpgrade(t *testing.T) {
 		x.wantOver(false)
 		_, _, _, err := ws.Dialer{Header: ws.HandshakeHeaderHTTP{"Sec-WebSocket-Version": {"8"}}}.Dial(context.Background(), "ws://"+s.addr+"/ws")
 		if err != nil {
-			var status ws.StatusError
-			if !errors.As(err, &status) {
+			if _, ok := errors.AsType[ws.StatusError](err); !ok {
 				t.Error(err)
 			}
 		}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package hold_test
 
 import (
@@ -208,7 +210,7 @@ func TestSlowReaderOfAStream(t *testing.T) {
 		})
 	})
 	t.Run("vanishes", func(t *testing.T) {
-		inBothForms(t, hold.Config{}, func(t *testing.T, s *server) {
+		inBothForms(t, hold.Config{}, func(_ *testing.T, s *server) {
 			p := s.dial()
 			p.get("/s")
 			x := s.held()

@@ -3,6 +3,7 @@ package hold
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -62,9 +63,7 @@ func (h Waiting) Hold(w http.ResponseWriter, r *http.Request, e *Exchange, repli
 // connection took it.
 func write(w http.ResponseWriter, reply Reply) error {
 	h := w.Header()
-	for name, values := range reply.Header {
-		h[name] = values
-	}
+	maps.Copy(h, reply.Header)
 	h.Set("Content-Type", reply.Type)
 	h.Set("Content-Length", strconv.Itoa(len(reply.Body)))
 	if reply.Close {
