@@ -23,16 +23,24 @@ func TestHeads(t *testing.T) {
 			"Cache-Control: no-store\r\nContent-Type: text/event-stream\r\nVary: Origin\r\nVary: Accept\r\nX-Bad: a  Injected: b\r\n" +
 			"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"},
 		{"stream to an old client", string(h.stream(nil, true, "", now)), "HTTP/1.0 200 OK\r\n" + date + "Connection: close\r\n\r\n"},
-		{"reply", string(h.reply(nil, false, fields, Reply{Status: 200, Type: "a/b", Body: []byte("body")}, now)),
+		{
+			"reply", string(h.reply(nil, false, fields, Reply{Status: 200, Type: "a/b", Body: []byte("body")}, now)),
 			"HTTP/1.1 200 OK\r\n" + date + "Cache-Control: no-store\r\nVary: Origin\r\nVary: Accept\r\nX-Bad: a  Injected: b\r\n" +
-				"Content-Type: a/b\r\nContent-Length: 4\r\n\r\nbody"},
-		{"last reply", string(h.reply(nil, true, "", Reply{Status: 503, Type: "a/b", Close: true}, now)),
-			"HTTP/1.0 503 Service Unavailable\r\n" + date + "Content-Type: a/b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
-		{"without a body", string(h.reply(nil, false, "", Reply{Status: 304, Type: "a/b", Body: []byte("body")}, now)),
-			"HTTP/1.1 304 Not Modified\r\n" + date + "\r\n"},
-		{"the reply's fields win", string(h.reply(nil, false, "A: 1\r\nB: 2\r\nB: 3\r\n",
-			Reply{Status: 200, Type: "a/b", Header: http.Header{"B": {"4"}, "C": {"5"}}}, now)),
-			"HTTP/1.1 200 OK\r\n" + date + "A: 1\r\nB: 4\r\nC: 5\r\nContent-Type: a/b\r\nContent-Length: 0\r\n\r\n"},
+				"Content-Type: a/b\r\nContent-Length: 4\r\n\r\nbody",
+		},
+		{
+			"last reply", string(h.reply(nil, true, "", Reply{Status: 503, Type: "a/b", Close: true}, now)),
+			"HTTP/1.0 503 Service Unavailable\r\n" + date + "Content-Type: a/b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+		},
+		{
+			"without a body", string(h.reply(nil, false, "", Reply{Status: 304, Type: "a/b", Body: []byte("body")}, now)),
+			"HTTP/1.1 304 Not Modified\r\n" + date + "\r\n",
+		},
+		{
+			"the reply's fields win", string(h.reply(nil, false, "A: 1\r\nB: 2\r\nB: 3\r\n",
+				Reply{Status: 200, Type: "a/b", Header: http.Header{"B": {"4"}, "C": {"5"}}}, now)),
+			"HTTP/1.1 200 OK\r\n" + date + "A: 1\r\nB: 4\r\nC: 5\r\nContent-Type: a/b\r\nContent-Length: 0\r\n\r\n",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
