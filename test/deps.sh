@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Go: Debian's packages (as root on Debian),
-# a running Docker engine, and the npm packages of the reference clients. What
-# cannot be installed is said; the tests that need it then skip, naming it.
+# Installs what the tests need beside Go: Debian's packages, browsers and proxies
+# among them (as root on Debian), a running Docker engine, and the npm packages of
+# the reference clients. What cannot be installed is said; the tests that need it
+# then skip, naming it.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 say() { printf 'test-deps: %s\n' "$*"; }
 
 missing=()
+PATH=$PATH:/usr/sbin
 need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
 need node nodejs
 need npm npm
@@ -16,12 +18,22 @@ need containerd containerd
 need runc runc
 need iptables iptables
 need chromium chromium
+need firefox-esr firefox-esr
 need curl curl
+need nginx nginx-light
+need haproxy haproxy
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
+    # The tests start the servers that they need; none is to start by itself.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+      trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+      printf '#!/bin/sh\nexit 101\n' >$policy
+      chmod +x $policy
+    fi
     apt-get update -q >/dev/null
     apt-get install -qy --no-install-recommends "${missing[@]}" >/dev/null
   else
