@@ -99,7 +99,7 @@ func (l *lease) park(w http.ResponseWriter, r *http.Request, s state, set func(*
 	}
 	var more []byte
 	if end := l.endOf(r); end >= l.read {
-		clear(w.Header()) // a response will be written, to nobody
+		clear(w.Header()) // a response will be made, for nobody
 		last = last || end > l.read
 	} else {
 		c.mu.Unlock()

@@ -138,18 +138,16 @@ func (w *worker) poll() error {
 	return fmt.Errorf("wait for connections: %w", errors.Join(failed, err))
 }
 
-// ready handles all events there are.
+// ready handles all events there are. What comes after the last of them makes
+// the epoll ready anew, so that nothing is missed.
 func (w *worker) ready(epoll int) error {
 	for {
 		n, err := unix.EpollWait(epoll, w.events[:], 0)
-		if errors.Is(err, unix.EINTR) {
+		switch {
+		case errors.Is(err, unix.EINTR):
 			continue
-		}
-		if err != nil {
+		case err != nil:
 			return err
-		}
-		if n == 0 && len(w.again) == 0 {
-			return nil
 		}
 		w.dispatch(w.events[:n])
 		again := w.again
@@ -158,6 +156,9 @@ func (w *worker) ready(epoll int) error {
 			if c.readSocket(w.buffer[:]) {
 				w.again = append(w.again, c)
 			}
+		}
+		if n < len(w.events) && len(w.again) == 0 {
+			return nil
 		}
 	}
 }
