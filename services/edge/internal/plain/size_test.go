@@ -28,7 +28,7 @@ func live(cfg *plain.Config, now time.Time, as event.Encoding, channels []string
 
 // A stream that waits stays small, and a pattern needs no vector.
 func TestIdleSize(t *testing.T) {
-	const readers = 10_000
+	const readers = 2000
 	tests := []struct {
 		name     string
 		channels []string
