@@ -1,10 +1,10 @@
 // Package conformance holds every transport to the same scenarios, on real
 // sockets: delivery, order, resume, resync, heartbeat, slow reader, vanishing
-// client and drain, through HTTP/1.1, HTTP/2, TLS and nginx, against one
-// process and against the services apart.
+// client and drain, through HTTP/1.1, HTTP/2, TLS, nginx and HAProxy, against
+// one process and against the services apart.
 //
 // Without CONFORMANCE=full each scenario runs once per transport over HTTP/1.1
-// against one process; delivery, resume and drain also through nginx, over
+// against one process; delivery, resume and drain also through the proxies, over
 // HTTP/2 and against the services apart.
 package conformance
 
@@ -92,8 +92,9 @@ func wanted(topology, way, scenario string) bool {
 	if full() || topology == "alone" && way == http1 {
 		return true
 	}
-	few := slices.Contains([]string{"delivery", "resume", "drain"}, scenario)
-	return few && (topology == "split" && way == http1 || topology == "alone" && (way == nginx || way == http2))
+	few := []string{"delivery", "resume", "drain"}
+	around := []string{nginx, haproxy, http2}
+	return slices.Contains(few, scenario) && (topology == "split" && way == http1 || topology == "alone" && slices.Contains(around, way))
 }
 
 // transports are those that exist on a way.

@@ -21,14 +21,15 @@ import (
 
 // The ways to an edge.
 const (
-	http1 = "http1"
-	nginx = "nginx"
-	http2 = "http2" // over TLS
-	h2c   = "h2c"
-	https = "https" // HTTP/1.1 over TLS
+	http1   = "http1"
+	nginx   = "nginx"
+	haproxy = "haproxy"
+	http2   = "http2" // over TLS
+	h2c     = "h2c"
+	https   = "https" // HTTP/1.1 over TLS
 )
 
-func ways() []string { return []string{http1, nginx, http2, h2c, https} }
+func ways() []string { return []string{http1, nginx, haproxy, http2, h2c, https} }
 
 const config = `namespaces:
   - {pattern: "/small/**", subscribe: anyone, publish: anyone, messages: 3}
@@ -106,7 +107,7 @@ func (w *world) site(t *testing.T, way string) *site {
 	}
 	edges := w.edges(t, way, n)
 	s := newSite(w.rest(edges))
-	if way == nginx {
+	if way == nginx || way == haproxy {
 		s.between = 8 << 20
 	}
 	for _, edge := range edges {
@@ -129,6 +130,8 @@ func (w *world) door(t *testing.T, way string, edge *cluster.Process) client.Ser
 	switch way {
 	case nginx:
 		return client.Server{URL: "http://" + proxy.Nginx(t, []*cluster.Process{edge})}
+	case haproxy:
+		return client.Server{URL: "http://" + proxy.HAProxy(t, []*cluster.Process{edge})}
 	case http2, https:
 		return client.Server{URL: "https://" + edge.HTTP, HTTP2: way == http2, Roots: w.tls.Roots}
 	}

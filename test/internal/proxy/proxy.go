@@ -22,9 +22,18 @@ import (
 type Edit struct{ From, To string }
 
 // Mute makes nginx hold bodies back, as proxies do that know nothing of
-// streams.
-func Mute() Edit {
-	return Edit{"gzip off;", "proxy_ignore_headers X-Accel-Buffering; proxy_buffering on;"}
+// streams: it speaks HTTP/1.0 to the edge, as it does unless told otherwise,
+// and collects what comes in buffers.
+func Mute() []Edit {
+	return []Edit{
+		{"proxy_http_version 1.1;", "proxy_http_version 1.0;"},
+		{"gzip off;", "proxy_ignore_headers X-Accel-Buffering; proxy_buffering on;"},
+	}
+}
+
+// Compress makes nginx compress all it can.
+func Compress() Edit {
+	return Edit{"gzip off;", "gzip on; gzip_proxied any; gzip_types *; gzip_min_length 0;"}
 }
 
 // Nginx starts nginx in front of edges and returns its address.
