@@ -45,9 +45,11 @@ func TestFanOutToOneMoreReader(t *testing.T) {
 				c.listen(readers, transport, "/a")
 				return testing.AllocsPerRun(100, func() { c.entry("/a") })
 			}
-			// Nobody writes, so queues grow now and then.
-			if one, many := count(1), count(11); many-one > 1 {
-				t.Errorf("%v allocations for one reader, %v for 11", one, many)
+			// Nobody writes, so queues grow now and then; and a collection empties
+			// what is recycled.
+			const more = 40
+			if one, many := count(1), count(1+more); many-one > more/4 {
+				t.Errorf("%v allocations for one reader, %v for %d", one, many, 1+more)
 			}
 		})
 	}

@@ -112,6 +112,7 @@ func TestLongPoll(t *testing.T) {
 		if res, held := poll("&since=77"); held != 0 || fmt.Sprint(res.object["resync"]) != "[/a]" {
 			w.t.Errorf("held %v: %s", held, res.text)
 		}
+		synctest.Wait() // answers are booked behind their writing
 		if got := w.value("comet_edge_deliveries_total"); got != 2 {
 			w.t.Errorf("counted %v deliveries", got)
 		}
