@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +32,41 @@ func (p *Process) Metric(name string) (float64, error) {
 		sum += value
 	}
 	return sum, nil
+}
+
+// Goroutines is how many the process has.
+func (p *Process) Goroutines() (int, error) {
+	text, err := p.get("/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		return 0, err
+	}
+	var total int
+	if _, err := fmt.Sscanf(text, "goroutine profile: total %d", &total); err != nil {
+		return 0, fmt.Errorf("goroutine profile: %w", err)
+	}
+	return total, nil
+}
+
+// Descriptors is how many files and sockets the process has open.
+func (p *Process) Descriptors() (int, error) {
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
+	return len(open), err
+}
+
+// PSS is the process's share of memory, in bytes.
+func (p *Process) PSS() (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.Pid()))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			var kilobytes int
+			_, err := fmt.Sscan(rest, &kilobytes)
+			return kilobytes << 10, err
+		}
+	}
+	return 0, errors.New("no Pss in smaps_rollup")
 }
 
 // get asks the internal door for a path.
