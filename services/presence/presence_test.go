@@ -28,17 +28,19 @@ import (
 // stage is one presence process over memory, and the directory around it.
 type stage struct {
 	*testing.T
-	store   *memory.Store
-	service *presence.Service
-	metrics *prometheus.Registry
-	door    *bufconn.Listener
-	conn    *grpc.ClientConn
-	query   presencev1.PresenceServiceClient
-	drain   context.CancelCauseFunc
+	store     *memory.Store
+	service   *presence.Service
+	metrics   *prometheus.Registry
+	door      *bufconn.Listener
+	conn      *grpc.ClientConn
+	query     presencev1.PresenceServiceClient
+	drain     context.CancelCauseFunc
+	announced []*edge // before the process ran
 }
 
-// play runs a test with a presence process in a bubble of virtual time.
-func play(t *testing.T, cfg presence.Config, test func(*stage)) {
+// play runs a test with a presence process in a bubble of virtual time. Edges of
+// the given names are announced before the process runs.
+func play(t *testing.T, cfg presence.Config, test func(*stage), announced ...string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		t.Helper()
@@ -52,9 +54,13 @@ func play(t *testing.T, cfg presence.Config, test func(*stage)) {
 		server := rpc.NewServer(rpc.ServerConfig{Grace: time.Second}, s.door)
 		s.service.RegisterPublic(server)
 		s.service.RegisterNode(server)
+		for _, name := range announced {
+			s.announced = append(s.announced, s.announce(name, "1"))
+		}
 		ctx, drain := context.WithCancelCause(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- run.All(ctx, s.service, server) }()
+		synctest.Wait()
 		s.drain = drain
 		s.conn = s.connect()
 		s.query = presencev1.NewPresenceServiceClient(s.conn)

@@ -19,7 +19,7 @@ import (
 
 func TestNotReadyBeforeEveryEdgeIsHeard(t *testing.T) {
 	play(t, presence.Config{}, func(s *stage) {
-		one, two := s.announce("edge-1", "1"), s.announce("edge-2", "1")
+		one, two := s.announced[0], s.announced[1]
 		s.wantNotReady()
 		one.report(there("a", "", "/a"))
 		s.wantNotReady()
@@ -42,7 +42,7 @@ func TestNotReadyBeforeEveryEdgeIsHeard(t *testing.T) {
 		}
 		three.report()
 		s.wantRoster("/a", "[a b]")
-	})
+	}, "edge-1", "edge-2")
 }
 
 func TestNotReadyBeforeTheDirectoryAnswers(t *testing.T) {
