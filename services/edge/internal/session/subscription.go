@@ -3,6 +3,7 @@ package session
 import (
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
@@ -172,6 +173,7 @@ func (s *Session) join(channel string, since map[string]int64, out *Effects) *su
 	if !ok {
 		from = bayeux.ReplayNew
 	}
+	channel = unique.Make(channel).Value() // many sessions have the same
 	sub := &subscription{channel: channel, pending: &pending{token: s.nextToken(), since: from}}
 	i, _ := s.search(channel)
 	s.subs = slices.Insert(s.subs, i, sub)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unique"
 )
 
 // State is a whole session, as its edge tells it.
@@ -76,7 +77,8 @@ func (f *Feed) Present(id string, st State, now time.Time) error {
 		now = st.Since // we hear of it late; it subscribed some time after
 	}
 	delete(s.edge.sessions, s)
-	s.edge, s.round, s.transport, s.since = f.edge, f.round, st.Transport, st.Since
+	s.edge, s.round, s.since = f.edge, f.round, st.Since
+	s.transport = unique.Make(st.Transport).Value() // one of few
 	s.edge.sessions[s] = struct{}{}
 
 	wanted := slices.Clone(st.Channels)
