@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -59,5 +60,22 @@ func newMetrics(reg prometheus.Registerer, sessions, sockets, topics func() int)
 			Name: "comet_edge_commit_to_socket_seconds", Help: "How long the newest event of an answer took from its commit to the socket.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5, 30},
 		}),
+	}
+}
+
+// showConnections shows what the engine's connections are doing.
+func showConnections(reg prometheus.Registerer, counts func() hold.Counts) {
+	f := promauto.With(reg)
+	for state, count := range map[string]func(hold.Counts) int{
+		"idle":     func(c hold.Counts) int { return c.Idle },
+		"serving":  func(c hold.Counts) int { return c.Serving },
+		"exchange": func(c hold.Counts) int { return c.Exchanges },
+		"stream":   func(c hold.Counts) int { return c.Streams },
+		"socket":   func(c hold.Counts) int { return c.Sockets },
+	} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "comet_edge_connections", Help: "TCP connections of the engine, by what they are doing.",
+			ConstLabels: prometheus.Labels{"state": state},
+		}, func() float64 { return float64(count(counts())) })
 	}
 }

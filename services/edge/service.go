@@ -147,6 +147,7 @@ func build(cfg Config, deps Deps) (*Service, error) {
 			s.logger.Warn("connections are not accepted as they should be", slog.Any("error", err))
 		},
 	})
+	showConnections(deps.Registerer, s.engine.Counts)
 	s.handler, err = s.doors(origins, deps)
 	return s, err
 }
