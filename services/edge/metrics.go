@@ -1,9 +1,10 @@
 package edge
 
 import (
-	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/comet-push/comet/services/edge/internal/hold"
 )
 
 // metrics are what an edge counts. Labels come from the contract's reasons and
