@@ -1,20 +1,18 @@
 package comettest
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 )
 
-// Record is one thing a client was told.
+// Record is one thing a client was told, or did.
 type Record struct {
-	// Reply numbers the HTTP replies of the client.
+	// Reply numbers what came at once: HTTP replies, frames of a WebSocket,
+	// objects of a stream.
 	Reply int
 	At    time.Time
 	Kind  Kind
@@ -22,6 +20,12 @@ type Record struct {
 	Channel string
 	// N is the number a Publisher gave the event.
 	N int
+	// Position is where the event stands. Bayeux clients do not know.
+	Position uint64
+	// Cursor is what a plain client was told with it, or asked with.
+	Cursor string
+	// Detail says what a breach is.
+	Detail string
 }
 
 // Kind is what a record is.
@@ -31,78 +35,154 @@ type Kind string
 const (
 	Event      Kind = "event"
 	Resync     Kind = "resync"
-	Subscribed Kind = "subscribed"
-	Session    Kind = "session" // a handshake was answered
-	Refused    Kind = "refused" // a subscribe was; the client makes a new session
-	Cut        Kind = "cut"     // a request was not answered
+	Subscribed Kind = "subscribed" // a plain client: a first answer came
+	Session    Kind = "session"    // a handshake was answered
+	Refused    Kind = "refused"    // a subscribe was; the client makes a new session
+	Asked      Kind = "asked"      // a plain request was sent, with the cursor
+	Passed     Kind = "passed"     // everything up to the cursor was sent
+	Ended      Kind = "ended"      // the server ended a plain stream, or answered that it leaves
+	Cut        Kind = "cut"        // a request was not answered, or a stream broke
+	Breach     Kind = "breach"     // what came is against the protocol
+	Left       Kind = "left"       // the client left
 )
 
-// Client is a Bayeux client over long-polling that does what servers advise and
-// writes down what it receives.
-type Client struct {
+// Transport is how a client is connected.
+type Transport string
+
+// The transports.
+const (
+	LongPolling Transport = "long-polling" // of Bayeux, like the next
+	WebSocket   Transport = "websocket"
+	LongPoll    Transport = "long-poll" // of plain channels, like the next
+	SSE         Transport = "sse"
+	Stream      Transport = "stream"
+	PlainSocket Transport = "ws"
+)
+
+// plain reports whether a transport is one of plain channels.
+func (t Transport) plain() bool { return t != LongPolling && t != WebSocket }
+
+// Profile says what a client is.
+type Profile struct {
 	Name string
-
-	url      string
-	http     *http.Client
-	channels []string
-	stop     context.CancelFunc
-	done     chan struct{}
-
-	mu      sync.Mutex
-	id      string
-	replies int
-	history []Record
+	// Transport is LongPolling if it is not given. With Ack a Bayeux client
+	// acknowledges what it got.
+	Transport Transport
+	Ack       bool
+	// Edges are those that it knows; it uses the first until that sends it away
+	// or cannot be reached, then the next.
+	Edges    []string
+	Channels []string
 }
 
-// message is what the client understands of Bayeux.
-type message struct {
-	Channel      string          `json:"channel"`
-	ClientID     string          `json:"clientId,omitempty"`
-	Successful   *bool           `json:"successful"`
-	Subscription json.RawMessage `json:"subscription"`
-	Error        string          `json:"error"`
-	Data         json.RawMessage `json:"data"`
-	Advice       *struct {
-		Reconnect string `json:"reconnect"`
-		Interval  int64  `json:"interval"`
-	} `json:"advice"`
-	Ext struct {
-		Comet struct {
-			Resync []string `json:"resync"`
-		} `json:"comet"`
-	} `json:"ext"`
+// Client is a client that does what servers advise, goes on where it was after
+// whatever happens, and writes down what it receives.
+type Client struct {
+	Profile
+
+	net     *Network
+	http    *http.Client
+	dial    func(ctx context.Context, addr string) (net.Conn, error)
+	speaker speaker
+	stop    context.CancelFunc // of the present life
+	done    chan struct{}
+
+	mu       sync.Mutex
+	at       int // of Edges
+	id       string
+	connects int
+	replies  int
+	history  []Record
 }
 
-func (m *message) ok() bool { return m.Successful != nil && *m.Successful }
+// speaker is a transport.
+type speaker interface {
+	// speak connects, and returns once the connection is lost and it is time to
+	// connect again.
+	speak(ctx context.Context)
+	// goodbye takes leave of the server.
+	goodbye(ctx context.Context)
+}
 
-// Client starts a client on a host of its own: it connects to an edge,
-// subscribes to the channels, and stays subscribed until the test ends or Stop.
-// It returns once the first subscription is confirmed.
+// Client starts a long-polling client of one edge; see Connect.
 func (c *Cluster) Client(name, edge string, channels ...string) *Client {
 	c.t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	client := &Client{
-		Name: name, url: "http://" + edge + ":8080/cometd", http: c.HTTP(name), channels: channels,
-		stop: stop, done: make(chan struct{}),
+	return c.Connect(Profile{Name: name, Edges: []string{edge}, Channels: channels})
+}
+
+// Connect starts a client on a host of its own: it connects to an edge,
+// subscribes to the channels, and stays subscribed until the test ends or it
+// leaves. Connect returns once the first subscription is confirmed.
+func (c *Cluster) Connect(p Profile) *Client {
+	c.t.Helper()
+	if p.Transport == "" {
+		p.Transport = LongPolling
 	}
-	go func() {
-		defer close(client.done)
-		client.live(ctx)
-	}()
+	client := &Client{Profile: p, net: c.Net, dial: c.Net.Dial(p.Name), http: c.HTTP(p.Name)}
+	client.http.Timeout = 0 // speakers know how long an answer may take
+	if p.Transport.plain() {
+		client.speaker = newPlain(client)
+	} else {
+		client.speaker = newSession(client)
+	}
+	client.Return()
 	c.t.Cleanup(client.Stop)
-	for deadline := time.Now().Add(time.Minute); len(client.Of(Subscribed)) < len(channels); {
+	for deadline := time.Now().Add(time.Minute); len(client.Of(Subscribed)) < len(p.Channels); {
 		if time.Now().After(deadline) {
-			c.t.Fatalf("client %s: not subscribed after a minute: %v", name, client.History())
+			c.t.Fatalf("client %s: not subscribed after a minute: %v", p.Name, client.History())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	return client
 }
 
-// Stop ends the client without a word to the server.
+// Return starts a client that left: it goes on where it was.
+func (c *Client) Return() {
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop, c.done = stop, make(chan struct{})
+	go func(done chan<- struct{}) {
+		defer close(done)
+		for ctx.Err() == nil {
+			c.speaker.speak(ctx)
+		}
+	}(c.done)
+}
+
+// Stop closes the client's connections without a word.
 func (c *Client) Stop() {
 	c.stop()
 	<-c.done
+	c.http.CloseIdleConnections()
+	c.leave()
+}
+
+// Leave takes leave of the server.
+func (c *Client) Leave() {
+	c.stop()
+	<-c.done
+	ctx, cancel := context.WithTimeout(context.Background(), networkDelay)
+	defer cancel()
+	c.speaker.goodbye(ctx)
+	c.Stop()
+}
+
+// Vanish ends the client without any sign on the network.
+func (c *Client) Vanish() {
+	c.net.Vanish(c.Name)
+	c.Stop()
+}
+
+// Cut resets the client's connections, which it has to do without for a moment.
+func (c *Client) Cut() {
+	for _, edge := range c.Edges {
+		c.net.Cut(c.Name, edge)
+	}
+}
+
+// Move makes the client use another edge from now on.
+func (c *Client) Move() {
+	c.elsewhere()
+	c.Cut()
 }
 
 // History returns what the client was told so far.
@@ -124,129 +204,71 @@ func (c *Client) ID() string {
 	return c.id
 }
 
-// live keeps a session.
-func (c *Client) live(ctx context.Context) {
-	for ctx.Err() == nil {
-		if !c.handshake(ctx) || !c.subscribe(ctx) {
-			wait(ctx, time.Second)
-			continue
-		}
-		for ctx.Err() == nil && c.connect(ctx) {
-		}
-	}
-}
-
-func (c *Client) handshake(ctx context.Context) bool {
-	for _, m := range c.send(ctx, map[string]any{
-		"channel": "/meta/handshake", "version": "1.0", "supportedConnectionTypes": []string{"long-polling"},
-	}) {
-		if m.Channel == "/meta/handshake" && m.ok() {
-			c.mu.Lock()
-			c.id = m.ClientID
-			c.mu.Unlock()
-			c.record(Session, "")
-			return true
-		}
-	}
-	return false
-}
-
-func (c *Client) subscribe(ctx context.Context) bool {
-	if len(c.channels) == 0 {
-		return true
-	}
-	for _, m := range c.send(ctx, map[string]any{
-		"channel": "/meta/subscribe", "clientId": c.ID(), "subscription": c.channels,
-	}) {
-		if m.Channel == "/meta/subscribe" && m.ok() {
-			for _, channel := range c.channels {
-				c.record(Subscribed, channel)
-			}
-			return true
-		}
-	}
-	c.record(Refused, "")
-	return false
-}
-
-// connect sends one connect; false asks for a new session.
-func (c *Client) connect(ctx context.Context) bool {
-	for _, m := range c.send(ctx, map[string]any{
-		"channel": "/meta/connect", "clientId": c.ID(), "connectionType": "long-polling",
-	}) {
-		if m.Channel != "/meta/connect" {
-			continue
-		}
-		if m.Advice != nil {
-			if m.Advice.Reconnect == "handshake" || m.Advice.Reconnect == "none" {
-				return false
-			}
-			wait(ctx, time.Duration(m.Advice.Interval)*time.Millisecond)
-		}
-		return true
-	}
-	wait(ctx, time.Second) // no answer: try again
-	return true
-}
-
-// send sends one message, records what the reply holds besides the answer, and
-// returns the reply's messages; none if it failed.
-func (c *Client) send(ctx context.Context, m map[string]any) []message {
-	reply, err := c.exchange(ctx, m)
-	c.mu.Lock()
-	c.replies++
-	c.mu.Unlock()
-	if err != nil {
-		if ctx.Err() == nil {
-			c.record(Cut, "")
-		}
-		return nil
-	}
-	for _, m := range reply {
-		for _, channel := range m.Ext.Comet.Resync {
-			c.record(Resync, channel)
-		}
-		if m.Successful == nil && m.Data != nil {
-			var data struct{ N int }
-			_ = json.Unmarshal(m.Data, &data) // not a Publisher's: 0
-			c.recordN(Event, m.Channel, data.N)
-		}
-	}
-	return reply
-}
-
-func (c *Client) exchange(ctx context.Context, m map[string]any) (reply []message, err error) {
-	body, err := json.Marshal([]any{m})
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", resp.Status, text)
-	}
-	return reply, json.Unmarshal(text, &reply)
-}
-
-func (c *Client) record(k Kind, channel string) { c.recordN(k, channel, 0) }
-
-func (c *Client) recordN(k Kind, channel string, n int) {
+// Connects is how many connects the client has sent.
+func (c *Client) Connects() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.history = append(c.history, Record{Reply: c.replies, At: time.Now(), Kind: k, Channel: channel, N: n})
+	return c.connects
 }
+
+func (c *Client) setID(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.id = id
+}
+
+// edge is the one that the client uses.
+func (c *Client) edge() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Edges[c.at%len(c.Edges)] + ":8080"
+}
+
+// elsewhere chooses the next edge.
+func (c *Client) elsewhere() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at++
+}
+
+// reply begins to record what comes next.
+func (c *Client) reply() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replies++
+}
+
+func (c *Client) record(r Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.Reply, r.At = c.replies, time.Now()
+	c.history = append(c.history, r)
+}
+
+// cut records that a connection was lost, unless the client wanted it.
+func (c *Client) cut(ctx context.Context) {
+	if ctx.Err() == nil {
+		c.record(Record{Kind: Cut})
+	}
+}
+
+// breach records that the server does not keep to the protocol.
+func (c *Client) breach(err error) { c.record(Record{Kind: Breach, Detail: err.Error()}) }
+
+func (c *Client) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.history); n == 0 || c.history[n-1].Kind != Left {
+		c.history = append(c.history, Record{Reply: c.replies, At: time.Now(), Kind: Left})
+	}
+}
+
+const (
+	// pause is what a client waits before it connects again, if nobody says.
+	pause = time.Second
+	// networkDelay is how much later than it may an answer comes.
+	networkDelay = 10 * time.Second
+)
 
 func wait(ctx context.Context, d time.Duration) {
 	if d <= 0 {

@@ -13,6 +13,10 @@ import (
 // window is how many bytes may be under way in one direction.
 const window = 256 << 10
 
+// userTimeout is after how long a peer that confirms nothing is given up, as
+// the kernel does.
+const userTimeout = 15 * time.Second
+
 // conn is one end of a connection. All fields but the first four are guarded
 // by the network's mutex.
 type conn struct {
@@ -25,7 +29,9 @@ type conn struct {
 	in               []packet // what the peer wrote, in order
 	size             int      // bytes of in
 	closed, broken   bool
+	alone            bool // the peer's machine is gone
 	reading, writing deadline
+	unconfirmed      *time.Timer // with alone: since something was sent
 }
 
 // packet is what one Write wrote, or with eof the end.
@@ -99,6 +105,9 @@ func (c *conn) Write(b []byte) (written int, err error) {
 			c.broken = true
 		case c.writing.passed():
 			return written, os.ErrDeadlineExceeded
+		case c.alone:
+			c.giveUpLocked()
+			return written + len(b), nil
 		case room == 0:
 			c.wake.Wait()
 		default:
@@ -157,8 +166,18 @@ func (c *conn) resetLocked() {
 	}
 }
 
+// giveUpLocked breaks the connection when nothing has been confirmed for long.
+func (c *conn) giveUpLocked() {
+	if c.unconfirmed == nil {
+		c.unconfirmed = time.AfterFunc(userTimeout, c.reset)
+	}
+}
+
 func (c *conn) forgetLocked() {
 	delete(c.net.conns, c)
+	if c.unconfirmed != nil {
+		c.unconfirmed.Stop()
+	}
 	for _, d := range []*deadline{&c.reading, &c.writing} {
 		if d.timer != nil {
 			d.timer.Stop()

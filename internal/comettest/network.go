@@ -138,6 +138,33 @@ func (n *Network) Cut(a, b string) {
 	}
 }
 
+// Vanish ends every connection of a host without a sign to the other ends, as
+// when the host is switched off. It can connect again.
+func (n *Network) Vanish(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		if c.local.host() == host {
+			c.broken, c.peer.alone = true, true
+			c.forgetLocked()
+		}
+	}
+}
+
+// Conns is how many connections there are between two hosts, counting those
+// of which the other end does not know that they are over.
+func (n *Network) Conns(a, b string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ends := 0
+	for c := range n.conns {
+		if c.link == between(a, b) && c.local.host() == b {
+			ends++
+		}
+	}
+	return ends
+}
+
 // Crash resets every connection of a host, closes its doors, and lets nothing
 // that runs there connect any more.
 func (n *Network) Crash(host string) {
@@ -161,6 +188,11 @@ type address string
 
 func (address) Network() string  { return "memory" }
 func (a address) String() string { return string(a) }
+
+func (a address) host() string {
+	host, _, _ := strings.Cut(string(a), ":")
+	return host
+}
 
 type listener struct {
 	net     *Network

@@ -94,6 +94,34 @@ func TestNetworkRefusesAndResets(t *testing.T) {
 	})
 }
 
+func TestNetworkVanish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := NewNetwork()
+		a, b := pair(t, n)
+		n.Vanish("a")
+		if _, err := a.Write([]byte("x")); err == nil {
+			t.Error("wrote from where nothing is")
+		}
+		if n.Conns("a", "b") != 1 {
+			t.Error("the other end was told")
+		}
+		time.Sleep(time.Hour)
+		begin := time.Now()
+		if k, err := b.Write(make([]byte, 2*window)); k != 2*window || err != nil {
+			t.Errorf("wrote %d to where nothing is: %v", k, err)
+		}
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) || time.Since(begin) != userTimeout {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		if n.Conns("a", "b") != 0 {
+			t.Error("a connection is left")
+		}
+		if _, err := n.Dial("a")(t.Context(), "b:1"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestNetworkPushesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := pair(t, NewNetwork())

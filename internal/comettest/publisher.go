@@ -3,6 +3,7 @@ package comettest
 import (
 	"context"
 	"fmt"
+	"sort"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type Publisher struct {
 
 	mu      sync.Mutex
 	started []time.Time // of n at n-1
+	placed  []uint64    // where n is, at n-1
 	acked   int
 	retried map[int]bool
 	tries   int
@@ -81,6 +83,28 @@ func (p *Publisher) since(t time.Time) int {
 	return len(p.started) + 1
 }
 
+// place is where a number is, 0 if it is not acknowledged.
+func (p *Publisher) place(n int) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n < 1 || n > len(p.placed) {
+		return 0
+	}
+	return p.placed[n-1]
+}
+
+// between returns the numbers that are behind one position and not behind
+// another.
+func (p *Publisher) between(after, until uint64) (numbers []int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	first := sort.Search(len(p.placed), func(i int) bool { return p.placed[i] > after })
+	for i := first; i < len(p.placed) && p.placed[i] <= until; i++ {
+		numbers = append(numbers, i+1)
+	}
+	return numbers
+}
+
 // again notes that a number is sent once more.
 func (p *Publisher) again(n int) {
 	p.mu.Lock()
@@ -102,27 +126,30 @@ func (p *Publisher) run(ctx context.Context) {
 		p.mu.Lock()
 		p.started = append(p.started, begin)
 		p.mu.Unlock()
-		for !p.try(p.brokers[broker%len(p.brokers)], n) {
+		position, ok := p.try(p.brokers[broker%len(p.brokers)], n)
+		for !ok {
 			broker++
 			p.again(n)
 			time.Sleep(100 * time.Millisecond)
+			position, ok = p.try(p.brokers[broker%len(p.brokers)], n)
 		}
 		p.mu.Lock()
-		p.acked = n
+		p.acked, p.placed = n, append(p.placed, position)
 		p.slowest = max(p.slowest, time.Since(begin))
 		p.mu.Unlock()
 		wait(ctx, p.every)
 	}
 }
 
-func (p *Publisher) try(broker pubsubv1.PubSubServiceClient, n int) bool {
+// try publishes a number once, and returns where it is.
+func (p *Publisher) try(broker pubsubv1.PubSubServiceClient, n int) (position uint64, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	p.mu.Lock()
 	p.tries++
 	p.mu.Unlock()
-	_, err := broker.Publish(ctx, &pubsubv1.PublishRequest{
+	answer, err := broker.Publish(ctx, &pubsubv1.PublishRequest{
 		Channel: p.Channel, Data: fmt.Appendf(nil, `{"N":%d}`, n), IdempotencyKey: fmt.Sprintf("%s-%d", p.Channel, n),
 	})
-	return err == nil
+	return answer.GetPosition(), err == nil
 }

@@ -10,30 +10,55 @@ import (
 )
 
 // Check compares what a client was told with what publishers published, and
-// returns every breach of the promises for stock Bayeux clients:
+// returns every breach of the promises. For Bayeux clients these are:
 //
 //  1. Events of a channel come in order, each once. Only when a log was lost,
 //     which a resync tells, may one come again whose publish was unclear: its
 //     publisher tried again, or a broker did for it, and the key went with the
-//     log.
+//     log. And what came last before a connect was cut may come again if the
+//     client does not acknowledge.
 //  2. What was published after a subscription was confirmed comes, or a resync
 //     names the channel as it was subscribed to: not before the reply of the
 //     last event before the gap, not after that of the first event behind it.
 //  3. A new session begins anew with its confirmed subscription.
 //
+// For clients of plain channels:
+//
+//  4. Events of a channel come in the order of their positions, each once in a
+//     connection, where the acknowledgment of its publish said it is; elsewhere
+//     only if its publish was unclear.
+//  5. A connection goes on behind the cursor it asked with. Of what is behind
+//     the first cursor all comes, but what a resync excuses: one that names the
+//     channel or pattern, up to its cursor.
+//  6. No cursor goes out before all in front of it did. With one literal
+//     channel the position of each event is a cursor, too.
+//
 // It is called when everything has come to rest: all that was acknowledged has
-// had the time to arrive.
+// had the time to arrive, but to clients that left.
 func Check(c *Client, publishers ...*Publisher) error {
 	var errs []error
+	for _, breach := range c.Of(Breach) {
+		errs = append(errs, fmt.Errorf("client %s: %s", c.Name, breach.Detail))
+	}
 	for _, p := range publishers {
-		for _, pattern := range c.channels {
-			if pattern == p.Channel || bayeux.Match(pattern, p.Channel) {
-				errs = append(errs, check(c, p, pattern)...)
-				break // one event comes once, however many patterns match
+		for _, pattern := range c.Channels {
+			if pattern != p.Channel && !bayeux.Match(pattern, p.Channel) {
+				continue
 			}
+			if c.Transport.plain() {
+				errs = append(errs, checkPlain(c, p)...)
+			} else {
+				errs = append(errs, check(c, p, pattern)...)
+			}
+			break // one event comes once, however many patterns match
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// left reports whether a client is not there any more.
+func left(history []Record) bool {
+	return len(history) > 0 && history[len(history)-1].Kind == Left
 }
 
 // reader follows one channel through a client's history.
@@ -51,14 +76,14 @@ func check(c *Client, p *Publisher, pattern string) (errs []error) {
 		errs = append(errs, fmt.Errorf("client %s, %s: %w", c.Name, p.Channel, fmt.Errorf(format, args...)))
 	}
 	in := &reader{history: c.History(), pattern: pattern}
-	for _, r := range in.history {
+	for i, r := range in.history {
 		switch {
 		case r.Kind == Session:
 			in.live = false
 		case r.Kind == Subscribed && r.Channel == pattern:
 			in.live, in.first, in.due, in.reply = true, true, p.since(r.At), r.Reply
 		case r.Kind == Event && r.Channel == p.Channel:
-			if in.repeats(r) && (p.Retried(r.N) || r.N == in.due-1) {
+			if in.repeats(r) && (p.Retried(r.N) || r.N == in.due-1) || !c.Ack && in.repeatsCut(i) {
 				continue
 			}
 			if err := in.event(r); err != nil {
@@ -66,7 +91,8 @@ func check(c *Client, p *Publisher, pattern string) (errs []error) {
 			}
 		}
 	}
-	if last := p.Acked(); in.live && in.due <= last && !in.resynced(math.MaxInt) {
+	last := p.Acked()
+	if in.live && in.due <= last && !in.resynced(math.MaxInt) && !left(in.history) {
 		fail("%d to %d never came, and no resync", in.due, last)
 	}
 	return errs
@@ -99,6 +125,29 @@ func (in *reader) repeats(r Record) bool {
 	})
 	since := reader{history: in.history, pattern: in.pattern, reply: in.history[first].Reply}
 	return since.resynced(r.Reply)
+}
+
+// repeatsCut reports whether an event comes again that was in the last answer
+// with events, and a request was cut since.
+func (in *reader) repeatsCut(i int) bool {
+	again, last, cut := in.history[i], -1, false
+	if in.first || again.N >= in.due {
+		return false
+	}
+	for _, r := range slices.Backward(in.history[:i]) {
+		switch {
+		case r.Kind == Cut:
+			cut = true
+		case r.Kind != Event || r.Reply == again.Reply:
+		case last >= 0 && r.Reply != last:
+			return false
+		case r.Channel == again.Channel && r.N == again.N:
+			return cut
+		default:
+			last = r.Reply
+		}
+	}
+	return false
 }
 
 // resynced reports whether a gap between the last reply and a later one was

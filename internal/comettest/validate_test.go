@@ -15,7 +15,8 @@ func TestCheck(t *testing.T) {
 		published.started = append(published.started, begin.Add(time.Duration(n)*time.Second))
 	}
 	// Of a history, s is a session, u a subscription confirmed after 2 began,
-	// r a resync, a digit an event, and a space begins the next reply.
+	// r a resync, x a request that was cut, l that the client left, a digit an
+	// event, and a space begins the next reply.
 	for _, tt := range []struct{ history, want string }{
 		{"s u 3456789", ""},
 		{"s u 23456789", ""}, // began before the subscription was confirmed
@@ -39,8 +40,12 @@ func TestCheck(t *testing.T) {
 		{"s 3", "3 came without a subscription"},
 		{"s u 34 s u 89", "8 came where 3 was due"}, // a second session promises anew
 		{"s u 34 s", ""},
+		{"s u 34 l", ""},
+		{"s u 34 x 34567 x 567 x 567 89", ""},             // the last answer comes again
+		{"s u 34 5 x 34 56789", "3 came again"},           // one before it
+		{"s u 34 34 x 56789", "3 came again or too late"}, // before the cut
 	} {
-		c := &Client{Name: "c", channels: []string{"/a/*"}}
+		c := &Client{Profile: Profile{Name: "c", Transport: LongPolling, Channels: []string{"/a/*"}}}
 		for _, k := range tt.history {
 			r := Record{Reply: c.replies, Kind: Event, Channel: "/a/x", N: int(k - '0')}
 			switch k {
@@ -51,6 +56,10 @@ func TestCheck(t *testing.T) {
 				r = Record{Reply: c.replies, Kind: Session}
 			case 'u':
 				r = Record{Reply: c.replies, Kind: Subscribed, Channel: "/a/*", At: begin.Add(1500 * time.Millisecond)}
+			case 'x':
+				r = Record{Reply: c.replies, Kind: Cut}
+			case 'l':
+				r = Record{Reply: c.replies, Kind: Left}
 			case 'r':
 				r = Record{Reply: c.replies, Kind: Resync, Channel: "/a/*"}
 			}
