@@ -22,7 +22,10 @@ import (
 // within 15 s, and a client beside them hardly notices.
 func TestSlowloris(t *testing.T) {
 	const floor = 20 * time.Millisecond // less is noise
-	p := cluster.Alone(t, "--config="+cluster.Config(t, cluster.Open))
+	p := cluster.New(t, "beset", "all", "--config="+cluster.Config(t, cluster.Open))
+	p.Binary = cluster.Released(t) // times are those of the released binary
+	p.Start(t)
+	p.Ready(t, 30*time.Second)
 	large := `"` + strings.Repeat("x", 250_000) + `"`
 	if status, reply := post(t, "http://"+p.HTTP+"/channels/large", "application/json", large); status != http.StatusOK {
 		t.Fatalf("publish: %d %s", status, reply)
@@ -44,7 +47,7 @@ func TestSlowloris(t *testing.T) {
 func beset(t *testing.T, p *cluster.Process) (before, under time.Duration) {
 	t.Helper()
 	const sockets, within = 1000, 15 * time.Second
-	before = cycles(t, p, 3*time.Second)
+	before = cycles(t, p, 5*time.Second)
 	open, err := p.Descriptors()
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +66,7 @@ func beset(t *testing.T, p *cluster.Process) (before, under time.Duration) {
 		})
 	}
 	opened := time.Since(began)
-	under = cycles(t, p, 5*time.Second)
+	under = cycles(t, p, 11*time.Second) // until the last of them is cut
 	cluster.Eventually(t, time.Until(began.Add(opened+within)), "all are cut", func() error {
 		now, err := p.Descriptors()
 		if err == nil && now > open+5 { // the client beside has some, too

@@ -1,5 +1,6 @@
 // Faye's client on one transport, with the same face as that of CometD.
 import assert from "node:assert/strict";
+import {setTimeout as pause} from "node:timers/promises";
 import faye from "faye";
 import {Inbox, Refused} from "./inbox.mjs";
 
@@ -14,9 +15,13 @@ export class Client {
         }
     }
 
-    // Faye's client shakes hands by long-polling and then changes.
+    // Faye's client shakes hands by long-polling, and changes once the other
+    // transport has proved to work.
     async open() {
         await new Promise(ok => this.native.connect(ok));
+        for (let n = 0; n < 100 && this.native._dispatcher.connectionType !== this.transport; n++) {
+            await pause(50);
+        }
         assert.equal(this.native._dispatcher.connectionType, this.transport);
     }
 
