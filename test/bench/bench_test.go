@@ -5,16 +5,10 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
+	"github.com/comet-push/comet/test/internal/client"
 	"github.com/comet-push/comet/test/internal/cluster"
 )
 
@@ -68,16 +63,19 @@ func BenchmarkPublishStream(b *testing.B) {
 func BenchmarkPublishToDeliver(b *testing.B) {
 	p := cluster.Alone(b)
 	backend := pubsub(b, p)
-	c := &client{url: "http://" + p.HTTP + "/cometd"}
-	c.subscribe(b, "/latency")
+	c := client.Named("long-polling").New("/latency")
+	if err := c.Open(context.Background(), client.Server{URL: "http://" + p.HTTP}); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(c.Cut)
 	arrived := make(chan time.Time, 1)
 	go func() {
 		for {
-			answer, err := c.connect()
+			e, err := c.Next(context.Background())
 			if err != nil {
 				return // the process has ended
 			}
-			if strings.Contains(answer, `"/latency"`) {
+			if e.Kind == client.Message {
 				arrived <- time.Now()
 			}
 		}
@@ -98,55 +96,6 @@ func BenchmarkPublishToDeliver(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs-p99")
 }
 
-// BenchmarkIdle is what a process uses while it holds 1,000 connects and
-// nothing is published, over 30 seconds.
-func BenchmarkIdle(b *testing.B) {
-	const clients = 1000
-	p := cluster.Alone(b)
-	transport := &http.Transport{MaxIdleConnsPerHost: clients}
-	var wg sync.WaitGroup
-	for i := range clients {
-		c := &client{url: "http://" + p.HTTP + "/cometd", http: &http.Client{Transport: transport}}
-		c.subscribe(b, "/idle/"+strconv.Itoa(i))
-		wg.Go(func() {
-			for {
-				if _, err := c.connect(); err != nil {
-					return // the process has ended
-				}
-			}
-		})
-	}
-	time.Sleep(2 * time.Second)
-	for b.Loop() {
-		before := cpu(b, p.Pid())
-		began := time.Now()
-		time.Sleep(30 * time.Second)
-		used := cpu(b, p.Pid()) - before
-		b.ReportMetric(100*used.Seconds()/time.Since(began).Seconds(), "%core")
-	}
-	p.Kill()
-	wg.Wait()
-}
-
-// cpu is how much processor time a process has used.
-func cpu(b *testing.B, pid int) time.Duration {
-	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+2:]))
-	ticks := 0
-	for _, field := range fields[11:13] { // utime, stime
-		n, err := strconv.Atoi(field)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond // Linux counts 100 a second
-}
-
 // pubsub returns a client of a process's public gRPC door.
 func pubsub(b *testing.B, p *cluster.Process) pubsubv1.PubSubServiceClient {
 	b.Helper()
@@ -156,44 +105,4 @@ func pubsub(b *testing.B, p *cluster.Process) pubsubv1.PubSubServiceClient {
 	}
 	b.Cleanup(func() { _ = conn.Close() })
 	return pubsubv1.NewPubSubServiceClient(conn)
-}
-
-// client is a Bayeux client with one session.
-type client struct {
-	url  string
-	id   string
-	http *http.Client
-}
-
-// subscribe makes the session and subscribes it.
-func (c *client) subscribe(b *testing.B, channel string) {
-	b.Helper()
-	if c.http == nil {
-		c.http = http.DefaultClient
-	}
-	answer, err := c.post(`[{"channel":"/meta/handshake","version":"1.0","supportedConnectionTypes":["long-polling"]}]`)
-	var replies []struct{ ClientID string }
-	if err != nil || json.Unmarshal([]byte(answer), &replies) != nil || len(replies) != 1 {
-		b.Fatalf("handshake: %v %s", err, answer)
-	}
-	c.id = replies[0].ClientID
-	answer, err = c.post(fmt.Sprintf(`[{"channel":"/meta/subscribe","clientId":%q,"subscription":%q}]`, c.id, channel))
-	if err != nil || !strings.Contains(answer, `"successful":true`) {
-		b.Fatalf("subscribe: %v %s", err, answer)
-	}
-}
-
-// connect polls once.
-func (c *client) connect() (string, error) {
-	return c.post(fmt.Sprintf(`[{"channel":"/meta/connect","clientId":%q,"connectionType":"long-polling"}]`, c.id))
-}
-
-func (c *client) post(body string) (string, error) {
-	resp, err := c.http.Post(c.url, "application/json", strings.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	return string(answer), err
 }
