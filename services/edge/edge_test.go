@@ -441,6 +441,47 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// Who was sent away and is owed nothing has no session any more, or a drain would
+// be asked again and again by all who do as they are told.
+func TestDrainSendsAwayOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, namespace.Open())
+		w.start()
+		var clients []*browserClient
+		var polls []*poll
+		for range 20 {
+			c := w.client().open("/a")
+			clients, polls = append(clients, c), append(polls, c.poll(w.t.Context()))
+		}
+		w.stop(run.ErrDraining)
+		time.Sleep(w.service.cfg.DrainWindow / 2)
+		synctest.Wait()
+		gone := 0
+		for i, p := range polls {
+			select {
+			case <-p.done:
+			default:
+				continue // its turn has not come
+			}
+			gone++
+			_, reply := clients[i].connect()
+			advice, _ := reply["advice"].(map[string]any)
+			interval, _ := advice["interval"].(float64)
+			if reply["error"] != "402::session_unknown" || advice["reconnect"] != "handshake" || interval < 100 {
+				t.Errorf("sent away, a client was answered %v", reply)
+			}
+			if !clients[i].closed {
+				t.Error("the connection is kept")
+			}
+		}
+		if gone == 0 || gone == len(polls) || int(w.value("comet_edge_sessions")) != len(polls)-gone {
+			t.Errorf("%d of %d were sent away, and %v sessions are left", gone, len(polls), w.value("comet_edge_sessions"))
+		}
+		w.end(run.ErrDraining)
+		w.wantQuiet()
+	})
+}
+
 // checkDraining: nobody new is taken, and those who are here still get what
 // they are owed, without waiting.
 func (w *world) checkDraining(c *browserClient) {

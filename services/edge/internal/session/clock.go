@@ -50,7 +50,7 @@ func (s *Session) startClock(now time.Time) {
 }
 
 // Written says that the answer of an exchange was written.
-func (s *Session) Written(now time.Time, ex Exchange, _ *Effects) {
+func (s *Session) Written(now time.Time, ex Exchange, out *Effects) {
 	if s.ended() {
 		return
 	}
@@ -58,6 +58,7 @@ func (s *Session) Written(now time.Time, ex Exchange, _ *Effects) {
 	if ex == s.connect.exchange && s.connect.state == answered {
 		s.startClock(now)
 	}
+	s.leave(now, out)
 }
 
 // Lost says that the peer of an exchange vanished, or that writing its answer
@@ -84,8 +85,23 @@ func (s *Session) Lost(now time.Time, ex Exchange, out *Effects) {
 	s.release(now, out)
 }
 
+// maxFarewells is how often a client is told to go away. One that is published
+// to all the time would be owed something each time.
+const maxFarewells = 3
+
+// leave ends a session that drains, once its client knows and is owed nothing:
+// if it were answered at once whenever it asked, it would ask again and again.
+func (s *Session) leave(now time.Time, out *Effects) {
+	told := s.farewells > 0 && s.connect.state == over && s.requests == nil
+	if owed := len(s.log) > 0 || s.catching > 0; told && (!owed || s.farewells >= maxFarewells) {
+		s.close(now, Drained, nil, out)
+	}
+}
+
 // Drain sends the client away: a held connect is answered, and no further one
-// is held. The client is asked to come back after the interval.
+// is held. The client is asked to come back after the interval. Unless it came
+// over a socket the session ends when the client was told and is owed nothing,
+// at the latest when it was told a few times.
 func (s *Session) Drain(now time.Time, interval time.Duration, out *Effects) {
 	s.draining, s.drain = true, uint32(min(interval.Milliseconds(), math.MaxUint32))
 	if s.connect.state == held {

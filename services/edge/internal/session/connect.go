@@ -170,6 +170,9 @@ func (s *Session) send(a *Answer) extension {
 	s.batch++
 	c := &s.connect
 	c.state, c.batch = answered, s.batch
+	if s.draining && s.farewells < maxFarewells {
+		s.farewells++
+	}
 	ext := extension{timesync: c.sync, resync: s.take(a, s.batch, true)}
 	if s.ack {
 		ext.ack = uint64(s.batch)

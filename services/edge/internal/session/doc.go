@@ -47,19 +47,22 @@
 //  13. A held connect never expires. The clock starts when its answer was
 //     written or its loss was seen; on a socket, when its answer was made, but
 //     not while the socket is blocked.
+//  14. A session that drains answers connects at once, with a pause to make. It
+//     ends when an answer to a connect was written and nothing is owed, at the
+//     latest with the third. One on a socket is left to the shell.
 //
 // Where events go:
 //
-//  14. They go to where the newest connect came from: with the answers to
+//  15. They go to where the newest connect came from: with the answers to
 //     connects, or to the socket. Before the first connect, and when the
 //     newest one's socket is gone, the next frame of any socket is enough.
-//  15. To a socket they are pushed at once, and neither wait for a connect nor
+//  16. To a socket they are pushed at once, and neither wait for a connect nor
 //     end its hold; with the ack extension they go with connects. Only losses
 //     end a hold.
-//  16. While the socket is blocked they wait in the queue, and not longer than
+//  17. While the socket is blocked they wait in the queue, and not longer than
 //     Config.QueueAge; what waits longer is dropped as when the queue
 //     overflows.
-//  17. Without the ack extension what was pushed is gone if the socket drops
+//  18. Without the ack extension what was pushed is gone if the socket drops
 //     before it arrived. What waits in the queue then goes to where events go
 //     next.
 package session

@@ -102,6 +102,9 @@ func (tr *transcript) flush() {
 			tr.s.Written(tr.now, a.Exchange, &tr.out)
 		}
 	}
+	if tr.out.Ended != "" { // since all is written
+		tr.flush()
+	}
 }
 
 // print prints a body with one message per line.
