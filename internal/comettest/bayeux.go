@@ -158,9 +158,6 @@ func (b *session) connect(ctx context.Context) bool {
 	if b.failed {
 		m["advice"] = map[string]any{"timeout": 0}
 	}
-	b.mu.Lock()
-	b.connects++
-	b.mu.Unlock()
 	reply, err := b.send(ctx, m)
 	if err != nil {
 		b.lost(ctx)
@@ -172,10 +169,14 @@ func (b *session) connect(ctx context.Context) bool {
 			b.breach(fmt.Errorf("the ack of a connect: %w", err))
 		}
 	}
+	rest := reply.interval(0)
+	if rest > 0 {
+		b.record(Record{Kind: Away})
+	}
 	if reply.Advice != nil && (reply.Advice.Reconnect == "handshake" || reply.Advice.Reconnect == "none") {
 		b.setID("")
 	}
-	wait(ctx, reply.interval(0))
+	wait(ctx, rest)
 	return true
 }
 

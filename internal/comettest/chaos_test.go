@@ -41,6 +41,8 @@ func chaos(t *testing.T, random *rand.Rand) {
 		c.Client("literal-0", "edge-0", channels...), c.Client("deep-0", "edge-0", "/chaos/**"),
 		c.Client("flat-1", "edge-1", "/chaos/*"), c.Client("some-1", "edge-1", channels[:3]...),
 	}
+	clients = append(clients, mixed(c, "edge-0", channels[0], "/chaos/**")...)
+	clients = append(clients, mixed(c, "edge-1", channels[1], channels[2:5]...)...)
 	restarts := map[string]int{} // of edges
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
 		time.Sleep(time.Duration(random.IntN(6000)) * time.Millisecond)

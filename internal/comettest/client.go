@@ -38,6 +38,7 @@ const (
 	Subscribed Kind = "subscribed" // a plain client: a first answer came
 	Session    Kind = "session"    // a handshake was answered
 	Refused    Kind = "refused"    // a subscribe was; the client makes a new session
+	Away       Kind = "away"       // a connect was answered with a pause to make
 	Asked      Kind = "asked"      // a plain request was sent, with the cursor
 	Passed     Kind = "passed"     // everything up to the cursor was sent
 	Ended      Kind = "ended"      // the server ended a plain stream, or answered that it leaves
@@ -87,12 +88,11 @@ type Client struct {
 	stop    context.CancelFunc // of the present life
 	done    chan struct{}
 
-	mu       sync.Mutex
-	at       int // of Edges
-	id       string
-	connects int
-	replies  int
-	history  []Record
+	mu      sync.Mutex
+	at      int // of Edges
+	id      string
+	replies int
+	history []Record
 }
 
 // speaker is a transport.
@@ -202,13 +202,6 @@ func (c *Client) ID() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.id
-}
-
-// Connects is how many connects the client has sent.
-func (c *Client) Connects() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.connects
 }
 
 func (c *Client) setID(id string) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/comet-push/comet/bayeux"
 )
@@ -20,13 +21,16 @@ import (
 //  2. What was published after a subscription was confirmed comes, or a resync
 //     names the channel as it was subscribed to: not before the reply of the
 //     last event before the gap, not after that of the first event behind it.
+//     But to a socket events are pushed, and losses are not: they are told with
+//     the next connect's answer, soon, unless the socket is cut before.
 //  3. A new session begins anew with its confirmed subscription.
 //
 // For clients of plain channels:
 //
 //  4. Events of a channel come in the order of their positions, each once in a
-//     connection, where the acknowledgment of its publish said it is; elsewhere
-//     only if its publish was unclear.
+//     connection, where the acknowledgment of its publish said it is. It may
+//     come elsewhere, too, if its publisher tried again, or if a resync excuses
+//     that: a broker tried again because the log was lost.
 //  5. A connection goes on behind the cursor it asked with. Of what is behind
 //     the first cursor all comes, but what a resync excuses: one that names the
 //     channel or pattern, up to its cursor.
@@ -65,6 +69,7 @@ func left(history []Record) bool {
 type reader struct {
 	history []Record
 	pattern string
+	pushed  bool // events do not come with the answers that tell of losses
 	live    bool // subscribed in the present session
 	due     int  // the number that has to come next
 	first   bool // nothing came yet: what began before the subscription may
@@ -75,7 +80,7 @@ func check(c *Client, p *Publisher, pattern string) (errs []error) {
 	fail := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("client %s, %s: %w", c.Name, p.Channel, fmt.Errorf(format, args...)))
 	}
-	in := &reader{history: c.History(), pattern: pattern}
+	in := &reader{history: c.History(), pattern: pattern, pushed: c.Transport == WebSocket && !c.Ack}
 	for i, r := range in.history {
 		switch {
 		case r.Kind == Session:
@@ -92,7 +97,7 @@ func check(c *Client, p *Publisher, pattern string) (errs []error) {
 		}
 	}
 	last := p.Acked()
-	if in.live && in.due <= last && !in.resynced(math.MaxInt) && !left(in.history) {
+	if in.live && in.due <= last && !in.resynced(Record{Reply: math.MaxInt}) && !left(in.history) {
 		fail("%d to %d never came, and no resync", in.due, last)
 	}
 	return errs
@@ -106,7 +111,7 @@ func (in *reader) event(r Record) error {
 	if r.N < due && !first {
 		return fmt.Errorf("%d came again or too late, %d was due", r.N, due)
 	}
-	announced := in.resynced(r.Reply)
+	announced := in.resynced(r)
 	in.due, in.first, in.reply = r.N+1, false, r.Reply
 	if r.N > due && !announced {
 		return fmt.Errorf("%d came where %d was due, and no resync", r.N, due)
@@ -123,8 +128,8 @@ func (in *reader) repeats(r Record) bool {
 	first := slices.IndexFunc(in.history, func(e Record) bool {
 		return e.Kind == Event && e.Channel == r.Channel && e.N >= r.N
 	})
-	since := reader{history: in.history, pattern: in.pattern, reply: in.history[first].Reply}
-	return since.resynced(r.Reply)
+	since := reader{history: in.history, pattern: in.pattern, pushed: in.pushed, reply: in.history[first].Reply}
+	return since.resynced(r)
 }
 
 // repeatsCut reports whether an event comes again that was in the last answer
@@ -150,10 +155,18 @@ func (in *reader) repeatsCut(i int) bool {
 	return false
 }
 
-// resynced reports whether a gap between the last reply and a later one was
+// resynced reports whether a gap between the last reply and a record was
 // announced.
-func (in *reader) resynced(until int) bool {
+func (in *reader) resynced(at Record) bool {
+	const soon = time.Second
 	return slices.ContainsFunc(in.history, func(r Record) bool {
-		return r.Kind == Resync && r.Channel == in.pattern && r.Reply >= in.reply && r.Reply <= until
+		inTime := r.Reply <= at.Reply || in.pushed && r.At.Before(at.At.Add(soon))
+		switch r.Kind {
+		case Resync:
+			return r.Channel == in.pattern && r.Reply >= in.reply && inTime
+		case Cut:
+			return in.pushed && r.Reply >= at.Reply && inTime
+		}
+		return false
 	})
 }

@@ -40,6 +40,7 @@ func TestCheckPlain(t *testing.T) {
 		{one, "? =2 3 4 5 6 7 l", ""},
 		{one, "? =2 3 4 5 l ?5 6 7 l", ""},
 		{one, "? =2 3 4@35 4 5 6 7 8 9", "4 came at 35, it was acknowledged at 40"},
+		{one, "? =2 3 4@35 !5 6 7 8 9", ""},
 		{one, "? =2 3@25 3 4 5 6 7 8 9", ""}, // 3 was tried again
 		{all, "? =2 3 4 5 6 7 8 9", ""},
 		{all, "? =2 3 5 !5 =5 6 7 8 9", ""}, // told behind, but before a cursor

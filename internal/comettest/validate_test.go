@@ -16,7 +16,7 @@ func TestCheck(t *testing.T) {
 	}
 	// Of a history, s is a session, u a subscription confirmed after 2 began,
 	// r a resync, x a request that was cut, l that the client left, a digit an
-	// event, and a space begins the next reply.
+	// event, and a space begins the next reply. With p events are pushed.
 	for _, tt := range []struct{ history, want string }{
 		{"s u 3456789", ""},
 		{"s u 23456789", ""}, // began before the subscription was confirmed
@@ -41,6 +41,9 @@ func TestCheck(t *testing.T) {
 		{"s u 34 s u 89", "8 came where 3 was due"}, // a second session promises anew
 		{"s u 34 s", ""},
 		{"s u 34 l", ""},
+		{"s u p 3 4 7 8 r 9", ""},
+		{"s u p 3 4 7 8 x s u 9", "9 came where 3 was due"}, // not 7: the socket was cut
+		{"s u p 3 4 7 8 9", "7 came where 5 was due"},
 		{"s u 34 x 34567 x 567 x 567 89", ""},             // the last answer comes again
 		{"s u 34 5 x 34 56789", "3 came again"},           // one before it
 		{"s u 34 34 x 56789", "3 came again or too late"}, // before the cut
@@ -56,6 +59,8 @@ func TestCheck(t *testing.T) {
 				r = Record{Reply: c.replies, Kind: Session}
 			case 'u':
 				r = Record{Reply: c.replies, Kind: Subscribed, Channel: "/a/*", At: begin.Add(1500 * time.Millisecond)}
+			case 'p':
+				continue
 			case 'x':
 				r = Record{Reply: c.replies, Kind: Cut}
 			case 'l':
@@ -64,6 +69,9 @@ func TestCheck(t *testing.T) {
 				r = Record{Reply: c.replies, Kind: Resync, Channel: "/a/*"}
 			}
 			c.history = append(c.history, r)
+		}
+		if strings.HasPrefix(tt.history, "s u p") {
+			c.Transport = WebSocket
 		}
 		switch err := Check(c, published); {
 		case tt.want == "" && err != nil:
