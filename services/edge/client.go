@@ -128,8 +128,11 @@ func (c *client) drain(interval time.Duration) {
 	var out session.Effects
 	c.mu.Lock()
 	now := time.Now()
-	c.session.Drain(now, interval, &out)
 	k := c.socket
+	if k != nil { // which the client is to find closed
+		interval = max(interval, 2*linger)
+	}
+	c.session.Drain(now, interval, &out)
 	c.settle(now, &out)
 	if k != nil {
 		k.endSoon(closeRestart)
