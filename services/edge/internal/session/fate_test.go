@@ -184,7 +184,7 @@ func (m *model) finish(t *rapid.T) {
 				break
 			}
 		}
-		if more || !m.s.Holding() || m.s.Queued() > 0 {
+		if more || len(m.wire) > 0 || !m.s.Holding() || m.s.Queued() > 0 {
 			continue
 		}
 		if m.s.Deadline().Sub(m.now) > time.Second {

@@ -59,7 +59,21 @@ func (s *Session) Receive(now time.Time, r Request, out *Effects) {
 		replies: make([]reply, len(r.Messages)), connect: -1,
 	}
 	s.keep(req)
+	if r.Socket != 0 {
+		s.connectBefore(now, r, req, out)
+	}
 	s.advance(now, req, out)
+}
+
+// connectBefore takes the connects of a frame with other messages: they do not
+// wait for what is under way on the socket.
+func (s *Session) connectBefore(now time.Time, r Request, req *request, out *Effects) {
+	for i := range r.Messages {
+		if s.isConnect(&r.Messages[i]) {
+			req.replies[i].text = []byte{} // it has an answer of its own
+			s.receiveConnect(now, r, &r.Messages[i], out)
+		}
+	}
 }
 
 // busy reports whether there are as many unanswered requests as there may be.
@@ -112,12 +126,28 @@ func (s *Session) isConnect(m *bayeux.Message) bool {
 	return m.Channel == bayeux.Connect && m.ClientID == s.id && m.Problem == nil
 }
 
-// advance works on a request until a message has to wait, and answers it when
-// none does.
+// advance goes on with a request, or with all of its socket, where a publish
+// does not overtake what came in frames before it.
 func (s *Session) advance(now time.Time, r *request, out *Effects) {
+	if r.socket == 0 {
+		s.work(now, r, false, out)
+		return
+	}
+	socket, behind := r.socket, false
+	for r = s.requests; r != nil && !s.ended(); r = r.next {
+		if r.socket == socket {
+			s.work(now, r, behind, out)
+			behind = behind || r.begun < len(r.messages) || r.waiting > 0 && !r.behind
+		}
+	}
+}
+
+// work works on a request until a message has to wait, and answers it when none
+// does. behind says that publishes have to.
+func (s *Session) work(now time.Time, r *request, behind bool, out *Effects) {
 	for r.begun < len(r.messages) {
 		publish := !bayeux.IsMeta(r.messages[r.begun].Channel)
-		if barrier := !publish || !r.behind; barrier && r.waiting > 0 {
+		if barrier := !publish || !r.behind; barrier && r.waiting > 0 || publish && behind {
 			return
 		}
 		r.begun++
@@ -233,17 +263,15 @@ func (s *Session) finish(now time.Time, r *request, out *Effects) {
 	s.pump(out)
 }
 
-// connectAmong takes a connect that is not alone. In an HTTP request it is
-// answered with the others, on a socket by itself.
+// connectAmong takes a connect that is not alone in an HTTP request: it is
+// answered with the others.
 func (s *Session) connectAmong(now time.Time, w waiter, out *Effects) {
-	r := Request{Exchange: w.request.exchange, Socket: w.request.socket, Messages: w.request.messages}
-	if r.Socket == 0 {
-		s.beginConnect(now, r, w.message(), out)
-		w.request.connect = w.index
-		return
+	if w.request.socket != 0 {
+		return // connectBefore took it
 	}
-	w.reply().text = []byte{}
-	s.receiveConnect(now, r, w.message(), out)
+	r := Request{Exchange: w.request.exchange, Messages: w.request.messages}
+	s.beginConnect(now, r, w.message(), out)
+	w.request.connect = w.index
 }
 
 // isCurrent reports whether the current connect waits for this request.
