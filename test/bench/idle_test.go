@@ -2,9 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -73,49 +70,39 @@ func idleWay(b *testing.B, transport, way string, clients int) {
 	b.ReportMetric(float64(full-empty)/float64(clients), "pss-bytes/client")
 }
 
-// hold connects clients to channels of their own, each over a connection of its
-// own, until leave is called.
+// hold connects clients to a channel, each over a connection of its own, until
+// leave is called.
 func hold(b *testing.B, transport client.Transport, server client.Server, clients int) (leave func()) {
 	b.Helper()
 	ctx, stop := context.WithCancel(b.Context())
-	all := make([]*client.Client, clients)
-	var held sync.WaitGroup
 	const together = 64
 	turns := make(chan struct{}, together)
 	failed := make(chan error, clients)
-	var opened sync.WaitGroup
-	for i := range all {
-		all[i] = transport.New(fmt.Sprintf("/idle/%d", i))
+	var opened, held sync.WaitGroup
+	for range clients {
+		c := transport.New("/idle")
 		turns <- struct{}{}
-		opened.Go(func() {
-			defer func() { <-turns }()
-			if err := all[i].Open(ctx, server); err != nil {
+		opened.Add(1)
+		held.Go(func() {
+			err := c.Open(ctx, server)
+			opened.Done()
+			<-turns
+			for err == nil {
+				_, err = c.Next(ctx)
+			}
+			c.Close()
+			if ctx.Err() == nil {
 				failed <- err
 			}
 		})
 	}
 	opened.Wait()
-	select {
-	case err := <-failed:
-		b.Fatal(err)
-	default:
-	}
-	for _, c := range all {
-		held.Go(func() {
-			defer c.Close()
-			for {
-				if _, err := c.Next(ctx); err != nil {
-					if !errors.Is(err, context.Canceled) {
-						b.Errorf("a client left: %v", strings.TrimSpace(err.Error()))
-					}
-					return
-				}
-			}
-		})
-	}
 	return func() {
 		stop()
 		held.Wait()
+		if n := len(failed); n > 0 {
+			b.Errorf("%d of %d clients were lost: %v", n, clients, <-failed)
+		}
 	}
 }
 
