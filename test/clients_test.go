@@ -37,6 +37,7 @@ func TestClients(t *testing.T) {
 	})
 	t.Run("split", func(t *testing.T) {
 		c := cluster.Split(t, 2, 3, append(quick, "--edge.jsonp")...)
+		c.Settle(t) // a slot that moves loses its history, which Faye's client is not told
 		for i, client := range clients {
 			for _, transport := range client.transports {
 				t.Run(client.name+" "+transport, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -119,6 +120,12 @@ func (b *bayeux) follow(ctx context.Context, n *network, emit func(Event) error)
 		left, err := b.connect(ctx, l, emit)
 		if errors.Is(err, errUnknown) {
 			err = b.begin(ctx, l, emit)
+		}
+		if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusServiceUnavailable {
+			// A connect that was cut off was served after this one, as the newer;
+			// clients poll again.
+			b.failed = true
+			continue
 		}
 		if refused, ok := errors.AsType[*refusal](err); ok && strings.HasPrefix(refused.reply.Error, "503:") {
 			err = emit(Event{Kind: End, Reason: "draining", Retry: refused.reply.interval()})
