@@ -120,7 +120,7 @@ func (b *bayeux) follow(ctx context.Context, n *network, emit func(Event) error)
 		if errors.Is(err, errUnknown) {
 			err = b.begin(ctx, l, emit)
 		}
-		if status, ok := errors.AsType[*StatusError](err); ok && strings.Contains(string(status.Body), "replaced by a newer one") {
+		if status, ok := errors.AsType[*StatusError](err); ok && strings.Contains(status.Body, "replaced by a newer one") {
 			// A connect that was cut off was served after this one, as the newer;
 			// clients poll again.
 			b.failed = true
