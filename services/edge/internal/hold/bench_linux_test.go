@@ -25,36 +25,39 @@ import (
 // one is the server's. What matters are ratios of figures of one run.
 const benchClients = "COMET_BENCH_CLIENTS" // address, path and number
 
-// TestBenchClients is no test but these clients: they read what comes, and ask
-// again behind every whole response.
-func TestBenchClients(t *testing.T) {
+// TestMain runs the tests, or is the clients of a benchmark.
+func TestMain(m *testing.M) {
 	var addr, path string
 	var n int
 	if _, err := fmt.Sscan(os.Getenv(benchClients), &addr, &path, &n); err != nil {
-		t.Skip("it is for benchmarks")
+		os.Exit(m.Run())
 	}
 	for range n {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
 		}
-		go func() {
-			r := bufio.NewReaderSize(c, 1<<10)
-			for {
-				if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: test\r\n\r\n", path); err != nil {
-					return
-				}
-				res, err := http.ReadResponse(r, nil)
-				if err != nil {
-					return
-				}
-				if _, err := io.Copy(io.Discard, res.Body); err != nil {
-					return
-				}
-			}
-		}()
+		go askAgain(c, path)
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the benchmark is over
+}
+
+// askAgain reads what comes, and asks again behind every whole response.
+func askAgain(c net.Conn, path string) {
+	r := bufio.NewReaderSize(c, 1<<10)
+	for {
+		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: test\r\n\r\n", path); err != nil {
+			return
+		}
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, res.Body); err != nil {
+			return
+		}
+	}
 }
 
 // bench is a server and its clients.
@@ -121,7 +124,7 @@ func startBench(b *testing.B, path string, n int, plain bool) *bench {
 	wait.Go(func() { _ = s.engine.Run(ctx) })
 	wait.Go(func() { _ = server.Serve(door) })
 
-	clients := exec.Command(os.Args[0], "-test.run=^TestBenchClients$")
+	clients := exec.Command(os.Args[0])
 	clients.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d", benchClients, l.Addr(), path, n))
 	in, err := clients.StdinPipe()
 	if err != nil {
