@@ -21,6 +21,7 @@ var (
 func TestChaos(t *testing.T) {
 	for s := *seed; s < *seed+uint64(*seeds); s++ {
 		t.Run(fmt.Sprintf("seed=%d", s), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { chaos(t, rand.New(rand.NewPCG(s, s))) })
 		})
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/internal/telemetry"
 )
 
 // Options say what a cluster consists of.
@@ -45,9 +46,10 @@ type Cluster struct {
 type Node struct {
 	Name   string
 	Target string
-	// Process and Directory are those of the present life.
+	// Process, Directory and Metrics are those of the present life.
 	Process   *wire.Process
 	Directory *memory.Directory
+	Metrics   wire.Metrics
 
 	stop context.CancelCauseFunc
 	done chan error
@@ -104,10 +106,10 @@ func (c *Cluster) Start(name string) {
 	if c.options.Configure != nil {
 		c.options.Configure(name, &cfg)
 	}
-	n.Directory = c.Store.Directory()
+	n.Directory, n.Metrics = c.Store.Directory(), telemetry.Registry("test")
 	logger := slog.New(slog.NewTextHandler(c.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	process, err := wire.New(cfg, wire.Env{
-		Listen: c.Net.Listen, Dial: c.Net.Dial(name), Directory: n.Directory,
+		Listen: c.Net.Listen, Dial: c.Net.Dial(name), Directory: n.Directory, Metrics: n.Metrics,
 		Logger: logger.With(slog.String("on", name)),
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 // TestPublishReachesBrowsers is the thinnest path through all services.
 func TestPublishReachesBrowsers(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 		c.Balanced(time.Minute)
@@ -43,7 +44,8 @@ func TestPublishReachesBrowsers(t *testing.T) {
 }
 
 // TestDayOfIdlePolling lets clients poll for a day in which next to nothing is
-// published. Sessions survive, and nothing grows.
+// published. Sessions survive, and nothing grows: it runs alone, since there is
+// one heap.
 func TestDayOfIdlePolling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 1, Brokers: 1, Presence: 1})
@@ -84,6 +86,7 @@ func usage() (goroutines int, heap uint64) {
 // publishing goes on. What fits into history arrives late; of the rest the
 // client is told.
 func TestPartition(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 		c.Balanced(time.Minute)
@@ -140,6 +143,7 @@ func TestPartition(t *testing.T) {
 // TestRollingRestartOfBrokers drains and restarts every broker in turn while
 // publishing goes on: same names, new and empty logs.
 func TestRollingRestartOfBrokers(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 		c.Balanced(time.Minute)
@@ -175,6 +179,7 @@ func TestRollingRestartOfBrokers(t *testing.T) {
 
 // TestCrashes ends a broker, and then an edge, from one moment to the next.
 func TestCrashes(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 		c.Balanced(time.Minute)
@@ -216,6 +221,7 @@ func TestCrashes(t *testing.T) {
 
 // TestDirectoryOutage takes the store away for a minute: traffic goes on.
 func TestDirectoryOutage(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 1, Brokers: 2, Presence: 1})
 		c.Balanced(time.Minute)

@@ -101,13 +101,13 @@ func (c *conn) Write(b []byte) (written int, err error) {
 			return written, net.ErrClosed
 		case c.broken:
 			return written, fmt.Errorf("write: %w", syscall.EPIPE)
+		case c.alone:
+			c.giveUpLocked()
+			return written + len(b), nil
 		case c.peer.closed && !c.net.links[c.link].partitioned:
 			c.broken = true
 		case c.writing.passed():
 			return written, os.ErrDeadlineExceeded
-		case c.alone:
-			c.giveUpLocked()
-			return written + len(b), nil
 		case room == 0:
 			c.wake.Wait()
 		default:
@@ -147,7 +147,9 @@ func (c *conn) Close() error {
 		return net.ErrClosed
 	}
 	c.closed = true
-	c.sendLocked(packet{eof: true})
+	if !c.broken {
+		c.sendLocked(packet{eof: true})
+	}
 	c.forgetLocked()
 	return nil
 }

@@ -102,8 +102,17 @@ func TestNetworkVanish(t *testing.T) {
 		if _, err := a.Write([]byte("x")); err == nil {
 			t.Error("wrote from where nothing is")
 		}
-		if n.Conns("a", "b") != 1 {
-			t.Error("the other end was told")
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := b.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || n.Conns("a", "b") != 1 {
+			t.Errorf("the other end was told: %v", err)
+		}
+		if err := b.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
 		}
 		time.Sleep(time.Hour)
 		begin := time.Now()

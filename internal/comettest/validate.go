@@ -141,7 +141,7 @@ func (in *reader) repeatsCut(i int) bool {
 	}
 	for _, r := range slices.Backward(in.history[:i]) {
 		switch {
-		case r.Kind == Cut:
+		case r.Kind == Cut, r.Kind == Left:
 			cut = true
 		case r.Kind != Event || r.Reply == again.Reply:
 		case last >= 0 && r.Reply != last:

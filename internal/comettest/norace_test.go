@@ -1,0 +1,7 @@
+//go:build !race
+
+package comettest_test
+
+import "time"
+
+const churnTime = 24 * time.Hour
