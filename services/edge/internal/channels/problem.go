@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	"github.com/comet-push/comet/services/edge/internal/web"
@@ -37,13 +38,24 @@ func shorten(text string) string {
 	return strconv.Quote(text)
 }
 
-// nearest returns the name that takes the fewest edits to arrive at.
-func nearest(name string, known []string) string {
+// suggestion is what to say to a name that is not one of the known: the name
+// that was meant, if one is near, else all of them.
+func suggestion(name string, known []string) string {
+	if meant := nearest(name, known); meant != "" {
+		return "did you mean " + meant + "?"
+	}
+	return "choose from " + strings.Join(known, ", ")
+}
+
+// nearest returns the name that takes the fewest edits to arrive at, or nothing
+// if that is more than one edit in three letters.
+func nearest(name string, known []string) (best string) {
 	const longest = 64 // of what is compared
 	name = name[:min(len(name), longest)]
-	best, least := "", len(name)+longest
+	least := longest
 	for _, k := range known {
-		if d := distance(name, k); d < least {
+		d, near := distance(name, k), (max(len(name), len(k))+2)/3
+		if d <= near && d < least {
 			best, least = k, d
 		}
 	}

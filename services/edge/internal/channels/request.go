@@ -227,7 +227,7 @@ func (q query) check(known []string) *web.Problem {
 	for _, name := range names {
 		switch {
 		case !slices.Contains(known, name):
-			return badParameter("unknown parameter %s; did you mean %s?", shorten(name), nearest(name, known))
+			return badParameter("unknown parameter %s; %s", shorten(name), suggestion(name, known))
 		case name != "channel" && len(q[name]) > 1:
 			return badParameter("the parameter %s is given %d times; give it once", name, len(q[name]))
 		}
