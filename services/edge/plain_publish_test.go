@@ -126,7 +126,7 @@ func TestSocketPublishes(t *testing.T) {
 			`{"channel":"/a/*","data":1}`:    "CHANNEL_INVALID",
 			`{"channel":"a","data":1}`:       "CHANNEL_INVALID",
 			`{"channel":"/meta/x","data":1}`: "CHANNEL_INVALID",
-			`{"channel":"/a","data":1,"idempotencykeys":1}`:                                 "DATA_INVALID",
+			`{"channel":"/a","data":1,"idempotencykeys":1}`:                                 "PARAMETER_INVALID",
 			`{"channel":"/a","data":1,"idempotencyKey":"` + strings.Repeat("k", 129) + `"}`: "PARAMETER_INVALID",
 			`{"channel":"/a","data":"` + strings.Repeat("x", 600<<10) + `"}`:                "MESSAGE_TOO_LARGE",
 		} {

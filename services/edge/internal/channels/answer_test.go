@@ -236,6 +236,31 @@ func TestParseMessage(t *testing.T) {
 	}
 }
 
+func TestRefusedMessages(t *testing.T) {
+	for text, want := range map[string]string{
+		`x`:                                  `DATA_INVALID expected an object (at byte 0); send {"channel":"/a",`,
+		`{"channel":"/a","data":1,}`:         `DATA_INVALID `,
+		`{"channel":"/a","id":"9"}`:          `DATA_INVALID the message has no data; send null for nothing`,
+		`{"channel":"/a","data":1,"id":7}`:   `PARAMETER_INVALID the id is a number; send a string, as in "id":"7"`,
+		`{"channel":"/a","data":1,"id":{}}`:  `PARAMETER_INVALID the id is an object; send a string, as in "id":"7"`,
+		`{"channel":7,"data":1}`:             `PARAMETER_INVALID the channel is a number; send a string, as in "channel":"/a"`,
+		`{"channel":null,"data":1}`:          `CHANNEL_INVALID `,
+		`{"channel":"/a","data":1,"Id":"7"}`: `PARAMETER_INVALID unknown member "Id" of a message; did you mean id?`,
+		`{"channel":"/a","data":1,"type":1}`: `PARAMETER_INVALID unknown member "type" of a message; choose from channel, data, id, idempotencyKey`,
+		`{"channel":"/a","data":1,"idempotencyKey":7}`: `PARAMETER_INVALID the idempotencyKey is a number; ` +
+			`send a string, as in "idempotencyKey":"k7"`,
+	} {
+		_, p := channels.ParseMessage([]byte(text))
+		if p == nil || !strings.HasPrefix(p.Reason+" "+p.Detail, want) || strings.Contains(p.Detail, "json:") {
+			t.Errorf("%s: %+v, want %s", text, p, want)
+		}
+	}
+	m, p := channels.ParseMessage([]byte(`{"channel":"/a","data":1,"id":"9","colour":"red"}`))
+	if m.ID != "9" || p == nil {
+		t.Errorf("refused as %q, %v", m.ID, p)
+	}
+}
+
 // FuzzRequest: whatever comes, there is an answer; what reaches the edge is in
 // its bounds, and what is refused is refused with a reason.
 func FuzzRequest(f *testing.F) {

@@ -3,7 +3,9 @@ package channels
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,21 +50,28 @@ func ParseMessage(text []byte) (Message, *web.Problem) {
 	if err := bayeux.CheckObject(text, bayeux.DefaultLimits().Depth+wrapped); err != nil {
 		return Message{}, badMessage(err)
 	}
-	var fields struct {
-		Channel string          `json:"channel"`
-		Data    json.RawMessage `json:"data"`
-		ID      string          `json:"id"`
-		Key     string          `json:"idempotencyKey"`
-	}
-	decoder := json.NewDecoder(strings.NewReader(string(text)))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&fields); err != nil {
+	var given members
+	if err := json.Unmarshal(text, &given); err != nil {
 		return Message{}, badMessage(err)
 	}
-	m := Message{Publication{Channel: fields.Channel, Data: fields.Data, Key: fields.Key}, fields.ID}
+	var m Message
+	var p *web.Problem
+	if m.ID, p = given.text("id", "7"); p != nil {
+		return m, p
+	}
 	if len(m.ID) > maxID {
 		return Message{}, badParameter("the id has %d bytes; at most %d are allowed", len(m.ID), maxID)
 	}
+	if p = given.check(); p != nil {
+		return m, p
+	}
+	if m.Channel, p = given.text("channel", "/a"); p != nil {
+		return m, p
+	}
+	if m.Key, p = given.text("idempotencyKey", "k7"); p != nil {
+		return m, p
+	}
+	m.Data = given["data"]
 	if p := checkChannel(m.Channel); p != nil {
 		return m, p
 	}
@@ -73,6 +82,42 @@ func ParseMessage(text []byte) (Message, *web.Problem) {
 		return m, refusal(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_DATA_INVALID, "the message has no data; send null for nothing")
 	}
 	return m, checkKey(m.Key)
+}
+
+// members are those of a message.
+type members map[string]json.RawMessage
+
+// check refuses members that are unknown.
+func (m members) check() *web.Problem {
+	known := []string{"channel", "data", "id", "idempotencyKey"}
+	for _, name := range slices.Sorted(maps.Keys(m)) { // the same message, the same answer
+		if !slices.Contains(known, name) {
+			return badParameter("unknown member %s of a message; %s", shorten(name), suggestion(name, known))
+		}
+	}
+	return nil
+}
+
+// text returns a member that is a string; empty if it is not there, or null.
+func (m members) text(name, example string) (text string, p *web.Problem) {
+	raw, given := m[name]
+	if !given || json.Unmarshal(raw, &text) == nil {
+		return text, nil
+	}
+	return "", badParameter("the %s is %s; send a string, as in %q:%q", name, kindOf(raw), name, example)
+}
+
+// kindOf says what a JSON value is that is neither a string nor null.
+func kindOf(raw json.RawMessage) string {
+	switch raw[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case 't', 'f':
+		return "a boolean"
+	}
+	return "a number"
 }
 
 func badMessage(err error) *web.Problem {
