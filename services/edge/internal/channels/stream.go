@@ -82,7 +82,7 @@ func (h *Handler) refuseReader(w http.ResponseWriter, req *Request, p *web.Probl
 	var body *frame.Frame
 	switch {
 	case req.Transport == Frame:
-		body = plain.First(event.Script, req.Callback, "", plain.AppendEnd(nil, reason, "", retryOf(p)))
+		body = plain.First(event.Script, req.Callback, "", plain.AppendEnd(nil, reason, "", retryOf(p), p.Detail))
 	case req.Transport == SSE && reason == plain.Draining:
 		body, _ = plain.Final(event.SSE, reason, "", retryOf(p))
 	default:

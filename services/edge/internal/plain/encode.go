@@ -46,8 +46,9 @@ func AppendResync(b []byte, cursor string, channels []string) []byte {
 }
 
 // AppendEnd appends the object that is last on every stream. A stream that
-// never began has no cursor; a client that must not come back gets no retry.
-func AppendEnd(b []byte, reason Reason, cursor string, retry time.Duration) []byte {
+// never began has no cursor, but a detail: a sentence that says why. A client
+// that must not come back gets no retry.
+func AppendEnd(b []byte, reason Reason, cursor string, retry time.Duration, detail string) []byte {
 	b = appendString(append(b, `{"type":"end","reason":`...), string(reason))
 	if cursor != "" {
 		b = appendCursor(b, cursor)
@@ -55,6 +56,9 @@ func AppendEnd(b []byte, reason Reason, cursor string, retry time.Duration) []by
 	if retry > 0 {
 		b = append(b, `,"retry":`...)
 		b = strconv.AppendInt(b, retry.Milliseconds(), 10)
+	}
+	if detail != "" {
+		b = appendString(append(b, `,"detail":`...), detail)
 	}
 	return append(b, '}')
 }
@@ -155,7 +159,7 @@ func First(as event.Encoding, callback, cursor string, object []byte) *frame.Fra
 // Final returns the frame of an end, and what closes the stream behind it; nil
 // if nothing does.
 func Final(as event.Encoding, reason Reason, cursor string, retry time.Duration) (end, last *frame.Frame) {
-	object := AppendEnd(nil, reason, cursor, retry)
+	object := AppendEnd(nil, reason, cursor, retry, "")
 	switch as {
 	case event.SSE, event.SSEWithoutID:
 		return frame.SSERetry(retry, controlEvent, cursor, object), nil

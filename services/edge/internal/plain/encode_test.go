@@ -27,8 +27,8 @@ func TestObjects(t *testing.T) {
 		{"heartbeat", plain.AppendHeartbeat(nil, "~A"), `{"type":"heartbeat","cursor":"~A"}`},
 		{"cursor", plain.AppendCursor(nil, "~A"), `{"type":"cursor","cursor":"~A"}`},
 		{"resync", plain.AppendResync(nil, "~A", []string{"/a", "/b/**"}), `{"type":"resync","cursor":"~A","channels":["/a","/b/**"]}`},
-		{"end", plain.AppendEnd(nil, plain.Slow, "~A", 1999*time.Millisecond), `{"type":"end","reason":"slow","cursor":"~A","retry":1999}`},
-		{"refused", plain.AppendEnd(nil, plain.Denied, "", 0), `{"type":"end","reason":"denied"}`},
+		{"end", plain.AppendEnd(nil, plain.Slow, "~A", 1999*time.Millisecond, ""), `{"type":"end","reason":"slow","cursor":"~A","retry":1999}`},
+		{"refused", plain.AppendEnd(nil, plain.Denied, "", 0, "no"), `{"type":"end","reason":"denied","detail":"no"}`},
 		{"empty batch", (&plain.Batch{Cursor: "7"}).Append(nil), `{"messages":[],"cursor":"7"}`},
 		{
 			"batch", (&plain.Batch{
