@@ -158,7 +158,7 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.Edge.MaxInterval, "edge.max-interval", c.Edge.MaxInterval, "how long a session lives without a connect")
 	fs.StringSliceVar(&c.Edge.AllowedOrigins, "edge.allowed-origins", c.Edge.AllowedOrigins,
 		"origins of pages that may connect, as https://example.com; always allowed: the door's own (dev: and loopback)")
-	fs.BoolVar(&c.Edge.Piggyback, "edge.piggyback", c.Edge.Piggyback, "send events with every answer, not only with those to connects")
+	fs.BoolVar(&c.Edge.Piggyback, "edge.piggyback", c.Edge.Piggyback, "send long-polling clients events with every answer, not only with those to connects")
 	fs.DurationVar(&c.Edge.Heartbeat, "edge.heartbeat", c.Edge.Heartbeat, "after how long without a frame streams and WebSockets get one; whole seconds")
 	fs.BoolVar(&c.Edge.JSONP, "edge.jsonp", c.Edge.JSONP, "let script tags read and send (callback-polling, jsonp)")
 	fs.Var(&c.Edge.FrameMaxBytes, "edge.frame-max-bytes", "how many bytes a forever-frame takes before it is loaded anew")

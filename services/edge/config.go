@@ -24,7 +24,8 @@ type Config struct {
 	PollTimeout time.Duration
 	// MaxInterval is how long a session lives without a connect; 10 s.
 	MaxInterval time.Duration
-	// Piggyback sends events with every answer, not only with those to connects.
+	// Piggyback sends long-polling sessions without the ack extension events with
+	// every answer, not only with those to connects.
 	Piggyback bool
 
 	// Heartbeat is after how long without a frame a stream gets one; 25 s.

@@ -243,7 +243,7 @@ func (s *Session) finish(now time.Time, r *request, out *Effects) {
 	case r.connect >= 0 && s.isCurrent(r):
 		ext := s.send(&a)
 		r.replies[r.connect].text = s.appendConnectReply(nil, now, ext, s.adviceDue())
-	case s.cfg.Piggyback && r.socket == 0 && !s.ack && !s.pushing() && !s.ended():
+	case s.cfg.Piggyback && r.socket == 0 && s.transport == longPolling && !s.ack && !s.ended():
 		s.piggyback(&a)
 	}
 	for i := range r.replies {

@@ -51,7 +51,8 @@ type Config struct {
 	Exchanges int
 
 	// Piggyback lets events travel on every answer, not only on those to
-	// connects. Never in effect for sessions with the ack extension.
+	// connects. In effect only while connects come by long-polling, and never
+	// for sessions with the ack extension.
 	Piggyback bool
 
 	// Jitter returns a random number from 0 to n-1 [n/2].
