@@ -148,8 +148,11 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		},
 	})
 	showConnections(deps.Registerer, s.engine.Counts)
-	s.handler, err = s.doors(origins, deps)
-	return s, err
+	if s.handler, err = s.doors(origins, deps); err != nil {
+		return nil, err
+	}
+	s.engine.Direct(s.handler, http.MethodPost+" "+transport.Base)
+	return s, nil
 }
 
 // doors returns the handler of all that is served to browsers.

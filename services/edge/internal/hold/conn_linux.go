@@ -280,6 +280,10 @@ func (c *conn) event(events uint32, buffer []byte) (more bool) {
 	var end ending
 	switch c.state {
 	case idle:
+		if d := c.worker.direct; d != nil && c.readable && c.extra == nil && !c.door.closed.Load() {
+			d.arrive(c, buffer[:directSize])
+			return false
+		}
 		if c.readable {
 			c.arrivedLocked()
 		}
@@ -307,13 +311,23 @@ func (c *conn) event(events uint32, buffer []byte) (more bool) {
 
 // parkedLocked looks after a parked response whose connection changed.
 func (c *conn) parkedLocked() ending {
-	if c.hungUp {
+	if c.hungUp && !c.answersLocked() {
 		return c.cutLocked(c.whyLocked())
 	}
 	if c.writable && c.writeBy.Load() != 0 {
 		c.wake()
 	}
 	return ending{}
+}
+
+// answersLocked reports whether the answer has come: a peer that only sends no
+// more gets it.
+func (c *conn) answersLocked() bool {
+	if c.exchange == nil {
+		return false
+	}
+	_, answered := c.exchange.taken()
+	return answered
 }
 
 // whyLocked says why a peer vanished: it may be the kernel that waited in vain

@@ -17,7 +17,8 @@ import (
 // was accepted by other listeners, TLS and HTTP/2 are held by [Waiting].
 //
 // Requests are parsed and served by net/http, to which a connection goes when
-// there is something to read on it, and which it leaves behind the answer.
+// there is something to read on it, and which it leaves behind the answer. Those
+// that Direct names are served without its server if they are plain and whole.
 type Engine struct {
 	Waiting
 

@@ -24,6 +24,9 @@ func (e *Engine) ConnContext(ctx context.Context, _ net.Conn) context.Context { 
 // ConnState is for [http.Server].
 func (e *Engine) ConnState(net.Conn, http.ConnState) {}
 
+// Direct does nothing: goroutines serve all requests.
+func (e *Engine) Direct(http.Handler, ...string) {}
+
 // Counts counts the engine's connections.
 func (e *Engine) Counts() Counts { return Counts{} }
 

@@ -18,7 +18,7 @@ import (
 
 // Connections that speak HTTP/2 come from the engine's listener, too.
 func TestHTTP2WithoutTLS(t *testing.T) {
-	s := serveBy(t, hold.Config{}, true, func(e *hold.Engine) holder { return e })
+	s := serveBy(t, hold.Config{}, false, true, func(e *hold.Engine) holder { return e })
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	transport := &http.Transport{Protocols: protocols}
@@ -64,7 +64,10 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 	_ = stream.Body.Close()
 	x.wantOver(false)
 	s.wantCuts(hold.Gone)
-	transport.CloseIdleConnections()
+	for until := time.Now().Add(patience); s.engine.Counts() != (hold.Counts{}) && time.Now().Before(until); {
+		transport.CloseIdleConnections() // idle once the stream is reset
+		time.Sleep(time.Millisecond)
+	}
 	s.wantCounts(hold.Counts{})
 
 	p := s.dial() // others are parked all the same

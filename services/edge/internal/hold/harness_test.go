@@ -96,21 +96,25 @@ func (p *parked) wantDrain() {
 // patience is how long a test waits for what should come at once.
 const patience = 10 * time.Second
 
-// inBothForms runs a test with connections that are data, and with goroutines.
+// inBothForms runs a test with connections that are data, also with requests
+// served where they are found, and with goroutines.
 func inBothForms(t *testing.T, cfg hold.Config, test func(t *testing.T, s *server)) {
 	t.Helper()
 	t.Run("engine", func(t *testing.T) { test(t, serve(t, cfg)) })
+	t.Run("direct", func(t *testing.T) {
+		test(t, serveBy(t, cfg, true, false, func(e *hold.Engine) holder { return e }))
+	})
 	t.Run("goroutines", func(t *testing.T) {
-		test(t, serveBy(t, cfg, false, func(e *hold.Engine) holder { return e.Waiting }))
+		test(t, serveBy(t, cfg, false, false, func(e *hold.Engine) holder { return e.Waiting }))
 	})
 }
 
 func serve(t testing.TB, cfg hold.Config) *server {
 	t.Helper()
-	return serveBy(t, cfg, false, func(e *hold.Engine) holder { return e })
+	return serveBy(t, cfg, false, false, func(e *hold.Engine) holder { return e })
 }
 
-func serveBy(t testing.TB, cfg hold.Config, h2c bool, form func(*hold.Engine) holder) *server {
+func serveBy(t testing.TB, cfg hold.Config, direct, h2c bool, form func(*hold.Engine) holder) *server {
 	t.Helper()
 	const most = 1 << 14
 	s := &server{t: t, ended: make(chan error, 1), parked: make(chan *parked, most)}
@@ -122,6 +126,9 @@ func serveBy(t testing.TB, cfg hold.Config, h2c bool, form func(*hold.Engine) ho
 	cfg.Failed = func(err error) { t.Errorf("failed: %v", err) }
 	s.engine = hold.NewEngine(cfg)
 	s.holder = form(s.engine)
+	if direct {
+		s.engine.Direct(s, "GET /x", "POST /x", "GET /now")
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -10,15 +10,21 @@ import (
 
 // Hold implements [Holder].
 func (e *Engine) Hold(w http.ResponseWriter, r *http.Request, x *Exchange, replier Replier) {
-	l := leaseOf(r)
-	if _, answered := x.taken(); answered || l == nil {
+	l := leaseOf(w, r)
+	_, isDirect := w.(*direct)
+	if _, answered := x.taken(); answered && !isDirect || l == nil {
 		e.Waiting.Hold(w, r, x, replier)
 		return
 	}
 	x.replier = replier
 	fields := e.heads.fields(w.Header(), e.exchangeFields)
 	end, ok := l.park(w, r, exchange, func(c *conn) { c.exchange, c.fields = x, fields })
-	if !ok {
+	switch {
+	case ok:
+	case isDirect: // closed meanwhile
+		x.over(false)
+		return
+	default:
 		e.Waiting.Hold(w, r, x, replier)
 		return
 	}
@@ -28,7 +34,7 @@ func (e *Engine) Hold(w http.ResponseWriter, r *http.Request, x *Exchange, repli
 
 // Stream implements [Streamer].
 func (e *Engine) Stream(w http.ResponseWriter, r *http.Request, s *Stream) {
-	l := leaseOf(r)
+	l := leaseOf(w, r)
 	if l == nil {
 		e.Waiting.Stream(w, r, s)
 		return
@@ -46,7 +52,7 @@ func (e *Engine) Stream(w http.ResponseWriter, r *http.Request, s *Stream) {
 
 // Socket implements [Streamer].
 func (e *Engine) Socket(w http.ResponseWriter, r *http.Request, s *Stream, o SocketOptions, receive Receiver) {
-	l := leaseOf(r)
+	l := leaseOf(w, r)
 	if l == nil {
 		e.Waiting.Socket(w, r, s, o, receive)
 		return
@@ -74,7 +80,10 @@ func (e *Engine) Socket(w http.ResponseWriter, r *http.Request, s *Stream, o Soc
 }
 
 // leaseOf returns the connection of a request that can be parked, or nil.
-func leaseOf(r *http.Request) *lease {
+func leaseOf(w http.ResponseWriter, r *http.Request) *lease {
+	if d, ok := w.(*direct); ok {
+		return &d.lease
+	}
 	if r.ProtoMajor != 1 || r.Method == http.MethodHead {
 		return nil
 	}
@@ -124,7 +133,7 @@ func (l *lease) park(w http.ResponseWriter, r *http.Request, s state, set func(*
 	if len(more) > 0 && s == exchange && !c.last {
 		c.extra = &extra{early: more}
 	}
-	if c.hungUp {
+	if c.hungUp && !c.answersLocked() {
 		return c.cutLocked(Gone), true
 	}
 	return ending{}, true

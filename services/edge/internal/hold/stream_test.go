@@ -175,6 +175,9 @@ func TestSlowReaderOfAStream(t *testing.T) {
 			x := s.held()
 			r := p.response()
 			n := fill(x.stream, big)
+			for len(x.writable) > 0 { // the kernel took faster than it was filled
+				<-x.writable
+			}
 			wantBody(t, r, strings.Repeat(string(big.Payload()), n))
 			select {
 			case <-x.writable:

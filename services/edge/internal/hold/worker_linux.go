@@ -31,6 +31,7 @@ type worker struct {
 	batch  []*conn              // of events
 	again  []*conn              // has more to read
 	buffer [64 << 10]byte
+	direct *direct // nil: none
 
 	scratch []byte // of the flushing goroutine
 }

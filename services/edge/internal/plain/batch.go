@@ -60,17 +60,17 @@ func (b *batch) lose(channels []string) {
 func (r *Reader) advance(at time.Duration, out *Effects) {
 	b := r.batch
 	if s := r.start; s != nil {
-		if !r.opened || s.asked {
+		if !r.opened || s.asked != nil {
 			return
 		}
 		if !b.full() {
-			r.ask(0, min(b.messages, r.cfg.Page), out)
+			r.ask(s.next(), min(b.messages, r.cfg.Page), out)
 			return
 		}
 		// What is left is for the next request, which has to know where the
 		// slots begin.
-		if i := slices.IndexFunc(s.slots, func(p past) bool { return p.earliest }); i >= 0 {
-			r.ask(i, 1, out)
+		if slots := s.unbegun(r.cfg.Ahead); len(slots) > 0 {
+			r.ask(slots, 1, out)
 			return
 		}
 	}

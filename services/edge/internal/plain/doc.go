@@ -12,6 +12,7 @@
 //     comes early does no harm.
 //  3. It answers every Interest that is not a Leave by Subscribed and every Read
 //     by Replayed, once, at any time, but never from within a call of the reader.
+//     The slots of a Read can be read in any order, or at once.
 //  4. When it has sent frames and the stream is full it calls Blocked, and
 //     Writable when the stream has room again. When it has sent frames, the
 //     stream is not full and Effects.More is set, it calls Writable at once.

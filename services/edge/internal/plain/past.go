@@ -10,8 +10,9 @@ import (
 )
 
 // start is what a reader has until everything is sent as it is pushed. Slots
-// that are behind are read one after the other; what is pushed of them is not
-// kept, but read, so nothing is buffered, comes twice or out of order.
+// that are behind are read, some at once, and sent one after the other; what is
+// pushed of them is not kept, but read, so nothing is buffered, comes twice or
+// out of order.
 type start struct {
 	req     Request
 	joining uint64 // a bit for each interest that is not answered
@@ -19,10 +20,11 @@ type start struct {
 	// those of which something is known.
 	slots []past
 
-	token   uint64 // of the last read
-	asked   bool   // it is not answered
-	reading int    // which of the slots it is for
-	limit   int    // of the next read for a stream: what one burst takes
+	token uint64     // of the last read
+	asked []SlotRead // it, while it is not answered
+	// What the next read asks for: of how many slots, and for a stream how many
+	// entries of each. It is found out what there is room for.
+	ahead, limit int
 }
 
 // past is a slot whose history is read.
@@ -63,9 +65,6 @@ func (s *start) withhold(at shard.Position) bool {
 func (s *start) fallBack(at shard.Position) {
 	i, _ := s.find(at.Slot)
 	s.slots = slices.Insert(s.slots, i, past{slot: at.Slot, at: at.Offset - 1, target: at.Offset})
-	if s.asked && i <= s.reading {
-		s.reading++
-	}
 }
 
 // word is the cursor of a reader for which no position stands yet.
@@ -117,16 +116,31 @@ func (r *Reader) place() {
 	s.slots = behind
 }
 
-// ask asks for the next page of a slot.
-func (r *Reader) ask(slot, limit int, out *Effects) {
+// ask asks for the next page of some slots.
+func (r *Reader) ask(slots []past, limit int, out *Effects) {
 	s := r.start
-	p := &s.slots[slot]
 	s.token++
-	s.asked, s.reading = true, slot
-	out.Reads = append(out.Reads, Read{
-		Token: s.token, Slot: p.slot, Channels: r.channelsIn(p.slot),
-		Since: p.at, Earliest: p.earliest, Through: max(p.at, p.target), Limit: limit,
-	})
+	for _, p := range slots {
+		s.asked = append(s.asked, SlotRead{
+			Slot: p.slot, Channels: r.channelsIn(p.slot),
+			Since: p.at, Earliest: p.earliest, Through: max(p.at, p.target), Limit: limit,
+		})
+	}
+	out.Reads = append(out.Reads, Read{Token: s.token, Slots: s.asked})
+}
+
+// next are the slots to be read next.
+func (s *start) next() []past { return s.slots[:min(s.ahead, len(s.slots))] }
+
+// unbegun are those of the slots of which nothing has been read, so that there
+// is no cursor; at most so many.
+func (s *start) unbegun(most int) (slots []past) {
+	for _, p := range s.slots {
+		if p.earliest && len(slots) < most {
+			slots = append(slots, p)
+		}
+	}
+	return slots
 }
 
 // channelsIn returns the channels that may have entries in a slot.
@@ -140,62 +154,101 @@ func (r *Reader) channelsIn(slot shard.Slot) []string {
 	return channels
 }
 
-// Replayed answers a Read: err, or a page.
-func (r *Reader) Replayed(now time.Time, token uint64, page Page, err *bayeux.Error, out *Effects) {
+// Replayed answers a Read: a page for each slot, or for those in front of one
+// for which there is err.
+func (r *Reader) Replayed(now time.Time, token uint64, pages []Page, err *bayeux.Error, out *Effects) {
 	s, at := r.start, r.since(now)
-	if r.ended != "" || s == nil || !s.asked || s.token != token {
+	if r.ended != "" || s == nil || s.asked == nil || s.token != token {
 		return
 	}
-	s.asked = false
-	p := &s.slots[s.reading]
+	asked := s.asked
+	s.asked = nil
 	switch {
 	case err != nil && r.batch != nil:
-		r.refuse(r.channelsIn(p.slot)[0], err, out)
-		return
-	case err != nil:
-		r.end(at, Failed, 0, out)
+		r.refuse(asked[len(pages)].Channels[0], err, out)
 		return
 	case r.batch == nil && (r.blocked || r.queue != nil):
-		return // it is read again when there is room
+		pages = nil // they are read again when there is room
 	}
-	if r.absorb(at, p, &page, out); p.at >= p.target {
-		r.live(shard.Position{Slot: p.slot, Offset: p.at})
-		s.slots = slices.Delete(s.slots, s.reading, s.reading+1)
+	whole := r.absorbAll(at, asked, pages, out)
+	if err != nil && whole == len(pages) {
+		r.end(at, Failed, 0, out)
+		return
 	}
 	r.proceed(at, out)
 }
 
-// absorb sends a page, or adds it to the answer, as far as there is room.
-func (r *Reader) absorb(at time.Duration, p *past, page *Page, out *Effects) {
+// absorbAll sends pages, or adds them to the answer, as far as there is room,
+// and returns how many went whole.
+func (r *Reader) absorbAll(at time.Duration, asked []SlotRead, pages []Page, out *Effects) (whole int) {
+	s, before := r.start, r.bytes
+	whole = len(pages)
+	for n := range pages {
+		i, _ := s.find(asked[n].Slot)
+		p := &s.slots[i]
+		if n > whole && (r.batch == nil || !p.earliest) { // of an answer, all cursors are wanted
+			continue
+		}
+		taken, cut := r.absorb(at, p, &pages[n], r.cfg.Burst-(r.bytes-before), out)
+		if cut && n < whole {
+			whole = n
+			s.shrink(n, taken)
+		}
+		if p.at >= p.target {
+			r.live(shard.Position{Slot: p.slot, Offset: p.at})
+			s.slots = slices.Delete(s.slots, i, i+1)
+		}
+	}
+	if whole == len(asked) {
+		s.grow(r.cfg)
+	}
+	return whole
+}
+
+// shrink has the next read ask for what there was room for: some whole pages,
+// or else a part of one.
+func (s *start) shrink(pages, entries int) {
+	if s.ahead = pages; pages == 0 {
+		s.ahead, s.limit = 1, max(1, entries)
+	}
+}
+
+// grow has the next read ask for more: of a slot, then of slots.
+func (s *start) grow(cfg *Config) {
+	if s.limit < cfg.Page {
+		s.limit = min(2*s.limit, cfg.Page)
+		return
+	}
+	s.ahead = min(2*s.ahead, cfg.Ahead)
+}
+
+// absorb sends a page, or adds it to the answer, as far as there is room: on a
+// stream that is for so many bytes. It returns how many events it took.
+func (r *Reader) absorb(at time.Duration, p *past, page *Page, room int, out *Effects) (taken int, cut bool) {
 	before, first := p.at, p.earliest
 	r.begin(at, p, page)
-	sent, cut := r.bytes, false
-	taken := 0
+	sent := r.bytes
 	for _, e := range page.Events {
 		if e.At.Offset <= p.at {
 			continue
 		}
 		if r.batch != nil {
 			cut = !r.batch.take(e)
-		} else if cut = r.bytes-sent >= r.cfg.Burst; !cut {
+		} else if cut = r.bytes-sent >= room; !cut {
 			r.play(at, e, out)
 		}
 		if cut {
-			break
+			return taken, true
 		}
 		p.at = e.At.Offset
 		taken++
 	}
-	if cut {
-		r.start.limit = max(1, taken)
-		return
-	}
-	r.start.limit = min(2*r.start.limit, r.cfg.Page)
 	p.at = max(p.at, page.Through)
 	if p.at == before && !first && p.at < p.target { // asking again would spin
 		p.at = p.target
 		r.miss(at, r.channelsIn(p.slot))
 	}
+	return taken, false
 }
 
 // begin takes notice of where a page begins.

@@ -53,7 +53,7 @@ func New(cfg *Config, req Request, now time.Time) *Reader {
 			r.encoding = event.SSEWithoutID
 		}
 	}
-	r.start = &start{req: req, joining: ^uint64(0) >> (64 - len(req.Channels)), limit: cfg.Page}
+	r.start = &start{req: req, joining: ^uint64(0) >> (64 - len(req.Channels)), ahead: 1, limit: cfg.Page}
 	if req.Shape != Stream {
 		r.batch = &batch{messages: req.Limit, bytes: cfg.BatchBytes}
 	}
@@ -152,11 +152,11 @@ func (r *Reader) proceed(at time.Duration, out *Effects) {
 		r.reload(at, out)
 		return
 	}
-	switch reads := r.start != nil && r.opened && !r.start.asked; {
+	switch reads := r.start != nil && r.opened && r.start.asked == nil; {
 	case r.queue != nil, reads && len(out.Frames) > 0:
 		out.More = true // first see whether the stream is full
 	case reads:
-		r.ask(0, r.start.limit, out)
+		r.ask(r.start.next(), r.start.limit, out)
 	}
 }
 

@@ -25,10 +25,11 @@ type Config struct {
 	// FrameMaxBytes is how much goes into one frame document [1 MiB].
 	FrameMaxBytes int
 
-	// Page is the most entries read at once [100], Burst about how many bytes
-	// are handed to a stream at once [64 KiB], BatchBytes about how many go
-	// into a batch [1 MiB].
+	// Page is the most entries of a slot read at once [100], Ahead the most slots
+	// [16]. Burst is about how many bytes are handed to a stream at once [64 KiB],
+	// BatchBytes about how many go into a batch [1 MiB].
 	Page       int
+	Ahead      int
 	Burst      int
 	BatchBytes int
 
@@ -187,11 +188,17 @@ type Interest struct {
 	Leave bool
 }
 
-// Read asks for history of one slot.
+// Read asks for history: a page of each of some slots.
 type Read struct {
 	// Token is to be given to Replayed.
 	Token uint64
-	Slot  shard.Slot
+	// Slots are at least one. The reader keeps them; they must not change.
+	Slots []SlotRead
+}
+
+// SlotRead asks for history of one slot.
+type SlotRead struct {
+	Slot shard.Slot
 	// Channels are those of the reader that may be in the slot; shared.
 	Channels []string
 	// Since asks for everything after it; with Earliest, for all that is
@@ -225,6 +232,7 @@ func (c Config) Defaults() *Config {
 	orDefault(&c.Retry, 2*time.Second)
 	orDefault(&c.FrameMaxBytes, 1<<20)
 	orDefault(&c.Page, 100)
+	orDefault(&c.Ahead, 16)
 	orDefault(&c.Burst, 64<<10)
 	orDefault(&c.BatchBytes, 1<<20)
 	orDefault(&c.QueueMessages, 1000)

@@ -1,24 +1,16 @@
 package transport
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
-	"os"
 	"strings"
-	"time"
 
 	"github.com/comet-push/comet/bayeux"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	"github.com/comet-push/comet/services/edge/internal/web"
 )
-
-// drainFactor is how many limits' worth of an oversized body are read and
-// dropped, so that clients which only read after writing get the answer.
-const drainFactor = 4
 
 // messages reads and decodes the messages of a request.
 func (h *Handler) messages(w http.ResponseWriter, r *http.Request) ([]bayeux.Message, *web.Problem) {
@@ -26,7 +18,7 @@ func (h *Handler) messages(w http.ResponseWriter, r *http.Request) ([]bayeux.Mes
 	if p != nil {
 		return nil, p
 	}
-	body, p := h.read(w, r)
+	body, p := web.ReadBody(w, r, int64(h.limits.Bytes), h.readTimeout, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID)
 	if p != nil {
 		return nil, p
 	}
@@ -56,39 +48,6 @@ func decodeProblem(err error) *web.Problem {
 	return p
 }
 
-// read returns the body. The read deadline covers the body alone: a deadline
-// left behind would end the poll that is held afterwards.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request) ([]byte, *web.Problem) {
-	limit := int64(h.limits.Bytes)
-	if r.Body == nil || r.Body == http.NoBody {
-		return nil, nil
-	}
-	control := http.NewResponseController(w)
-	// Not every connection has deadlines; on one without, the server's own hold.
-	_ = control.SetReadDeadline(time.Now().Add(h.readTimeout))
-	var body bytes.Buffer
-	if r.ContentLength > 0 && r.ContentLength <= limit {
-		body.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	n, err := body.ReadFrom(io.LimitReader(r.Body, limit+1))
-	if err == nil && n > limit {
-		_, _ = io.CopyN(io.Discard, r.Body, (drainFactor-1)*limit) // whatever comes of it, the answer is the same
-		w.Header().Set("Connection", "close")
-		return nil, web.TooLarge(limit)
-	}
-	if err != nil {
-		// Whatever else comes on this connection can not be told from the body.
-		w.Header().Set("Connection", "close")
-		detail := "the body ended before its announced length"
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			detail = "the body did not arrive in time"
-		}
-		return nil, web.NewProblem(http.StatusBadRequest, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID, detail)
-	}
-	_ = control.SetReadDeadline(time.Time{})
-	return body.Bytes(), nil
-}
-
 // checkContent refuses what can not be read whatever the bytes are. Other bodies
 // are told apart by their first byte, since clients send JSON as text/plain to
 // spare a preflight, and forms without saying so; readable is false if the type
@@ -98,6 +57,10 @@ func checkContent(header http.Header) (readable bool, p *web.Problem) {
 		return false, unreadable("bodies with a content encoding are not taken; send plain JSON")
 	}
 	text := header.Get("Content-Type")
+	switch text {
+	case "application/json", "application/json;charset=UTF-8", "application/json; charset=utf-8": // as clients send it
+		return true, nil
+	}
 	media, params, err := mime.ParseMediaType(text)
 	if err != nil {
 		return text == "", nil

@@ -28,14 +28,10 @@ func ReadBody(
 	control := http.NewResponseController(w)
 	// Not every connection has deadlines; on one without, the server's own hold.
 	_ = control.SetReadDeadline(time.Now().Add(within))
-	var body bytes.Buffer
-	if r.ContentLength > 0 && r.ContentLength <= limit {
-		body.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
-	n, err := body.ReadFrom(io.LimitReader(r.Body, limit+1))
-	if err == nil && n <= limit {
+	body, err := readAll(r, limit)
+	if err == nil && int64(len(body)) <= limit {
 		_ = control.SetReadDeadline(time.Time{})
-		return body.Bytes(), nil
+		return body, nil
 	}
 	// Whatever else comes on this connection may be of the body.
 	w.Header().Set("Connection", "close")
@@ -47,4 +43,16 @@ func ReadBody(
 		return nil, NewProblem(http.StatusBadRequest, reason, "the body did not arrive in time")
 	}
 	return nil, NewProblem(http.StatusBadRequest, reason, "the body ended before its announced length")
+}
+
+// readAll reads a body, or a byte more of it than the limit.
+func readAll(r *http.Request, limit int64) ([]byte, error) {
+	if n := r.ContentLength; n > 0 && n <= limit {
+		body := make([]byte, n)
+		_, err := io.ReadFull(r.Body, body)
+		return body, err
+	}
+	var body bytes.Buffer
+	_, err := body.ReadFrom(io.LimitReader(r.Body, limit+1))
+	return body.Bytes(), err
 }
