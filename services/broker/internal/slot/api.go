@@ -22,13 +22,28 @@ var (
 	ErrAhead = errors.New("position not yet committed")
 )
 
+// The refusals of Replicate, Cut and Adopt; ErrOldTerm also of Append.
+var (
+	// ErrNotNext: the log has the entry's offset already, or one between the
+	// log's end and the entry is missing.
+	ErrNotNext = errors.New("not the next entry")
+	// ErrOldTerm: the log has, or is in, a later term.
+	ErrOldTerm = errors.New("term before the log's last")
+	// ErrOldTime: the log's last entry is younger.
+	ErrOldTime = errors.New("time before the log's last")
+	// ErrCommitted: what is committed is not cut.
+	ErrCommitted = errors.New("committed entries stay")
+)
+
 // Config sets a slot up. The zero value of a bound is its default.
 type Config struct {
-	// Term is the primary's term, Base the offset before the first entry.
+	// Term is what is appended in until Adopt says otherwise, Base the offset
+	// before the first entry.
 	Term, Base uint64
 	// Retention is what is kept of the log; its Base is set by New.
 	Retention history.Config
-	// UncommittedBytes bounds the payload that waits for its commit.
+	// UncommittedBytes bounds the cost of the entries that wait for their
+	// commit.
 	UncommittedBytes int
 	// KeyWindow is how long an idempotency key is remembered, and Keys how many
 	// are: beyond it the oldest go first.

@@ -1,80 +1,116 @@
 package slot
 
-import "hash/maphash"
+import (
+	"crypto/sha256"
 
-// keys is the table of idempotency keys of one slot: a function of its log.
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/comet-push/comet/services/broker/internal/history"
+)
+
+// keys is the table of idempotency keys of one slot. It follows from the log
+// alone, in every process alike: the last bound keys of the log count, as far
+// as they are young enough. What an entry of the tail displaced is kept until
+// that is committed, so that cutting the tail brings it back.
+//
+// Keys are numbered from 1 in the order of the log.
 type keys struct {
-	bound int
-	seeds [3]maphash.Seed
-	byID  map[keyID]seenKey
-	queue []agingKey // oldest first
+	bound   int
+	window  int64            // milliseconds
+	numbers map[keyID]uint64 // the newest of each id
+	queue   []key            // oldest first
+	first   uint64           // number of the first in queue
+	settled uint64           // number of the last that is committed
+	text    []byte           // scratch
 }
 
-// keyID is 128 bits of a channel and a key in it.
-type keyID [2]uint64
+// keyID is the first half of the SHA-256 of a channel and a key in it: nobody
+// can make a publication pass for that of another key.
+type keyID [16]byte
 
 type key struct {
 	id     keyID
-	digest uint64 // of the publication's bytes
+	digest uint64 // of the publication's bytes; guards against mistakes only
+	offset uint64
+	time   int64  // of the entry
+	older  uint64 // number of the one with the same id before it, or 0
 }
 
-type seenKey struct{ offset, digest uint64 }
-
-type agingKey struct {
-	id   keyID
-	time int64 // of the entry
+func newKeys(bound int, window int64) keys {
+	return keys{bound: bound, window: window, numbers: make(map[keyID]uint64), first: 1}
 }
 
-func newKeys(bound int) keys {
-	k := keys{bound: bound, byID: make(map[keyID]seenKey)}
-	for i := range k.seeds {
-		k.seeds[i] = maphash.MakeSeed()
-	}
-	return k
+func (k *keys) id(channel, name string) keyID {
+	k.text = append(k.text[:0], channel...)
+	k.text = append(k.text, 0) // in no channel's name
+	k.text = append(k.text, name...)
+	sum := sha256.Sum256(k.text)
+	return keyID(sum[:])
 }
 
-func (k *keys) key(p *Publication) key {
-	return key{
-		id:     keyID{k.hash(0, p.Channel, p.Key), k.hash(1, p.Channel, p.Key)},
-		digest: k.digest(p.Data, p.Ext, p.Members),
-	}
-}
-
-func (k *keys) hash(seed int, channel, key string) uint64 {
-	var h maphash.Hash
-	h.SetSeed(k.seeds[seed])
-	_, _ = h.WriteString(channel)
-	_ = h.WriteByte(0) // in no channel's name
-	_, _ = h.WriteString(key)
-	return h.Sum64()
-}
-
-func (k *keys) digest(parts ...[]byte) uint64 {
-	var h maphash.Hash
-	h.SetSeed(k.seeds[2])
+func digest(parts ...[]byte) uint64 {
+	var d xxhash.Digest
+	d.Reset()
 	for _, part := range parts {
-		_, _ = h.Write(part)
-		_ = h.WriteByte(0) // in no JSON text
+		_, _ = d.Write(part)
+		_, _ = d.Write([]byte{0}) // in no JSON text
 	}
-	return h.Sum64()
+	return d.Sum64()
 }
 
-func (k *keys) add(key key, offset uint64, time int64) {
-	k.byID[key.id] = seenKey{offset, key.digest}
-	k.queue = append(k.queue, agingKey{key.id, time})
-	if len(k.queue) > k.bound {
+// find returns the key of an id as it counts at a time, or nil.
+func (k *keys) find(id keyID, clock int64) *key {
+	number, ok := k.numbers[id]
+	if !ok || number+uint64(k.bound) <= k.last() {
+		return nil
+	}
+	if found := &k.queue[number-k.first]; found.time > clock-k.window {
+		return found
+	}
+	return nil
+}
+
+func (k *keys) last() uint64 { return k.first + uint64(len(k.queue)) - 1 }
+
+// add takes the key of an entry that is appended.
+func (k *keys) add(id keyID, digest uint64, e *history.Entry) {
+	k.queue = append(k.queue, key{id: id, digest: digest, offset: e.Offset, time: e.Time, older: k.numbers[id]})
+	k.numbers[id] = k.last()
+}
+
+// undo takes the newest key back; it must not be settled.
+func (k *keys) undo() {
+	last := len(k.queue) - 1
+	undone := k.queue[last]
+	k.queue = k.queue[:last]
+	if undone.older >= k.first {
+		k.numbers[undone.id] = undone.older
+	} else {
+		delete(k.numbers, undone.id)
+	}
+}
+
+// settle commits the next key, at the time of its entry, and drops what cannot
+// count again.
+func (k *keys) settle(time int64) {
+	k.settled++
+	for k.first+uint64(k.bound) <= k.settled {
 		k.pop()
 	}
+	k.expire(time)
 }
 
-// expire drops the keys of entries that are not newer than a time.
-func (k *keys) expire(upto int64) {
-	for len(k.queue) > 0 && k.queue[0].time <= upto {
+// expire drops the settled keys that do not count at a time, nor later.
+func (k *keys) expire(clock int64) {
+	for k.first <= k.settled && k.queue[0].time <= clock-k.window {
 		k.pop()
 	}
 }
 
 func (k *keys) pop() {
-	delete(k.byID, k.queue[0].id)
+	if id := k.queue[0].id; k.numbers[id] == k.first {
+		delete(k.numbers, id)
+	}
 	k.queue = k.queue[1:]
+	k.first++
 }

@@ -22,7 +22,6 @@ type landed struct {
 type model struct {
 	*Slot
 	now       time.Time // may go back
-	high      time.Time // never does
 	log       []landed
 	committed []*history.Entry
 	waiting   int
@@ -30,10 +29,18 @@ type model struct {
 
 const (
 	modelKeys    = 4
-	modelBytes   = 12
+	modelBytes   = 280 // four small entries
 	modelWindow  = time.Minute
 	modelLargest = 8
 )
+
+// clock is the time of the next entry: it never goes back.
+func (m *model) clock() time.Time {
+	if n := len(m.log); n > 0 && m.log[n-1].time.After(m.now) {
+		return m.log[n-1].time
+	}
+	return m.now
+}
 
 // find returns the last entry that a key must still be known for.
 func (m *model) find(p Publication) *landed {
@@ -47,7 +54,7 @@ func (m *model) find(p Publication) *landed {
 			continue
 		}
 		if seen++; l.Channel == p.Channel && l.Key == p.Key {
-			if m.high.Before(l.time.Add(modelWindow)) {
+			if m.clock().Before(l.time.Add(modelWindow)) {
 				return l
 			}
 			return nil
@@ -57,13 +64,10 @@ func (m *model) find(p Publication) *landed {
 }
 
 func (m *model) append(t *rapid.T, p Publication) {
-	if m.now.After(m.high) {
-		m.high = m.now
-	}
-	end := m.End()
+	end, clock, first := m.End(), m.clock(), m.find(p)
 	r, err := m.Append(p, m.now)
-	first := m.find(p)
-	busy := m.waiting > 0 && m.waiting+len(p.Data) > modelBytes
+	cost := (&history.Entry{Channel: p.Channel, Data: p.Data}).Cost()
+	busy := m.waiting > 0 && m.waiting+cost > modelBytes
 	var want error
 	switch {
 	case first != nil && string(first.Data) != string(p.Data):
@@ -80,8 +84,8 @@ func (m *model) append(t *rapid.T, p Publication) {
 		if err != nil || r != (Result{end + 1, false}) {
 			t.Fatalf("append after %d: %+v, %v", end, r, err)
 		}
-		m.log = append(m.log, landed{p, r.Offset, m.high})
-		m.waiting += len(p.Data)
+		m.log = append(m.log, landed{p, r.Offset, clock})
+		m.waiting += cost
 		return
 	}
 	if !errors.Is(err, want) {
@@ -100,7 +104,7 @@ func (m *model) commit(t *rapid.T, upto uint64) {
 	}
 	m.committed = append(m.committed, passed...)
 	for _, e := range passed {
-		m.waiting -= e.Payload()
+		m.waiting -= e.Cost()
 	}
 }
 

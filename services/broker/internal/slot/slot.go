@@ -16,15 +16,17 @@ const (
 
 // Slot is one slot's log. Guarded by the caller's lock.
 type Slot struct {
-	cfg  Config
-	hist *history.History
-	keys keys
+	cfg   Config
+	hist  *history.History
+	keys  keys
+	terms terms
 
-	clock     int64             // milliseconds; the highest time seen
+	term      uint64            // of what is appended here
 	end       uint64            // offset of the last entry
 	committed uint64            // the commit mark
+	settled   int64             // time of the last committed entry
 	tail      []*history.Entry  // (committed, end]
-	waiting   int               // payload of the tail
+	waiting   int               // cost of the tail
 	heads     map[string]uint64 // last offset of each channel in the tail
 }
 
@@ -39,72 +41,83 @@ func New(cfg Config) *Slot {
 	if cfg.Keys <= 0 {
 		cfg.Keys = DefaultKeys
 	}
-	cfg.Retention.Base = cfg.Base
-	return &Slot{
-		cfg:       cfg,
-		hist:      history.New(cfg.Retention),
-		keys:      newKeys(cfg.Keys),
-		end:       cfg.Base,
-		committed: cfg.Base,
-		heads:     make(map[string]uint64),
-	}
+	s := &Slot{cfg: cfg, term: cfg.Term}
+	s.Reset(cfg.Base)
+	return s
 }
 
 // Append appends a publication, or finds it by its key. It may end the
 // validity of what Commit returned.
 func (s *Slot) Append(p Publication, now time.Time) (Result, error) {
-	s.tick(now)
-	var k key
+	clock := max(s.lastTime(), now.UnixMilli())
+	var id keyID
+	var sum uint64
 	if p.Key != "" {
-		k = s.keys.key(&p)
-		if seen, ok := s.keys.byID[k.id]; ok {
-			if seen.digest != k.digest {
+		id, sum = s.keys.id(p.Channel, p.Key), digest(p.Data, p.Ext, p.Members)
+		if seen := s.keys.find(id, clock); seen != nil {
+			if seen.digest != sum {
 				return Result{}, ErrKeyReused
 			}
 			return Result{Offset: seen.offset, Duplicate: true}, nil
 		}
 	}
 	at := s.hist.Tail(p.Channel)
-	size := len(p.Data) + len(p.Ext) + len(p.Members)
+	e := s.entry(&p, at, clock)
 	switch {
-	case at.Class.MessageBytes > 0 && size > at.Class.MessageBytes:
+	case s.term < s.terms.newest():
+		return Result{}, ErrOldTerm
+	case at.Class.MessageBytes > 0 && e.Payload() > at.Class.MessageBytes:
 		return Result{}, ErrTooLarge
-	case s.waiting > 0 && s.waiting+size > s.cfg.UncommittedBytes:
+	case s.waiting > 0 && s.waiting+e.Cost() > s.cfg.UncommittedBytes:
 		return Result{}, ErrBusy
-	case s.end+1 >= shard.MaxPosition:
+	case e.Offset >= shard.MaxPosition:
 		return Result{}, ErrExhausted
 	}
-	s.push(p, at, size)
+	s.push(e)
 	if p.Key != "" {
-		s.keys.add(k, s.end, s.clock)
+		s.keys.add(id, sum, e)
 	}
 	return Result{Offset: s.end}, nil
 }
 
-func (s *Slot) push(p Publication, at history.Tail, size int) {
+// entry is a publication as the next entry of the log.
+func (s *Slot) entry(p *Publication, at history.Tail, clock int64) *history.Entry {
 	if head, ok := s.heads[p.Channel]; ok && at.Class.Retains() {
 		at.Prev = head
 	}
-	s.end++
-	s.tail = append(s.tail, &history.Entry{
+	return &history.Entry{
 		Channel: at.Name,
-		Offset:  s.end,
+		Offset:  s.end + 1,
 		Prev:    at.Prev,
-		Term:    s.cfg.Term,
-		Time:    s.clock,
+		Term:    s.term,
+		Time:    clock,
 		Data:    p.Data,
 		Ext:     p.Ext,
 		Members: p.Members,
 		Session: p.Session,
 		ID:      p.ID,
 		Key:     p.Key,
-	})
-	s.heads[at.Name] = s.end
-	s.waiting += size
+	}
+}
+
+func (s *Slot) push(e *history.Entry) {
+	s.end = e.Offset
+	s.tail = append(s.tail, e)
+	s.heads[e.Channel] = e.Offset
+	s.waiting += e.Cost()
+	s.terms = s.terms.push(e.Term, e.Offset)
+}
+
+// lastTime is the time of the last entry.
+func (s *Slot) lastTime() int64 {
+	if n := len(s.tail); n > 0 {
+		return s.tail[n-1].Time
+	}
+	return s.settled
 }
 
 // Commit moves the commit mark up to an offset, if that is ahead, and returns
-// the entries it passed. The slice is valid until the next Append.
+// the entries it passed. The slice is valid until the log changes again.
 func (s *Slot) Commit(upto uint64) []*history.Entry {
 	upto = min(upto, s.end)
 	if upto <= s.committed {
@@ -113,12 +126,15 @@ func (s *Slot) Commit(upto uint64) []*history.Entry {
 	passed := s.tail[:upto-s.committed]
 	for _, e := range passed {
 		s.hist.Add(e)
-		s.waiting -= e.Payload()
+		s.waiting -= e.Cost()
 		if s.heads[e.Channel] == e.Offset {
 			delete(s.heads, e.Channel)
 		}
+		if e.Key != "" {
+			s.keys.settle(e.Time)
+		}
 	}
-	s.committed = upto
+	s.committed, s.settled = upto, passed[len(passed)-1].Time
 	if s.tail = s.tail[len(passed):]; len(s.tail) == 0 {
 		s.tail = passed[:0] // use the array again
 	}
@@ -144,26 +160,25 @@ func (s *Slot) Read(q history.Query) (history.Page, error) {
 // Expire drops what is too old at now, at most about budget steps, and reports
 // whether more is left to drop.
 func (s *Slot) Expire(now time.Time, budget int) bool {
-	s.tick(now)
-	return s.hist.Expire(time.UnixMilli(s.clock), budget)
-}
-
-func (s *Slot) tick(now time.Time) {
-	s.clock = max(s.clock, now.UnixMilli())
-	s.keys.expire(s.clock - s.cfg.KeyWindow.Milliseconds())
+	s.keys.expire(now.UnixMilli())
+	return s.hist.Expire(now, budget)
 }
 
 // Valid reports whether a position belongs to this log.
 func (s *Slot) Valid(position uint64) bool { return s.cfg.Base <= position && position <= s.end }
 
-// Term is the primary's term.
-func (s *Slot) Term() uint64 { return s.cfg.Term }
+// Term is the highest term adopted: that of what is appended.
+func (s *Slot) Term() uint64 { return s.term }
 
 // Base is the offset before the first entry.
 func (s *Slot) Base() uint64 { return s.cfg.Base }
 
 // End is the offset of the last entry, committed or not.
 func (s *Slot) End() uint64 { return s.end }
+
+// Held is how far the log is there again when its member comes back with the
+// same log-id: in memory all of it.
+func (s *Slot) Held() uint64 { return s.end }
 
 // Committed is the commit mark.
 func (s *Slot) Committed() uint64 { return s.committed }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/history"
-	"github.com/comet-push/comet/services/broker/internal/replica"
 )
 
 const base = 5000
@@ -50,21 +49,6 @@ func check[T comparable](t *testing.T, what string, got, want T) {
 	if got != want {
 		t.Errorf("%s: got %v, want %v", what, got, want)
 	}
-}
-
-func TestOneCopyCommitsAtOnce(t *testing.T) {
-	var set replica.Set = replica.Sole{}
-	s := newSlot(nil)
-	for want := uint64(base + 1); want < base+4; want++ {
-		if _, err := s.Append(pub("/a", "", "1"), start()); err != nil {
-			t.Fatal(err)
-		}
-		passed := s.Commit(set.Appended(s.End()))
-		if len(passed) != 1 || passed[0].Offset != want || passed[0].Prev != want-1 || passed[0].Term != 7 {
-			t.Fatalf("committed %+v, want offset %d", passed, want)
-		}
-	}
-	check(t, "committed", s.Committed(), base+3)
 }
 
 // CORRECTNESS rule 10: a reader's position moves with the commit mark of the
@@ -117,7 +101,7 @@ func TestRule13DuplicatesOfTheTail(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	s := newSlot(func(c *Config) { c.UncommittedBytes = 60 })
+	s := newSlot(func(c *Config) { c.UncommittedBytes = 3 * 66 })
 	long := `"` + strings.Repeat("x", 40) + `"`
 	check(t, "too large", outcome(s, pub("/a", "k", long+long), start()), ErrTooLarge.Error())
 	check(t, "fits", outcome(s, pub("/a", "k", long), start()), "1")

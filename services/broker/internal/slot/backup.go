@@ -1,0 +1,80 @@
+package slot
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/comet-push/comet/services/broker/internal/history"
+)
+
+// Reset empties the log, which begins after a base then; with 0 there is none.
+// The term adopted stays.
+func (s *Slot) Reset(base uint64) {
+	s.cfg.Base, s.cfg.Retention.Base = base, base
+	s.hist = history.New(s.cfg.Retention)
+	s.keys = newKeys(s.cfg.Keys, s.cfg.KeyWindow.Milliseconds())
+	s.terms = nil
+	s.end, s.committed, s.settled = base, base, 0
+	s.tail, s.waiting, s.heads = nil, 0, make(map[string]uint64)
+}
+
+// Replicate appends the next entry of the log as the primary made it. What is
+// not the next entry is refused with an error that names the offset needed.
+func (s *Slot) Replicate(e *history.Entry) error {
+	switch {
+	case e.Offset != s.end+1:
+		return fmt.Errorf("entry %d of term %d: %w: the log needs %d next", e.Offset, e.Term, ErrNotNext, s.end+1)
+	case e.Term < s.terms.newest():
+		return fmt.Errorf("entry %d of term %d: %w: the log needs %d of term %d or a later one",
+			e.Offset, e.Term, ErrOldTerm, s.end+1, s.terms.newest())
+	case e.Time < s.lastTime():
+		return fmt.Errorf("entry %d of %d ms: %w: the log needs %d of %d ms or later",
+			e.Offset, e.Time, ErrOldTime, s.end+1, s.lastTime())
+	}
+	s.push(e)
+	if e.Key != "" {
+		s.keys.add(s.keys.id(e.Channel, e.Key), digest(e.Data, e.Ext, e.Members), e)
+	}
+	return nil
+}
+
+// Cut removes the entries after an offset, as if they had never been appended.
+// To cut what is committed is refused: it would be a bug of the caller.
+func (s *Slot) Cut(after uint64) error {
+	if after < s.committed {
+		return fmt.Errorf("cutting after %d: %w: the commit mark is %d", after, ErrCommitted, s.committed)
+	}
+	if after >= s.end {
+		return nil
+	}
+	kept := int(after - s.committed)
+	for i := len(s.tail) - 1; i >= kept; i-- {
+		if s.tail[i].Key != "" {
+			s.keys.undo()
+		}
+		s.waiting -= s.tail[i].Cost()
+	}
+	clear(s.tail[kept:])
+	s.tail = s.tail[:kept]
+	clear(s.heads)
+	for _, e := range s.tail {
+		s.heads[e.Channel] = e.Offset
+	}
+	s.terms = s.terms.cut(s.cfg.Base, after)
+	s.end = after
+	return nil
+}
+
+// Adopt makes a term that of the entries appended from now on. One below Term,
+// or that of the last entry, is refused.
+func (s *Slot) Adopt(term uint64) error {
+	if known := max(s.term, s.terms.newest()); term < known {
+		return fmt.Errorf("adopting term %d: %w: the log knows term %d", term, ErrOldTerm, known)
+	}
+	s.term = term
+	return nil
+}
+
+// Terms returns where each term of the log's entries ends, oldest first; a term
+// without entries is not there.
+func (s *Slot) Terms() []TermEnd { return slices.Clone(s.terms) }
