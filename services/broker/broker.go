@@ -87,6 +87,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	others := peers{cfg.Dial, deps.Conns}
 	slots := newOwnership(member, slot.Config{
 		Retention: history.Config{Class: classes(deps.Namespaces), Bytes: cfg.SlotBytes},
+		LogBytes:  cfg.SlotBytes, // mostly the same entries
 		KeyWindow: cfg.KeyWindow,
 	}, others, deps.Logger)
 	s := &Service{

@@ -49,7 +49,7 @@ func newBroker(class history.Class) *broker {
 // serve begins to own a slot with an empty log.
 func (b *broker) serve(n shard.Slot) *owned {
 	b.base += 1000
-	o := &owned{now: &b.now, log: slot.New(slot.Config{Term: 3, Base: b.base, Retention: history.Config{
+	o := &owned{now: &b.now, log: slot.New(slot.Config{Term: 3, Base: b.base, LogBytes: 1, Retention: history.Config{
 		Class: b.class, PositionTTL: 1000 * time.Hour,
 	}})}
 	o.fan = b.hub.Add(n, &o.mu, o.log)

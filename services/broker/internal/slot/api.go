@@ -45,6 +45,9 @@ type Config struct {
 	// UncommittedBytes bounds the cost of the entries that wait for their
 	// commit.
 	UncommittedBytes int
+	// LogBytes bounds the cost of the committed entries that are kept for copies
+	// to catch up, whatever history retains of them.
+	LogBytes int
 	// KeyWindow is how long an idempotency key is remembered, and Keys how many
 	// are: beyond it the oldest go first.
 	KeyWindow time.Duration

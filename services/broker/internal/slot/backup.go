@@ -13,7 +13,7 @@ func (s *Slot) Reset(base uint64) {
 	s.cfg.Base, s.cfg.Retention.Base = base, base
 	s.hist = history.New(s.cfg.Retention)
 	s.keys = newKeys(s.cfg.Keys, s.cfg.KeyWindow.Milliseconds())
-	s.terms = nil
+	s.terms, s.recent = nil, recent{bound: s.cfg.LogBytes, pin: noPin}
 	s.end, s.committed, s.settled = base, base, 0
 	s.tail, s.waiting, s.heads = nil, 0, make(map[string]uint64)
 }
@@ -76,5 +76,6 @@ func (s *Slot) Adopt(term uint64) error {
 }
 
 // Terms returns where each term of the log's entries ends, oldest first; a term
-// without entries is not there.
+// without entries is not there. Of very many terms those that end before Start
+// may be missing.
 func (s *Slot) Terms() []TermEnd { return slices.Clone(s.terms) }

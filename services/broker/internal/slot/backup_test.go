@@ -33,6 +33,7 @@ func newCopied(change func(*Config)) *copied { return &copied{Slot: newSlot(chan
 // small makes every bound be met soon.
 func small(c *Config) {
 	c.Keys = 3
+	c.LogBytes = 300
 	c.KeyWindow = time.Minute
 	c.Retention.Tombstones = 2
 	c.Retention.PositionTTL = 3 * time.Minute
@@ -74,6 +75,9 @@ func (c *copied) check(t *rapid.T) {
 	}
 	if !slices.Equal(c.tail, twin.tail) || !maps.Equal(c.heads, twin.heads) {
 		t.Fatalf("tail with heads %v, want %v", c.heads, twin.heads)
+	}
+	if c.Start() != twin.Start() || !slices.Equal(c.After(c.Start(), 1<<20), twin.After(c.Start(), 1<<20)) {
+		t.Fatalf("replicated from %d, want %d", c.Start(), twin.Start())
 	}
 	if !slices.Equal(c.Terms(), twin.Terms()) {
 		t.Fatalf("terms %v, want %v", c.Terms(), twin.Terms())
@@ -263,4 +267,63 @@ func TestTerms(t *testing.T) {
 		}
 		check(t, fmt.Sprint("cut after ", tt.after), fmt.Sprint(s.Terms()), tt.want)
 	}
+}
+
+// What copies catch up from ends at the end of the log, tail included, and goes
+// back as far as its bound or its pin have it, whatever is retained.
+func TestAfter(t *testing.T) {
+	one := (&history.Entry{Channel: "/n/x", Data: []byte("1")}).Cost()
+	s := newSlot(func(c *Config) { c.LogBytes = 3 * one })
+	offsets := func(offset uint64, bytes int) string {
+		var text []byte
+		for i, e := range s.After(offset, bytes) {
+			if e.Offset != offset+uint64(i)+1 {
+				t.Errorf("entry %d after %d is %d", i, offset, e.Offset)
+			}
+			text = fmt.Append(text, e.Offset-base, " ")
+		}
+		return string(text)
+	}
+	add := func(n int) {
+		for range n {
+			outcome(s, pub("/n/x", "", "1"), start()) // not retained
+		}
+	}
+	check(t, "nothing yet", offsets(base, one), "")
+	add(5)
+	check(t, "start", s.Start(), base)
+	s.Commit(base + 4)
+	check(t, "start", s.Start(), base+1)
+	check(t, "all", offsets(base+1, 100*one), "2 3 4 5 ")
+	check(t, "across the mark", offsets(base+2, 2*one), "3 4 ")
+	check(t, "not a part of one", offsets(base+2, 3*one-1), "3 4 ")
+	check(t, "at least one", offsets(base+1, 1), "2 ")
+	check(t, "of the tail", offsets(base+4, one), "5 ")
+	check(t, "at the end", offsets(base+5, one), "")
+
+	s.Pin(base + 3)
+	add(8)
+	s.Commit(s.End())
+	check(t, "pinned", s.Start(), base+3)
+	add(8)
+	s.Commit(s.End())
+	check(t, "pinned too long", s.Start(), s.End()-12)
+	s.Pin(noPin)
+	check(t, "no pin", s.Start(), s.End()-3)
+	check(t, "the last", offsets(s.Start(), 100*one), "19 20 21 ")
+}
+
+// Very many terms: those that end before Start go.
+func TestTermsAreBounded(t *testing.T) {
+	s := newSlot(func(c *Config) { c.LogBytes = 1 })
+	for term := uint64(8); term < 8+2*maxTerms; term++ {
+		if err := s.Adopt(term); err != nil {
+			t.Fatal(err)
+		}
+		outcome(s, pub("/a", "", "1"), start())
+	}
+	check(t, "of the tail", len(s.Terms()), 2*maxTerms)
+	s.Commit(s.End())
+	check(t, "committed", len(s.Terms()), maxTerms)
+	check(t, "the last", s.Terms()[maxTerms-1], TermEnd{7 + 2*maxTerms, s.End()})
 }

@@ -18,6 +18,8 @@
 //  7. Nothing at or below the commit mark is ever removed. A log whose tail was
 //     cut is the log that never had what was cut: the same keys, terms, heads
 //     of channels, and time (rules 1 and 13).
+//  8. After and Terms tell of the log's end what history need not retain: the
+//     last LogBytes that are committed, and what is not (rule 25).
 //
 // A Slot has no lock and no clock. The caller's lock of the slot guards it, its
 // history and its fan-out in package hub together.

@@ -12,14 +12,16 @@ const (
 	DefaultUncommittedBytes = 8 << 20
 	DefaultKeyWindow        = 5 * time.Minute
 	DefaultKeys             = 16384
+	DefaultLogBytes         = 8 << 20
 )
 
 // Slot is one slot's log. Guarded by the caller's lock.
 type Slot struct {
-	cfg   Config
-	hist  *history.History
-	keys  keys
-	terms terms
+	cfg    Config
+	hist   *history.History
+	keys   keys
+	terms  terms
+	recent recent
 
 	term      uint64            // of what is appended here
 	end       uint64            // offset of the last entry
@@ -34,6 +36,9 @@ type Slot struct {
 func New(cfg Config) *Slot {
 	if cfg.UncommittedBytes <= 0 {
 		cfg.UncommittedBytes = DefaultUncommittedBytes
+	}
+	if cfg.LogBytes <= 0 {
+		cfg.LogBytes = DefaultLogBytes
 	}
 	if cfg.KeyWindow <= 0 {
 		cfg.KeyWindow = DefaultKeyWindow
@@ -126,6 +131,7 @@ func (s *Slot) Commit(upto uint64) []*history.Entry {
 	passed := s.tail[:upto-s.committed]
 	for _, e := range passed {
 		s.hist.Add(e)
+		s.recent.push(e)
 		s.waiting -= e.Cost()
 		if s.heads[e.Channel] == e.Offset {
 			delete(s.heads, e.Channel)
@@ -135,6 +141,7 @@ func (s *Slot) Commit(upto uint64) []*history.Entry {
 		}
 	}
 	s.committed, s.settled = upto, passed[len(passed)-1].Time
+	s.terms = s.terms.merge(s.Start())
 	if s.tail = s.tail[len(passed):]; len(s.tail) == 0 {
 		s.tail = passed[:0] // use the array again
 	}

@@ -1,5 +1,8 @@
 package slot
 
+// maxTerms is how many terms are told apart where nobody needs it to catch up.
+const maxTerms = 64
+
 // TermEnd says where the entries of a term end.
 type TermEnd struct{ Term, Last uint64 }
 
@@ -36,4 +39,12 @@ func (t terms) cut(base, after uint64) terms {
 		}
 	}
 	return nil
+}
+
+// merge drops the oldest of very many terms, if they end before an offset.
+func (t terms) merge(before uint64) terms {
+	for len(t) > maxTerms && t[0].Last < before {
+		t = t[1:]
+	}
+	return t
 }
