@@ -7,9 +7,15 @@
 //  2. An outage of the store changes no view: watchers keep the last one, with
 //     Connected false, and registered nodes announce themselves again, within
 //     a second of the store's return.
-//  3. Rows change only by compare-and-swap on their version, by the leader.
+//  3. Rows change only by compare-and-swap on their version: by the leader, and
+//     by their primaries (Swap). Who leads, who is announced and who is not can
+//     be made conditions of the same change.
 //  4. Views only move forward: a row's version never goes down, unless the
 //     store itself lost its data; then views show what it has now.
+//  5. A change whose outcome is unknown may be applied at any later time, also
+//     after Row was read, for as long as the row has the version that it
+//     replaces. Only a newer version settles it: then Row has the outcome,
+//     whoever wrote it. Who cannot wait writes the row again.
 package membership
 
 import (
@@ -48,6 +54,9 @@ type Node struct {
 	// Draining is set when it is about to leave: give it nothing new, take
 	// what it has.
 	Draining bool `json:"draining,omitempty"`
+	// Durable: what it acknowledged outlives its process, on a disk; the log-id
+	// comes back with it.
+	Durable bool `json:"durable,omitempty"`
 }
 
 // Member is the node as rows name it: name@id.
@@ -106,15 +115,30 @@ type Directory interface {
 	Register(ctx context.Context, n Node, updates <-chan Node) error
 	// Campaign waits until this candidate leads the cluster, or ctx ends.
 	Campaign(ctx context.Context, candidate string) (Leadership, error)
+	// Swap applies one change of a row that needs no leader, and returns the
+	// row's new version; ErrConflict if a condition of it does not hold. Other
+	// errors: unknown whether it was, or will be, applied (fact 5).
+	Swap(ctx context.Context, c Change) (version int64, err error)
+	// Row reads a slot's row as it is in the store now, not in a view: at least
+	// as new as every change that was applied before the call. The zero Row if
+	// there is none.
+	Row(ctx context.Context, s shard.Slot) (shard.Row, error)
+	// Renewed is when the newest renewal that succeeded of a node's lease was
+	// sent, and found the node announced; zero before the first. Its clock is
+	// monotonic. While the store cannot be reached it stands still.
+	Renewed() time.Time
+	// ClusterID returns the random id of this cluster, 32 hex digits, made by
+	// the first who asks; it is lost with the store's data.
+	ClusterID(ctx context.Context) (string, error)
 }
 
-// Leadership is the right to write rows.
+// Leadership is the right to write all rows.
 type Leadership interface {
 	// Lost is closed when the leadership may have ended.
 	Lost() <-chan struct{}
 	// Write applies one change; ErrConflict if a condition of it does not hold,
 	// ErrNotLeader if another candidate leads. Other errors: unknown whether
-	// it was applied; read the next view.
+	// it was, or will be, applied (fact 5).
 	Write(ctx context.Context, c Change) error
 	// Resign gives the leadership up.
 	Resign(ctx context.Context)
@@ -127,8 +151,9 @@ type Change struct {
 	// Row is what to write; its Version is the one it replaces, 0 for a row
 	// that does not exist.
 	Row shard.Row
-	// Absent are members that must not be announced for the change to apply.
-	Absent []string
+	// Absent are members that must not be announced for the change to apply,
+	// Present those that must be.
+	Absent, Present []string
 }
 
 // The errors of directories.
@@ -139,4 +164,4 @@ var (
 )
 
 // DefaultLease is how long a node stays announced without a sign of life.
-const DefaultLease = 2 * time.Second
+const DefaultLease = 3 * time.Second

@@ -49,10 +49,16 @@ type Row struct {
 	Addr string `json:"addr,omitempty"`
 	// InSync are the members that hold everything committed, Primary included.
 	InSync []string `json:"insync"`
-	// Replicas are the members that should hold the log.
+	// Replicas are the members that should hold the log, the one first that
+	// should be its primary. Safety does not depend on it.
 	Replicas []string `json:"replicas"`
 	// Base is the offset before the log's first entry; it only grows.
 	Base uint64 `json:"base"`
+	// UncleanAfter is after how much silence of all of InSync the slot may start
+	// anew, in nanoseconds; 0: never. A primary that is alone in InSync does not
+	// acknowledge once it has been cut off for half of it (CORRECTNESS rule 4).
+	// It changes only with the term, or by the primary: so the primary knows it.
+	UncleanAfter time.Duration `json:"unclean_after,omitempty"`
 	// Version rises with every change of the row; 0: never written.
 	Version int64 `json:"-"`
 }

@@ -166,3 +166,56 @@ func (s *suite) leaveInOutage() {
 	w.await(s.dead, "only b", func(v membership.View) bool { return v.Connected && has(b)(v) && lacks(a)(v) })
 	w.always(soon, "only b", func(v membership.View) bool { return has(b)(v) && lacks(a)(v) })
 }
+
+// renewed wants renewals to be told, and none that did not succeed.
+func (s *suite) renewed() {
+	h := s.store.Open(s.T)
+	w := s.watch(s.store.Open(s.T))
+	if got := h.Renewed(); !got.IsZero() {
+		s.Errorf("renewed at %v, before anything was announced", got)
+	}
+	start := time.Now()
+	a := node("a", "1")
+	s.register(h, a)
+	w.await(soon, "a", has(a))
+	s.renewedAfter(h, start)
+	<-time.After(s.Lease)
+	s.renewedAfter(h, time.Now().Add(-s.Lease/2))
+
+	h.Disconnect(true)
+	cut := time.Now()
+	<-time.After(s.Lease)
+	if got := h.Renewed(); got.After(cut) {
+		s.Errorf("renewed %v after it was cut off", got.Sub(cut))
+	}
+	w.await(s.dead, "a is gone", lacks(a))
+	back := time.Now()
+	h.Disconnect(false)
+	w.await(noticed, "a again", has(a))
+	s.renewedAfter(h, back)
+
+	// A renewal says nothing to a node that another has replaced.
+	s.register(s.store.Open(s.T), node("a", "2"))
+	w.await(soon, "the young node", has(node("a", "2")))
+	<-time.After(soon)
+	replaced := time.Now()
+	<-time.After(s.Lease)
+	if got := h.Renewed(); got.After(replaced) {
+		s.Errorf("renewed %v after it was replaced", got.Sub(replaced))
+	}
+}
+
+// renewedAfter waits for a renewal that was sent after a time.
+func (s *suite) renewedAfter(h Handle, after time.Time) {
+	s.Helper()
+	for limit := s.limit(soon); h.Renewed().Before(after); {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-limit:
+			s.Fatalf("no renewal after %v; the last at %v", after, h.Renewed())
+		}
+	}
+	if got := h.Renewed(); got.After(time.Now()) {
+		s.Errorf("renewed at %v, which is yet to come", got)
+	}
+}

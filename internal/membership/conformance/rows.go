@@ -76,6 +76,139 @@ func (s *suite) absent() {
 	}
 }
 
+func (s *suite) present() {
+	h := s.store.Open(s.T)
+	w := s.watch(h)
+	l := s.lead(h, "a@1", soon)
+	s.register(s.store.Open(s.T), node("b", "1"))
+	s.register(s.store.Open(s.T), node("c", "1"))
+	w.await(soon, "b and c", has(node("b", "1"), node("c", "1")))
+	for i, c := range []struct {
+		present, absent []string
+		want            error
+	}{
+		{[]string{"b@1"}, nil, nil},
+		{[]string{"b@1", "c@1"}, []string{"a@1"}, nil},
+		{[]string{"b@2"}, nil, membership.ErrConflict},
+		{[]string{"b@1", "x@1"}, nil, membership.ErrConflict},
+		{[]string{"b@1"}, []string{"c@1"}, membership.ErrConflict},
+	} {
+		slot := shard.Slot(2 * i)
+		change := membership.Change{Slot: slot, Row: row(1, "b@1", 0), Absent: c.absent, Present: c.present}
+		if err := l.Write(s.Context(), change); !errors.Is(err, c.want) {
+			s.Errorf("write with %v present and %v absent: %v, want %v", c.present, c.absent, err, c.want)
+		}
+		change.Slot++
+		if _, err := h.Swap(s.Context(), change); !errors.Is(err, c.want) {
+			s.Errorf("swap with %v present and %v absent: %v, want %v", c.present, c.absent, err, c.want)
+		}
+	}
+}
+
+// swapAlone has a primary change its row while the leader does, too.
+func (s *suite) swapAlone() {
+	h, other := s.store.Open(s.T), s.store.Open(s.T)
+	w := s.watch(h)
+	l := s.lead(other, "a@1", soon)
+	s.write(l, 3, row(1, "b@1", 0), nil)
+	first := w.await(soon, "the first row", wrote(3, 1)).Table.Row(3)
+
+	grown := row(1, "b@1", first.Version)
+	grown.InSync = append(grown.InSync, "spare@2")
+	version, err := h.Swap(s.Context(), membership.Change{Slot: 3, Row: grown})
+	if err != nil || version <= first.Version {
+		s.Errorf("swap: version %d, %v, want one above %d", version, err, first.Version)
+	}
+	v := w.await(soon, "the second row", func(v membership.View) bool { return v.Table.Row(3).Version > first.Version })
+	grown.Version = version
+	if diff := cmp.Diff(grown, v.Table.Row(3)); diff != "" {
+		s.Errorf("row as read (-want +got):\n%s", diff)
+	}
+	s.write(l, 3, row(2, "c@1", first.Version), membership.ErrConflict)
+	s.write(l, 3, row(2, "c@1", version), nil)
+	if _, err := h.Swap(s.Context(), membership.Change{Slot: 3, Row: row(1, "b@1", version)}); !errors.Is(err, membership.ErrConflict) {
+		s.Errorf("swap of a replaced row: %v, want ErrConflict", err)
+	}
+	if _, err := h.Swap(s.Context(), membership.Change{Slot: shard.Slots}); err == nil {
+		s.Error("a slot that does not exist was written")
+	}
+}
+
+func (s *suite) race() {
+	const racers, rounds = 4, 10
+	var handles []Handle
+	for range racers {
+		handles = append(handles, s.store.Open(s.T))
+	}
+	var version int64
+	for term := range uint64(rounds) {
+		var won atomic.Int64
+		parallel(racers, func(i int) {
+			c := membership.Change{Slot: 5, Row: row(term+1, fmt.Sprintf("b%d@1", i), version)}
+			switch v, err := handles[i].Swap(s.Context(), c); {
+			case err == nil && !won.CompareAndSwap(0, v):
+				s.Errorf("two of one version were applied in term %d", term+1)
+			case err != nil && !errors.Is(err, membership.ErrConflict):
+				s.Errorf("swap: %v", err)
+			}
+		})
+		if won.Load() <= version {
+			s.Fatalf("version %d after %d", won.Load(), version)
+		}
+		version = won.Load()
+	}
+}
+
+func (s *suite) read() {
+	h, other := s.store.Open(s.T), s.store.Open(s.T)
+	if got, err := h.Row(s.Context(), 9); err != nil || got.Version != 0 || got.Primary != "" {
+		s.Errorf("a row that was never written: %+v, %v", got, err)
+	}
+	var version int64
+	for term := range uint64(20) {
+		var err error
+		if version, err = h.Swap(s.Context(), membership.Change{Slot: 9, Row: row(term+1, "b@1", version)}); err != nil {
+			s.Fatal(err)
+		}
+		got, err := other.Row(s.Context(), 9)
+		if diff := cmp.Diff(row(term+1, "b@1", version), got); err != nil || diff != "" {
+			s.Fatalf("%v; row as read at once (-want +got):\n%s", err, diff)
+		}
+	}
+	if _, err := h.Row(s.Context(), shard.Slots); err == nil {
+		s.Error("a slot that does not exist was read")
+	}
+	h.Disconnect(true)
+	if got, err := h.Row(s.Context(), 9); err == nil {
+		s.Errorf("row %+v was read while cut off", got)
+	}
+	_, err := h.Swap(s.Context(), membership.Change{Slot: 9, Row: row(99, "b@1", version)})
+	if err == nil || errors.Is(err, membership.ErrConflict) {
+		s.Errorf("swap while cut off: %v, want an error that leaves open whether it was applied", err)
+	}
+}
+
+func (s *suite) clusterID() {
+	const asking = 4
+	ids := make([]string, asking)
+	parallel(asking, func(i int) {
+		var err error
+		if ids[i], err = s.store.Open(s.T).ClusterID(s.Context()); err != nil {
+			s.Errorf("cluster id: %v", err)
+		}
+	})
+	for _, id := range ids {
+		if len(id) != 32 || id != ids[0] {
+			s.Errorf("ids %q, want one of 32 hex digits", ids)
+		}
+	}
+	cut := s.store.Open(s.T)
+	cut.Disconnect(true)
+	if id, err := cut.ClusterID(s.Context()); err == nil {
+		s.Errorf("id %s was read while cut off", id)
+	}
+}
+
 func (s *suite) elect() {
 	const candidates = 5
 	var leading, led atomic.Int32

@@ -10,7 +10,6 @@ import (
 	"go.etcd.io/etcd/client/v3/concurrency"
 
 	"github.com/comet-push/comet/internal/membership"
-	"github.com/comet-push/comet/internal/shard"
 )
 
 // Campaign implements [membership.Directory]. The candidate has a lease of its
@@ -77,40 +76,14 @@ func (l *leadership) Resign(ctx context.Context) {
 
 // Write implements [membership.Leadership].
 func (l *leadership) Write(ctx context.Context, c membership.Change) error {
-	if err := l.write(ctx, c); err != nil {
+	leads := clientv3.Compare(clientv3.CreateRevision(l.election.Key()), "=", l.election.Rev())
+	_, err := l.d.swap(ctx, c, leads)
+	if errors.Is(err, errGuard) {
+		l.session.Orphan()
+		err = membership.ErrNotLeader
+	}
+	if err != nil {
 		return fmt.Errorf("write slot %d: %w", c.Slot, err)
 	}
 	return nil
-}
-
-func (l *leadership) write(ctx context.Context, c membership.Change) error {
-	if c.Slot >= shard.Slots {
-		return errors.New("no such slot")
-	}
-	row, err := c.Row.MarshalText()
-	if err != nil {
-		return fmt.Errorf("encode row: %w", err)
-	}
-	key := l.d.keys.slot(c.Slot)
-	leads := clientv3.Compare(clientv3.CreateRevision(l.election.Key()), "=", l.election.Rev())
-	holds := []clientv3.Cmp{leads, clientv3.Compare(clientv3.ModRevision(key), "=", c.Row.Version)}
-	for _, member := range c.Absent {
-		holds = append(holds, clientv3.Compare(clientv3.CreateRevision(l.d.keys.node(member)), "=", 0))
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
-	defer cancel()
-	resp, err := l.d.client.Txn(ctx).If(holds...).
-		Then(clientv3.OpPut(key, string(row))).
-		Else(clientv3.OpTxn([]clientv3.Cmp{leads}, nil, nil)).
-		Commit()
-	switch {
-	case err != nil:
-		return err
-	case resp.Succeeded:
-		return nil
-	case resp.Responses[0].GetResponseTxn().GetSucceeded():
-		return membership.ErrConflict
-	}
-	l.session.Orphan()
-	return membership.ErrNotLeader
 }

@@ -5,6 +5,7 @@
 //		nodes/<name>@<id>   a node as JSON, on the lease of its process
 //		slots/<nnn>         a row as JSON, nnn from 000 to 255
 //		election/…          the candidates, oldest leads
+//		cluster             the cluster's id
 //
 //	 1. A node key names the member, so that a write can compare its absence.
 //	    Announcing a node deletes the older keys of its name in the same
@@ -16,7 +17,10 @@
 //	 3. Connected is true while linearizable reads are answered; it turns false
 //	    two seconds into an outage at the latest.
 //	 4. A row is written in one transaction that compares its revision, the
-//	    leader's key, and the absence of the members named.
+//	    absence and the presence of the members named, and the leader's key if
+//	    it is the leader who writes.
+//	 5. A renewal counts from before it was sent, and only if a read after it
+//	    found the node announced on its lease.
 package etcd
 
 import (
@@ -27,6 +31,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -69,6 +74,8 @@ type Directory struct {
 	log    *slog.Logger
 	link   *link
 	views  membership.Latest
+	// renewed is when the last renewal that succeeded began; nil: none did.
+	renewed atomic.Pointer[time.Time]
 }
 
 // New returns a directory. It fails if an endpoint is no address; whether etcd
@@ -140,6 +147,14 @@ func checkEndpoints(endpoints []string) error {
 
 // Watch implements [membership.Directory].
 func (d *Directory) Watch(ctx context.Context) <-chan membership.View { return d.views.Watch(ctx) }
+
+// Renewed implements [membership.Directory].
+func (d *Directory) Renewed() time.Time {
+	if sent := d.renewed.Load(); sent != nil {
+		return *sent
+	}
+	return time.Time{}
+}
 
 // Run follows etcd until ctx ends, then closes the connection: whoever uses
 // the directory must have ended before.

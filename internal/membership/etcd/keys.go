@@ -17,6 +17,8 @@ func (k keys) nodes() string    { return string(k) + "/nodes/" }
 func (k keys) slots() string    { return string(k) + "/slots/" }
 func (k keys) election() string { return string(k) + "/election" }
 
+func (k keys) cluster() string { return string(k) + "/cluster" }
+
 // probe is a key that does not exist.
 func (k keys) probe() string { return string(k) + "/probe" }
 

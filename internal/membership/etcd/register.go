@@ -64,6 +64,15 @@ type registration struct {
 
 // renew keeps the lease and makes sure that the node is announced on it.
 func (r *registration) renew(ctx context.Context) error {
+	sent := time.Now()
+	if err := r.confirm(ctx); err != nil {
+		return err
+	}
+	r.d.renewed.Store(&sent)
+	return nil
+}
+
+func (r *registration) confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.d.lease/2)
 	defer cancel()
 	if err := r.keepLease(ctx); err != nil {

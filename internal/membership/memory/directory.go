@@ -19,6 +19,7 @@ type Directory struct {
 	cut, killed   bool
 	leases        *time.Timer // runs while out of reach: the rest of its leases
 	registrations map[*registration]struct{}
+	renewed       time.Time // as of the last time anybody looked
 }
 
 // Disconnect cuts this handle off from the store, or connects it again.
@@ -36,6 +37,7 @@ func (d *Directory) change(do func()) {
 	s := d.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	d.renewLocked()
 	do()
 	d.settleLocked()
 	s.publishLocked()

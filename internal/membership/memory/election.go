@@ -2,15 +2,11 @@ package memory
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/comet-push/comet/internal/membership"
-	"github.com/comet-push/comet/internal/shard"
 )
-
-var errUnreachable = errors.New("the store cannot be reached")
 
 // leadership is a candidate, then the leader, then a former one.
 type leadership struct {
@@ -70,39 +66,8 @@ func (l *leadership) endLocked() {
 
 // Write implements [membership.Leadership].
 func (l *leadership) Write(ctx context.Context, c membership.Change) error {
-	s := l.dir.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := l.refusalLocked(ctx, c); err != nil {
+	if _, err := l.dir.swap(ctx, c, l); err != nil {
 		return fmt.Errorf("write slot %d: %w", c.Slot, err)
-	}
-	s.version++
-	row := c.Row
-	row.InSync, row.Replicas = slices.Clone(row.InSync), slices.Clone(row.Replicas)
-	row.Version = s.version
-	s.table = s.table.With(map[shard.Slot]shard.Row{c.Slot: row})
-	s.publishLocked()
-	return nil
-}
-
-func (l *leadership) refusalLocked(ctx context.Context, c membership.Change) error {
-	s := l.dir.store
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case c.Slot >= shard.Slots:
-		return errors.New("no such slot")
-	case !l.dir.reachesLocked():
-		return errUnreachable
-	case s.leader != l:
-		return membership.ErrNotLeader
-	case s.table.Row(c.Slot).Version != c.Row.Version:
-		return membership.ErrConflict
-	}
-	for _, e := range s.announced {
-		if slices.Contains(c.Absent, e.node.Member()) {
-			return membership.ErrConflict
-		}
 	}
 	return nil
 }

@@ -12,6 +12,8 @@
 package memory
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"maps"
 	"slices"
 	"sync"
@@ -23,6 +25,7 @@ import (
 
 // Store is what all nodes of a cluster share. Safe for concurrent use.
 type Store struct {
+	id    string
 	lease time.Duration
 
 	mu        sync.Mutex
@@ -50,7 +53,9 @@ func NewStore(lease time.Duration) *Store {
 	if lease == 0 {
 		lease = membership.DefaultLease
 	}
-	return &Store{lease: lease, announced: make(map[string]entry), table: &shard.Table{}}
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails
+	return &Store{id: hex.EncodeToString(id), lease: lease, announced: make(map[string]entry), table: &shard.Table{}}
 }
 
 // Directory returns a new handle: the connection of one process.
@@ -69,6 +74,9 @@ func (s *Store) Disconnect(down bool) {
 	defer s.mu.Unlock()
 	if s.down == down {
 		return
+	}
+	for _, d := range s.handles {
+		d.renewLocked()
 	}
 	s.down = down
 	if down {
@@ -102,6 +110,7 @@ func (s *Store) Expire(name string) {
 	if !ok || s.down {
 		return
 	}
+	e.by.dir.renewLocked()
 	delete(s.announced, name)
 	s.publishLocked()
 	e.by.dir.settleLocked()

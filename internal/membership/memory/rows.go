@@ -1,0 +1,131 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/shard"
+)
+
+var (
+	errUnreachable = errors.New("the store cannot be reached")
+	errNoSlot      = errors.New("no such slot")
+)
+
+// Swap implements [membership.Directory].
+func (d *Directory) Swap(ctx context.Context, c membership.Change) (version int64, err error) {
+	version, err = d.swap(ctx, c, nil)
+	if err != nil {
+		return 0, fmt.Errorf("swap slot %d: %w", c.Slot, err)
+	}
+	return version, nil
+}
+
+// swap writes a row if the change's conditions hold, and leader, if there is
+// one, leads.
+func (d *Directory) swap(ctx context.Context, c membership.Change, leader *leadership) (version int64, err error) {
+	s := d.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := d.refusalLocked(ctx, c, leader); err != nil {
+		return 0, err
+	}
+	s.version++
+	row := c.Row
+	row.InSync, row.Replicas = slices.Clone(row.InSync), slices.Clone(row.Replicas)
+	row.Version = s.version
+	s.table = s.table.With(map[shard.Slot]shard.Row{c.Slot: row})
+	s.publishLocked()
+	return s.version, nil
+}
+
+func (d *Directory) refusalLocked(ctx context.Context, c membership.Change, leader *leadership) error {
+	s := d.store
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case c.Slot >= shard.Slots:
+		return errNoSlot
+	case !d.reachesLocked():
+		return errUnreachable
+	case leader != nil && s.leader != leader:
+		return membership.ErrNotLeader
+	case s.table.Row(c.Slot).Version != c.Row.Version,
+		slices.ContainsFunc(c.Absent, s.announcesLocked),
+		!all(c.Present, s.announcesLocked):
+		return membership.ErrConflict
+	}
+	return nil
+}
+
+func all(members []string, ok func(string) bool) bool {
+	return !slices.ContainsFunc(members, func(m string) bool { return !ok(m) })
+}
+
+func (s *Store) announcesLocked(member string) bool {
+	for _, e := range s.announced {
+		if e.node.Member() == member {
+			return true
+		}
+	}
+	return false
+}
+
+// Row implements [membership.Directory].
+func (d *Directory) Row(ctx context.Context, n shard.Slot) (shard.Row, error) {
+	if err := d.ask(ctx); err != nil {
+		return shard.Row{}, fmt.Errorf("read slot %d: %w", n, err)
+	}
+	if n >= shard.Slots {
+		return shard.Row{}, fmt.Errorf("read slot %d: %w", n, errNoSlot)
+	}
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	return d.store.table.Row(n), nil
+}
+
+// ClusterID implements [membership.Directory].
+func (d *Directory) ClusterID(ctx context.Context) (string, error) {
+	if err := d.ask(ctx); err != nil {
+		return "", fmt.Errorf("read the cluster's id: %w", err)
+	}
+	return d.store.id, nil
+}
+
+// ask says why the store does not answer.
+func (d *Directory) ask(ctx context.Context) error {
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case !d.reachesLocked():
+		return errUnreachable
+	}
+	return nil
+}
+
+// Renewed implements [membership.Directory]. In reach of the store, a lease is
+// renewed at all times.
+func (d *Directory) Renewed() time.Time {
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	d.renewLocked()
+	return d.renewed
+}
+
+// renewLocked renews the handle's leases, if it can.
+func (d *Directory) renewLocked() {
+	if !d.reachesLocked() {
+		return
+	}
+	for r := range d.registrations {
+		if d.store.announced[r.node.Name].by == r {
+			d.renewed = time.Now()
+		}
+	}
+}
