@@ -137,7 +137,7 @@ func Serve() Config {
 		},
 		GRPC:     Listen{":9090"},
 		Internal: Listen{":8081"},
-		Etcd:     Etcd{Prefix: "/comet", LeaseTTL: 2 * time.Second},
+		Etcd:     Etcd{Prefix: "/comet", LeaseTTL: 3 * time.Second},
 		Presence: PresenceConfig{Grace: 10 * time.Second, MaxSessions: 2_000_000},
 		Broker:   BrokerConfig{SlotBytes: 4 << 20},
 	}

@@ -20,7 +20,7 @@ type Config struct {
 	Heartbeat time.Duration
 	// DrainTimeout is how long a drain waits for others to take the slots; 20 s.
 	DrainTimeout time.Duration
-	// Lease is that of the directory; 2 s.
+	// Lease is that of the directory; 3 s.
 	Lease time.Duration
 
 	// PublishTimeout is how long a publish may take; 8 s.
