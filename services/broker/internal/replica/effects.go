@@ -10,8 +10,8 @@ import (
 // fields, before the next event of the slot. The shell empties them by Reset
 // and may use them again.
 type Effects struct {
-	// Stop: serve nothing any more. Publishes that wait for their commit are
-	// answered as moved.
+	// Stop: this member does not lead any more. Serve nothing, and answer the
+	// publishes that wait for their commit as moved.
 	Stop bool
 	// Commit is up to where to commit the log, 0: as far as it is. A primary
 	// that serves fans out what that passes and answers its publishers, at

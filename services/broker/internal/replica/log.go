@@ -23,7 +23,7 @@ type Log interface {
 	End() uint64
 	// Held is how far the log, as it is now, is there again when this member
 	// comes back with the same log-id: End in memory, what is synced with a
-	// disk. Never more than End.
+	// disk. 0 until the base and the adopted term are held as well.
 	Held() uint64
 	// Committed is the commit mark.
 	Committed() uint64
@@ -42,7 +42,7 @@ type Log interface {
 	// Term is the highest term adopted.
 	Term() uint64
 	// Adopt makes a term that of the entries appended from now on. It is at
-	// least Term, and remembered at least as long as what is appended after it.
+	// least Term.
 	Adopt(term uint64) error
 	// Replicate appends the next entry as its primary made it.
 	Replicate(e *history.Entry) error
@@ -51,9 +51,9 @@ type Log interface {
 	Cut(after uint64) error
 
 	// Snapshot is all that is committed, at one offset: history, keys,
-	// tombstones, floors and terms. Next returns it piece by piece, each about
-	// the given number of bytes, nil after the last; the log may change
-	// meanwhile.
+	// tombstones, floors and terms. Next returns it piece by piece, at least one
+	// and each about the given number of bytes, nil after the last; the log may
+	// change meanwhile.
 	Snapshot() (offset uint64, next func(bytes int) []byte)
 	// Restore takes the pieces of a Snapshot in order; seq 0 begins, whatever
 	// came before. With the last one the log becomes what the snapshot holds,

@@ -1,0 +1,127 @@
+package replica
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// lead is what a primary knows.
+type lead struct {
+	inherited uint64  // end of the log when the term began
+	serving   bool    // all of that is committed
+	peers     []*peer // by name
+	rounds    uint64  // how many were begun
+
+	moving bool // nothing is accepted: the slot is being handed over
+	wait   int  // ticks until the next hand-over is tried, or this one given up
+}
+
+// takeLead begins the term of the newest row if that names this member primary.
+func (r *Replica) takeLead(now time.Time, out *Effects) {
+	switch {
+	case r.lead != nil || r.row.Primary != r.cfg.Self || r.row.Term != r.term || r.row.Term <= r.born:
+		return // the last: claims a term of its own first, see plan
+	case r.row.Base < r.log.Base() || !slices.Contains(r.row.InSync, r.cfg.Self):
+		out.alarm(Unfit, r.cfg.Self, nil)
+		return
+	case r.row.Base > r.log.Base():
+		r.reset(r.row.Base)
+	}
+	if r.log.Held() == 0 {
+		return // it could forget that it led in this term
+	}
+	r.lead = &lead{inherited: r.log.End()}
+	r.recount(out)
+	r.advance(now, out)
+}
+
+// recount makes the peers those that the primary waits for or that are desired.
+func (r *Replica) recount(out *Effects) {
+	waits := slices.Clone(r.row.InSync)
+	for _, row := range r.unsure {
+		waits = append(waits, row.InSync...)
+	}
+	if r.writing != nil && r.writing.Row.Version == r.row.Version {
+		waits = append(waits, r.writing.Row.InSync...)
+	}
+	needed := slices.Concat(waits, r.row.Replicas)
+	r.lead.peers = slices.DeleteFunc(r.lead.peers, func(p *peer) bool { return !slices.Contains(needed, p.name) })
+	for _, name := range needed {
+		if name != r.cfg.Self && r.peer(name) == nil {
+			p := &peer{name: name}
+			r.lead.peers = append(r.lead.peers, p)
+			r.ask(p, out)
+		}
+	}
+	slices.SortFunc(r.lead.peers, func(a, b *peer) int { return strings.Compare(a.name, b.name) })
+	for _, p := range r.lead.peers {
+		p.waits = slices.Contains(waits, p.name)
+	}
+}
+
+// advance commits what everybody the primary waits for holds (R6).
+func (r *Replica) advance(now time.Time, out *Effects) {
+	upto := r.log.Held()
+	for _, p := range r.lead.peers {
+		if p.waits {
+			upto = min(upto, p.acked)
+		}
+	}
+	if upto > r.commit && !r.isolated(now) {
+		r.commit, out.Commit = upto, upto
+	}
+	if !r.lead.serving && r.commit >= r.lead.inherited {
+		r.lead.serving, out.Serve = true, true
+	}
+}
+
+// alone reports whether the primary waits for nobody.
+func (r *Replica) alone() bool {
+	return !slices.ContainsFunc(r.lead.peers, func(p *peer) bool { return p.waits })
+}
+
+// isolated reports whether the controller may by now believe that the log is
+// lost, while nobody else is asked (CORRECTNESS rule 4).
+func (r *Replica) isolated(now time.Time) bool {
+	return r.cfg.Alone > 0 && r.alone() && now.Sub(r.renewed) > r.cfg.Alone
+}
+
+// Admit reports whether a publish may be appended now, or why not.
+func (r *Replica) Admit(now time.Time) error {
+	switch {
+	case r.lead == nil:
+		return ErrMoved
+	case r.lead.moving:
+		return ErrMoving
+	case len(r.row.InSync) < r.cfg.MinInSync:
+		return ErrUnderReplicated
+	case r.isolated(now):
+		return ErrIsolated
+	}
+	return nil
+}
+
+// AsOf returns a time when this member was surely the slot's only primary, so
+// that no other had committed anything; false if there is none. A freshness
+// mark may be sent while that is at most one heartbeat ago (R14), and a read is
+// the newest there is if that is not before the read came.
+func (r *Replica) AsOf(now time.Time) (time.Time, bool) {
+	if r.lead == nil || !r.lead.serving {
+		return time.Time{}, false
+	}
+	asOf := now
+	if r.cfg.Alone > 0 && r.alone() {
+		asOf = r.renewed
+	}
+	for _, p := range r.lead.peers {
+		switch {
+		case !p.waits:
+		case !p.joined || p.heard.IsZero():
+			return time.Time{}, false
+		case p.heard.Before(asOf):
+			asOf = p.heard
+		}
+	}
+	return asOf, true
+}

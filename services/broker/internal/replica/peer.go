@@ -1,0 +1,303 @@
+package replica
+
+import (
+	"time"
+)
+
+// peer is a member that the primary keeps up to date.
+type peer struct {
+	name  string
+	waits bool // every commit waits for it
+
+	round uint64 // 0: no stream
+	stage stage
+	sent  uint64 // the log up to here was sent in this round
+	told  uint64 // commit mark that was sent
+	acked uint64 // the log up to here is held, in this term
+
+	flights []flight // sent and not acknowledged, oldest first
+	flying  int      // bytes of these
+
+	joined   bool // acknowledged something of this round
+	snapshot *transfer
+	pinned   bool      // what comes after the snapshot is still to be sent
+	heard    time.Time // when what it answered last in this round was sent
+
+	silent int  // ticks without progress while it owes some
+	quiet  int  // ticks without any sign of life
+	well   int  // ticks without a failure
+	failed bool // until it makes progress
+	banned bool // until it was well for a while
+}
+
+// stage is how far a round has come.
+type stage int
+
+const (
+	idle      stage = iota // there is no stream
+	asked                  // Lead was sent
+	starved                // needs a snapshot, once there may be one
+	restoring              // is sent a snapshot
+	following              // is sent the log
+)
+
+// flight is a message that is on its way, until the log up to end, or seq
+// pieces, are acknowledged.
+type flight struct {
+	end  uint64
+	seq  int
+	cost int
+}
+
+// transfer is a snapshot on its way to a member.
+type transfer struct {
+	offset uint64
+	next   func(bytes int) []byte
+	ahead  []byte // the piece after the last one sent
+	seq    int    // pieces sent
+	taken  int    // pieces acknowledged
+}
+
+// reset ends the round. What was acknowledged stays so for the term: within it
+// the member cuts nothing that the primary has.
+func (p *peer) reset() {
+	p.round, p.stage, p.joined, p.heard = 0, idle, false, time.Time{}
+	p.flights, p.flying = nil, 0
+	p.snapshot, p.pinned = nil, false
+}
+
+// fail takes note that the member does not do its part.
+func (p *peer) fail() { p.failed, p.well, p.banned = true, 0, true }
+
+// progress takes note that it does.
+func (p *peer) progress() { p.silent, p.failed = 0, false }
+
+// land forgets what was acknowledged.
+func (p *peer) land(pieces int) {
+	for len(p.flights) > 0 && p.flights[0].end <= p.acked && p.flights[0].seq <= pieces {
+		p.flying -= p.flights[0].cost
+		p.flights = p.flights[1:]
+	}
+}
+
+func (p *peer) take(end uint64, seq, cost int) {
+	p.flights = append(p.flights, flight{end, seq, cost})
+	p.flying += cost
+}
+
+// ask begins a round.
+func (r *Replica) ask(p *peer, out *Effects) {
+	p.reset()
+	r.pin()
+	if !r.up[p.name] {
+		return
+	}
+	r.lead.rounds++
+	p.round, p.stage = r.lead.rounds, asked
+	out.send(p.name, &Lead{Term: r.term, Version: r.row.Version, Base: r.log.Base(), Round: p.round})
+}
+
+// answered returns the peer whose present round a message answers, or nil.
+func (r *Replica) answered(from string, term, round uint64) *peer {
+	p := r.peer(from)
+	if p == nil || term != r.term || round != p.round {
+		return nil
+	}
+	return p
+}
+
+func (r *Replica) onState(from string, m *State, out *Effects) {
+	if m.Version > r.row.Version && r.lead != nil {
+		r.read(out)
+	}
+	p := r.answered(from, m.Term, m.Round)
+	if p == nil || p.stage != asked {
+		return
+	}
+	p.progress()
+	p.sent = shared(r.log.Base(), r.log.Terms(), m.Terms)
+	p.stage = following
+	if p.sent < r.log.Start() {
+		p.stage = starved
+	}
+	r.feed(p, true, out)
+}
+
+// shared is up to where two logs with one base agree: where a term that both
+// have ends in the one that has less of it. All before it is the same in both,
+// since a term's entries are appended by one primary, to one log (R5).
+func shared(base uint64, a, b []TermEnd) uint64 {
+	for len(a) > 0 && len(b) > 0 {
+		last, other := a[len(a)-1], b[len(b)-1]
+		switch {
+		case last.Term > other.Term:
+			a = a[:len(a)-1]
+		case last.Term < other.Term:
+			b = b[:len(b)-1]
+		default:
+			return min(last.Last, other.Last)
+		}
+	}
+	return base
+}
+
+func (r *Replica) onAck(from string, m *Ack, out *Effects) {
+	p := r.answered(from, m.Term, m.Round)
+	if p == nil || p.stage != following && p.stage != restoring {
+		return
+	}
+	if s := p.snapshot; s != nil && m.Pieces > s.taken {
+		s.taken = m.Pieces
+		p.progress()
+		if s.ahead == nil && s.taken == s.seq {
+			p.sent, p.stage, p.snapshot = s.offset, following, nil
+			p.joined = true
+		}
+	}
+	if p.stage == following {
+		if !p.joined || m.End > p.acked {
+			p.progress()
+		}
+		p.joined = true
+		p.acked = max(p.acked, min(m.End, r.log.End()))
+	}
+	p.land(m.Pieces)
+	r.feed(p, false, out)
+	if p.pinned && p.stage == following && p.acked >= r.commit {
+		p.pinned = false
+		r.pin()
+	}
+}
+
+func (r *Replica) onRefuse(from string, m *Refuse, out *Effects) {
+	if m.Term > r.term {
+		r.adopt(m.Term, out)
+		r.read(out)
+		return
+	}
+	p := r.answered(from, m.Term, m.Round)
+	if p == nil || p.stage != following || m.Need == 0 || m.Need > p.sent {
+		return
+	}
+	// Something was lost on the way.
+	p.sent, p.flights, p.flying = m.Need-1, nil, 0
+	r.feed(p, false, out)
+}
+
+func (r *Replica) onLeave(from string, m *Leave, out *Effects) {
+	switch {
+	case m.Term < r.term:
+		out.send(from, &Refuse{Term: r.term, Version: r.row.Version})
+	case m.Term == r.term && r.lead != nil && r.peer(from) == nil:
+		r.lead.rounds++
+		out.send(from, &Release{Term: r.term, Version: r.row.Version, Round: r.lead.rounds})
+	case m.Version > r.row.Version:
+		r.read(out)
+	}
+}
+
+// feed sends a member what it needs next.
+func (r *Replica) feed(p *peer, join bool, out *Effects) {
+	if p.stage == following && p.sent < r.log.Start() {
+		p.stage, p.pinned = starved, false
+		p.flights, p.flying = nil, 0
+	}
+	switch {
+	case p.stage == starved:
+		// Not before everything committed ever is known to be (R10).
+		if r.lead.serving {
+			p.stage, p.pinned = restoring, true
+			p.snapshot = &transfer{}
+			p.snapshot.offset, p.snapshot.next = r.log.Snapshot()
+			p.snapshot.ahead = p.snapshot.next(r.cfg.Batch)
+			r.pin()
+			r.pieces(p, out)
+		}
+	case p.stage == restoring:
+		r.pieces(p, out)
+	case join:
+		r.entries(p, true, out)
+		fallthrough
+	default:
+		r.pump(p, out)
+	}
+}
+
+// pump sends a member the log, as far as the window allows.
+func (r *Replica) pump(p *peer, out *Effects) {
+	for p.stage == following && p.sent < r.log.End() && p.flying < r.cfg.Window {
+		r.entries(p, false, out)
+	}
+}
+
+func (r *Replica) entries(p *peer, join bool, out *Effects) {
+	m := &Append{Term: r.term, Round: p.round, Join: join, Prev: p.sent, Commit: r.commit}
+	if p.sent < r.log.End() {
+		m.Entries = r.log.After(p.sent, min(r.cfg.Batch, r.cfg.Window-p.flying))
+		cost := 0
+		for _, e := range m.Entries {
+			cost += e.Cost()
+		}
+		p.sent += uint64(len(m.Entries))
+		p.take(p.sent, 0, cost)
+	}
+	p.told = r.commit
+	out.send(p.name, m)
+}
+
+func (r *Replica) pieces(p *peer, out *Effects) {
+	s := p.snapshot
+	for s.ahead != nil && p.flying < r.cfg.Window {
+		m := &Piece{Term: r.term, Round: p.round, Offset: s.offset, Seq: s.seq, Data: s.ahead}
+		s.seq++
+		s.ahead = s.next(r.cfg.Batch)
+		m.Last = s.ahead == nil
+		p.take(0, s.seq, len(m.Data))
+		out.send(p.name, m)
+	}
+}
+
+// pin keeps in the log what members that take a snapshot need next.
+func (r *Replica) pin() {
+	from := uint64(NoPin)
+	for _, p := range r.lead.peers {
+		switch {
+		case p.pinned && p.snapshot != nil:
+			from = min(from, p.snapshot.offset)
+		case p.pinned:
+			from = min(from, p.sent)
+		}
+	}
+	r.log.Pin(from)
+}
+
+// owes reports whether the member has something to answer, and pressing,
+// whether publishes wait for it.
+func (r *Replica) owes(p *peer) (owes, pressing bool) {
+	pressing = p.acked < r.log.End()
+	return pressing || !p.joined, pressing
+}
+
+func (r *Replica) tickPeer(p *peer, out *Effects) {
+	p.quiet++
+	owes, pressing := r.owes(p)
+	if owes {
+		p.silent++
+	} else {
+		p.silent = 0
+	}
+	patience := 3 * r.cfg.Patience
+	if p.quiet >= patience || p.silent >= patience || pressing && p.silent >= r.cfg.Patience {
+		p.fail()
+	} else if p.well++; p.well >= r.cfg.Probation {
+		p.banned = false
+	}
+	switch {
+	case p.stage == starved:
+		r.feed(p, false, out)
+	case owes && p.silent > 0 && p.silent%r.cfg.Patience == 0:
+		r.ask(p, out)
+	case p.stage == following && p.joined && p.flying == 0 && p.told < r.commit:
+		r.entries(p, false, out)
+	}
+}
