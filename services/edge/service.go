@@ -102,7 +102,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		Timeout: cfg.PublishTimeout, Registerer: deps.Registerer, Logger: deps.Logger,
 	})
 	follower := upstream.NewFollower(upstream.FollowerConfig{
-		Node: node, Directory: deps.Directory, Conns: deps.Conns,
+		Node: node, Directory: deps.Directory, Conns: deps.Conns, Heartbeat: cfg.BrokerHeartbeat,
 		Registerer: deps.Registerer, Logger: deps.Logger,
 	}, sink{s})
 	reader := upstream.NewReader(upstream.ReaderConfig{Directory: deps.Directory, Conns: deps.Conns})
@@ -151,7 +151,7 @@ func build(cfg Config, deps Deps) (*Service, error) {
 	if s.handler, err = s.doors(origins, deps); err != nil {
 		return nil, err
 	}
-	s.engine.Direct(s.handler, http.MethodPost+" "+transport.Base)
+	s.engine.Direct(s.handler, answeredOnce)
 	return s, nil
 }
 
@@ -186,6 +186,12 @@ func (s *Service) doors(origins *web.Origins, deps Deps) (http.Handler, error) {
 			rest.ServeHTTP(w, r)
 		}
 	}), nil
+}
+
+// answeredOnce reports whether a request has nothing to do with streams, so that
+// its handler does not block.
+func answeredOnce(r *http.Request) bool {
+	return r.Method == http.MethodPost && transport.Match(r.URL.Path) || channels.Match(r.URL.Path) && channels.Once(r)
 }
 
 // Handler serves the public door. It is no [http.ServeMux], and must not be

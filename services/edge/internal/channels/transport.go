@@ -59,6 +59,23 @@ func transportOf(q query, r *http.Request) (Transport, *web.Problem) {
 	return accepted(r.Header), nil
 }
 
+// Once reports whether a request surely gets one answer, for which nothing
+// blocks: it publishes, or reads by a transport of that kind.
+func Once(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodPost:
+		return true
+	case http.MethodGet:
+		q, p := parseQuery(r)
+		if p != nil {
+			return false
+		}
+		t, p := transportOf(q, r)
+		return p == nil && t.Once()
+	}
+	return false
+}
+
 // accepted returns the transport of the first media type in Accept that stands
 // for one.
 func accepted(h http.Header) Transport {

@@ -8,21 +8,20 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Direct has a handler serve requests that begin with one of the prefixes, as
-// "POST /path", where they are found, if they came whole and in the plainest form
-// there is: no goroutine, buffer or context is made for them. Package net/http's
-// parser reads them too, and its server gets all others. The handler must not
-// block, nor flush, hijack or stream. It is called before Run.
-func (e *Engine) Direct(handler http.Handler, prefixes ...string) {
+// Direct has a handler serve the requests that are taken where they are found,
+// if they came whole and in the plainest form there is: no goroutine, buffer or
+// context is made for them. Package net/http's parser reads them too, and its
+// server gets all others. The handler must not block, nor flush, hijack or
+// stream. It is called before Run.
+func (e *Engine) Direct(handler http.Handler, takes func(*http.Request) bool) {
 	for _, w := range e.workers {
-		w.direct = newDirect(e, handler, prefixes)
+		w.direct = newDirect(e, handler, takes)
 	}
 }
 
@@ -31,9 +30,9 @@ const directSize = 16 << 10
 
 // direct serves requests on the polling goroutine of a worker.
 type direct struct {
-	engine   *Engine
-	prefixes [][]byte
-	handler  http.Handler
+	engine  *Engine
+	handler http.Handler
+	takes   func(*http.Request) bool
 
 	bytes  bytes.Reader // of the request that is served, as are the next four
 	reader *bufio.Reader
@@ -43,12 +42,9 @@ type direct struct {
 	status int
 }
 
-func newDirect(e *Engine, handler http.Handler, prefixes []string) *direct {
-	d := &direct{engine: e, handler: handler, header: http.Header{}}
+func newDirect(e *Engine, handler http.Handler, takes func(*http.Request) bool) *direct {
+	d := &direct{engine: e, handler: handler, takes: takes, header: http.Header{}}
 	d.reader = bufio.NewReaderSize(&d.bytes, directSize)
-	for _, p := range prefixes {
-		d.prefixes = append(d.prefixes, []byte(p))
-	}
 	return d
 }
 
@@ -145,16 +141,13 @@ func (d *direct) SetReadDeadline(time.Time) error { return nil }
 // request parses a request that is served directly and says where its head
 // ends, or returns nil.
 func (d *direct) request(b []byte) (r *http.Request, head int) {
-	if !slices.ContainsFunc(d.prefixes, func(p []byte) bool { return bytes.HasPrefix(b, p) }) {
-		return nil, 0
-	}
 	if head = plainHead(b); head == 0 {
 		return nil, 0
 	}
 	d.bytes.Reset(b)
 	d.reader.Reset(&d.bytes)
 	r, err := http.ReadRequest(d.reader)
-	if err != nil || !plainRequest(r) || int64(head)+r.ContentLength != int64(len(b)) {
+	if err != nil || !plainRequest(r) || int64(head)+r.ContentLength != int64(len(b)) || !d.takes(r) {
 		return nil, 0
 	}
 	return r, head

@@ -25,7 +25,7 @@ func (e *Engine) ConnContext(ctx context.Context, _ net.Conn) context.Context { 
 func (e *Engine) ConnState(net.Conn, http.ConnState) {}
 
 // Direct does nothing: goroutines serve all requests.
-func (e *Engine) Direct(http.Handler, ...string) {}
+func (e *Engine) Direct(http.Handler, func(*http.Request) bool) {}
 
 // Counts counts the engine's connections.
 func (e *Engine) Counts() Counts { return Counts{} }

@@ -127,7 +127,7 @@ func serveBy(t testing.TB, cfg hold.Config, direct, h2c bool, form func(*hold.En
 	s.engine = hold.NewEngine(cfg)
 	s.holder = form(s.engine)
 	if direct {
-		s.engine.Direct(s, "GET /x", "POST /x", "GET /now")
+		s.engine.Direct(s, func(r *http.Request) bool { return r.URL.Path == "/x" || r.URL.Path == "/now" })
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
