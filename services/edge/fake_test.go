@@ -29,6 +29,9 @@ type fakeBroker struct {
 	joins  int
 	reads  int
 	down   bool // joins are not answered, publishes and reads fail
+
+	delay         time.Duration // of reads
+	reading, most int           // reads at once, now and ever
 }
 
 func newFakeBroker() *fakeBroker {
@@ -128,6 +131,12 @@ func (b *fakeBroker) Read(_ context.Context, req *brokerv1.ReadRequest) (*broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reads++
+	b.reading++
+	b.most = max(b.most, b.reading)
+	b.mu.Unlock()
+	time.Sleep(b.delay)
+	b.mu.Lock()
+	b.reading--
 	if b.down {
 		return nil, rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE, "down")
 	}

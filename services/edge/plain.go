@@ -164,11 +164,11 @@ func (r *reader) nextJoined() (channel string, answer joined, ok bool) {
 	return channel, answer, true
 }
 
-func (r *reader) replayed(token uint64, page plain.Page, err *bayeux.Error) {
+func (r *reader) replayed(token uint64, pages []plain.Page, err *bayeux.Error) {
 	var out plain.Effects
 	now := time.Now()
 	r.mu.Lock()
-	r.plain.Replayed(now, token, page, err, &out)
+	r.plain.Replayed(now, token, pages, err, &out)
 	r.settle(now, &out)
 }
 

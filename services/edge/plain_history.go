@@ -2,6 +2,8 @@ package edge
 
 import (
 	"context"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
@@ -24,48 +26,84 @@ func (d *plainDoor) carryOutFor(r *reader, o *orders) {
 	}
 }
 
-// history answers from the ring of a channel, or lets a broker be asked.
+// history answers from the rings of channels, and lets brokers be asked for the
+// rest.
 func (d *plainDoor) history(r *reader, q plain.Read) {
-	q.Limit = min(q.Limit, longestPage)
-	if len(q.Channels) == 1 && !q.Earliest && !bayeux.IsPattern(q.Channels[0]) {
-		events, through, ok := d.hub.Replay(q.Channels[0], q.Since, q.Limit)
-		if ok && (through >= q.Through || len(events) == q.Limit) {
-			r.replayed(q.Token, plain.Page{Events: events, Through: through}, nil)
-			return
+	p := &pagesFor{reader: r, Read: q, pages: make([]plain.Page, len(q.Slots)), read: make([]bool, len(q.Slots))}
+	for n := range q.Slots {
+		if p.pages[n], p.read[n] = d.recent(&q.Slots[n]); !p.read[n] {
+			p.missing = append(p.missing, n)
 		}
 	}
-	select {
-	case d.replays.queue <- pageFor{r, q}:
-	default:
-		d.refused(channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED)
-		r.replayed(q.Token, plain.Page{}, bayeux.LimitExceeded("replays"))
-	}
-}
-
-// pageFor is the question of a reader of plain channels.
-type pageFor struct {
-	reader *reader
-	plain.Read
-}
-
-// ask implements [question].
-func (p pageFor) ask(ctx context.Context, reader Reader) {
-	slot := uint32(p.Slot)
-	request := &brokerv1.ReadRequest{Slot: &slot, Channels: p.Channels, Limit: uint32(p.Limit)}
-	if !p.Earliest {
-		request.Since = &p.Since
-	}
-	response, err := reader.ReadAtLeast(ctx, request, max(p.Since, p.Through))
-	if err != nil {
-		p.reader.replayed(p.Token, plain.Page{}, bayeux.Unavailable())
+	if len(p.missing) == 0 {
+		r.replayed(q.Token, p.pages, nil)
 		return
 	}
-	page := plain.Page{Through: response.GetThrough(), Lost: response.GetLostChannels()}
+	p.unanswered.Store(int32(len(p.missing)))
+	select {
+	case d.replays.queue <- p:
+	default:
+		d.refused(channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED)
+		r.replayed(q.Token, nil, bayeux.LimitExceeded("replays"))
+	}
+}
+
+// recent answers from the ring of a channel, if that has all.
+func (d *plainDoor) recent(q *plain.SlotRead) (page plain.Page, ok bool) {
+	if len(q.Channels) > 1 || q.Earliest || bayeux.IsPattern(q.Channels[0]) {
+		return page, false
+	}
+	page.Events, page.Through, ok = d.hub.Replay(q.Channels[0], q.Since, q.Limit)
+	return page, ok && (page.Through >= q.Through || len(page.Events) == q.Limit)
+}
+
+// pagesFor is the question of a reader of plain channels.
+type pagesFor struct {
+	plain.Read
+
+	reader     *reader
+	pages      []plain.Page // one for each slot
+	read       []bool       // likewise: it is known
+	missing    []int        // that brokers are asked for
+	unanswered atomic.Int32 // of these
+}
+
+// parts implements [question].
+func (p *pagesFor) parts() int { return len(p.missing) }
+
+// ask implements [question].
+func (p *pagesFor) ask(ctx context.Context, reader Reader, part int) {
+	n := p.missing[part]
+	page, err := pageOf(ctx, reader, &p.Slots[n])
+	p.pages[n], p.read[n] = page, err == nil
+	if p.unanswered.Add(-1) > 0 {
+		return
+	}
+	if good := slices.Index(p.read, false); good >= 0 {
+		p.reader.replayed(p.Token, p.pages[:good], bayeux.Unavailable())
+		return
+	}
+	p.reader.replayed(p.Token, p.pages, nil)
+}
+
+// pageOf reads a page at a broker. Through is the broker's, also where since is
+// no position of its log: there is nothing after since then.
+func pageOf(ctx context.Context, reader Reader, q *plain.SlotRead) (page plain.Page, err error) {
+	slot := uint32(q.Slot)
+	request := &brokerv1.ReadRequest{Slot: &slot, Channels: q.Channels, Limit: uint32(q.Limit)}
+	if !q.Earliest {
+		request.Since = &q.Since
+	}
+	response, err := reader.ReadAtLeast(ctx, request, max(q.Since, q.Through))
+	if err != nil {
+		return page, err
+	}
+	page = plain.Page{Through: response.GetThrough(), Lost: response.GetLostChannels()}
 	if response.GetLost() {
-		page.Lost = p.Channels
+		page.Lost = q.Channels
 	}
 	for _, e := range response.GetEntries() {
-		page.Events = append(page.Events, newEvent(p.Slot, e))
+		page.Events = append(page.Events, newEvent(q.Slot, e))
 	}
-	p.reader.replayed(p.Token, page, nil)
+	return page, nil
 }

@@ -2,8 +2,9 @@ package edge
 
 import (
 	"context"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/comet-push/comet/bayeux"
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
@@ -26,9 +27,13 @@ type replays struct {
 	queue  chan question
 }
 
-// question is a page that somebody waits for.
+// question is pages that somebody waits for.
 type question interface {
-	ask(ctx context.Context, reader Reader)
+	// parts is how many reads it takes, which can be done in any order, or at
+	// once.
+	parts() int
+	// ask does one of them; the last to be done answers.
+	ask(ctx context.Context, reader Reader, part int)
 }
 
 // read is the question of a session.
@@ -57,24 +62,26 @@ func (s *Service) replay(c *client, r session.Replay) {
 // Run reads until ctx ends. Replays that are left then are of sessions that
 // have ended.
 func (p *replays) Run(ctx context.Context) error {
-	var group sync.WaitGroup
-	for range readersAtOnce {
-		group.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case q := <-p.queue:
-					q.ask(ctx, p.reader)
-				}
+	var reads errgroup.Group
+	reads.SetLimit(readersAtOnce)
+	for {
+		select {
+		case <-ctx.Done():
+			return reads.Wait()
+		case q := <-p.queue:
+			for part := range q.parts() {
+				reads.Go(func() error {
+					q.ask(ctx, p.reader, part)
+					return nil
+				})
 			}
-		})
+		}
 	}
-	group.Wait()
-	return nil
 }
 
-func (r read) ask(ctx context.Context, reader Reader) {
+func (r read) parts() int { return 1 }
+
+func (r read) ask(ctx context.Context, reader Reader, _ int) {
 	request := &brokerv1.ReadRequest{Channel: r.Channel, Limit: uint32(r.Limit)}
 	if !r.Earliest {
 		request.Since = &r.Since

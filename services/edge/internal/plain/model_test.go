@@ -24,6 +24,7 @@ type model struct {
 	channels []string
 	shape    plain.Shape
 	now      time.Time
+	calm     bool // nothing fails any more
 
 	// The broker.
 	logs map[shard.Slot][]entry
@@ -186,12 +187,12 @@ func (m *model) book(t *rapid.T, out *plain.Effects) {
 		m.tasks = append(m.tasks, func(t *rapid.T) { m.join(t, i) })
 	}
 	for _, q := range out.Reads {
-		m.tasks = append(m.tasks, func(t *rapid.T) { m.read(t, q) })
+		m.read(t, q)
 	}
 	if out.Ended == "" {
 		return
 	}
-	if m.ended = out.Ended; m.shape != plain.Stream {
+	if m.ended = out.Ended; m.shape != plain.Stream && m.ended != plain.Refused {
 		m.answer(t, out)
 	}
 }
@@ -214,8 +215,32 @@ func (m *model) join(t *rapid.T, i plain.Interest) {
 	m.settle(t, &out)
 }
 
-// read answers from the log, with a page of a random size.
+// read answers from the log: of each slot at another time. Now and then it is
+// not answered for all.
 func (m *model) read(t *rapid.T, q plain.Read) {
+	if len(q.Slots) == 0 || len(q.Slots) > m.cfg.Ahead {
+		t.Fatalf("%d slots are read at once", len(q.Slots))
+	}
+	pages, left := make([]plain.Page, len(q.Slots)), len(q.Slots)
+	for i := range q.Slots {
+		m.tasks = append(m.tasks, func(t *rapid.T) {
+			pages[i] = m.page(t, &q.Slots[i])
+			if left--; left > 0 {
+				return
+			}
+			var err *bayeux.Error
+			if !m.calm && len(m.cursors) > 0 && rapid.IntRange(0, 15).Draw(t, "error") == 0 {
+				pages, err = pages[:rapid.IntRange(0, len(pages)-1).Draw(t, "good")], bayeux.Unavailable()
+			}
+			var out plain.Effects
+			m.r.Replayed(m.now, q.Token, pages, err, &out)
+			m.settle(t, &out)
+		})
+	}
+}
+
+// page is of a random size.
+func (m *model) page(t *rapid.T, q *plain.SlotRead) plain.Page {
 	page := plain.Page{Through: m.end(q.Slot)}
 	for _, c := range q.Channels {
 		if !q.Earliest && m.gone(c, q.Slot, q.Since) {
@@ -223,7 +248,7 @@ func (m *model) read(t *rapid.T, q plain.Read) {
 			m.losses[c] = true
 		}
 	}
-	limit := rapid.IntRange(1, q.Limit).Draw(t, "page")
+	limit := rapid.IntRange(1, q.Limit).Draw(t, "limit of a page")
 	for _, e := range m.logs[q.Slot] {
 		if e.offset <= m.keep[e.channel] {
 			if q.Earliest {
@@ -243,9 +268,7 @@ func (m *model) read(t *rapid.T, q plain.Read) {
 	if len(page.Lost) > 0 && rapid.Bool().Draw(t, "shy") {
 		page.Through = max(page.Through, q.Since) // as if the position had been one
 	}
-	var out plain.Effects
-	m.r.Replayed(m.now, q.Token, page, nil, &out)
-	m.settle(t, &out)
+	return page
 }
 
 // gone reports whether something of a channel or pattern after a position is.

@@ -120,6 +120,7 @@ func (r *Reader) place() {
 func (r *Reader) ask(slots []past, limit int, out *Effects) {
 	s := r.start
 	s.token++
+	s.asked = make([]SlotRead, 0, len(slots))
 	for _, p := range slots {
 		s.asked = append(s.asked, SlotRead{
 			Slot: p.slot, Channels: r.channelsIn(p.slot),
@@ -168,7 +169,7 @@ func (r *Reader) Replayed(now time.Time, token uint64, pages []Page, err *bayeux
 		r.refuse(asked[len(pages)].Channels[0], err, out)
 		return
 	case r.batch == nil && (r.blocked || r.queue != nil):
-		pages = nil // they are read again when there is room
+		pages, s.ahead = nil, 1 // they are read again when there is room
 	}
 	whole := r.absorbAll(at, asked, pages, out)
 	if err != nil && whole == len(pages) {
@@ -179,47 +180,54 @@ func (r *Reader) Replayed(now time.Time, token uint64, pages []Page, err *bayeux
 }
 
 // absorbAll sends pages, or adds them to the answer, as far as there is room,
-// and returns how many went whole.
+// and returns how many went whole in front of the first that did not.
 func (r *Reader) absorbAll(at time.Duration, asked []SlotRead, pages []Page, out *Effects) (whole int) {
-	s, before := r.start, r.bytes
+	s, before, part := r.start, r.bytes, 0
 	whole = len(pages)
 	for n := range pages {
 		i, _ := s.find(asked[n].Slot)
-		p := &s.slots[i]
-		if n > whole && (r.batch == nil || !p.earliest) { // of an answer, all cursors are wanted
+		p, room := &s.slots[i], r.cfg.Burst-(r.bytes-before)
+		full := room <= 0
+		if r.batch != nil {
+			full = r.batch.full() && !p.earliest // it has to know where all slots begin
+		}
+		if full {
+			whole = min(whole, n)
 			continue
 		}
-		taken, cut := r.absorb(at, p, &pages[n], r.cfg.Burst-(r.bytes-before), out)
+		taken, cut := r.absorb(at, p, &pages[n], room, out)
 		if cut && n < whole {
-			whole = n
-			s.shrink(n, taken)
+			whole, part = n, taken
 		}
 		if p.at >= p.target {
 			r.live(shard.Position{Slot: p.slot, Offset: p.at})
 			s.slots = slices.Delete(s.slots, i, i+1)
 		}
 	}
-	if whole == len(asked) {
+	switch {
+	case whole == len(asked):
 		s.grow(r.cfg)
+	case whole < len(pages):
+		s.shrink(whole, part)
 	}
 	return whole
 }
 
-// shrink has the next read ask for what there was room for: some whole pages,
-// or else a part of one.
-func (s *start) shrink(pages, entries int) {
-	if s.ahead = pages; pages == 0 {
-		s.ahead, s.limit = 1, max(1, entries)
-	}
-}
-
-// grow has the next read ask for more: of a slot, then of slots.
+// grow has the next read ask for more: of each slot, then of slots.
 func (s *start) grow(cfg *Config) {
 	if s.limit < cfg.Page {
 		s.limit = min(2*s.limit, cfg.Page)
 		return
 	}
 	s.ahead = min(2*s.ahead, cfg.Ahead)
+}
+
+// shrink has the next read ask for what there was room for: some whole pages,
+// or else so many entries of one.
+func (s *start) shrink(pages, entries int) {
+	if s.ahead = pages; pages == 0 {
+		s.ahead, s.limit = 1, max(1, entries)
+	}
 }
 
 // absorb sends a page, or adds it to the answer, as far as there is room: on a

@@ -16,6 +16,7 @@ func TestNothingIsMissed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newModel(t, plain.Config{
 			Page:          rapid.SampledFrom([]int{1, 2, 100}).Draw(t, "page"),
+			Ahead:         rapid.SampledFrom([]int{1, 2, 16}).Draw(t, "ahead"),
 			Burst:         rapid.SampledFrom([]int{1, 100, 1 << 16}).Draw(t, "burst"),
 			QueueMessages: rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "queue"),
 		})
@@ -146,12 +147,13 @@ func (m *model) tick(t *rapid.T, d time.Duration) {
 // finish lets everything happen that is under way, and looks for what is
 // missing then. A request that has ended is followed by the next.
 func (m *model) finish(t *rapid.T) {
+	m.calm = true
 	for round := 0; ; round++ {
 		if round > 2000 {
 			t.Fatalf("it comes to no end: %v", m)
 		}
 		switch {
-		case m.ended != "" && m.shape == plain.Stream || m.ended == plain.Answered && !m.caughtUp():
+		case m.ended != "" && m.shape == plain.Stream || m.ended == plain.Refused || m.ended == plain.Answered && !m.caughtUp():
 			m.connect(t, m.cursors[len(m.cursors)-1])
 		case m.blocked:
 			m.writable(t)

@@ -44,7 +44,8 @@ type transcript struct {
 	named    []string // channels that were named
 	now      time.Time
 	handed   map[shard.Slot]uint64
-	reads    []uint64
+	reads    []plain.Read // unanswered
+	pages    []plain.Page // of the oldest of them
 	full     bool
 	out      plain.Effects
 	b        strings.Builder
@@ -96,7 +97,7 @@ func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
 func (tr *transcript) configure(t *testing.T, d *datadriven.TestData) {
 	t.Helper()
 	numbers := map[string]*int{
-		"page": &tr.cfg.Page, "burst": &tr.cfg.Burst, "queue": &tr.cfg.QueueMessages, "queue-bytes": &tr.cfg.QueueBytes,
+		"page": &tr.cfg.Page, "ahead": &tr.cfg.Ahead, "burst": &tr.cfg.Burst, "queue": &tr.cfg.QueueMessages, "queue-bytes": &tr.cfg.QueueBytes,
 		"batch-bytes": &tr.cfg.BatchBytes, "frame-max-bytes": &tr.cfg.FrameMaxBytes,
 	}
 	policies := map[string]plain.Policy{}
@@ -119,7 +120,7 @@ func (tr *transcript) configure(t *testing.T, d *datadriven.TestData) {
 // read begins: a transport, channels, and options.
 func (tr *transcript) read(t *testing.T, d *datadriven.TestData) {
 	t.Helper()
-	tr.handed, tr.reads, tr.full, tr.channels, tr.named = map[shard.Slot]uint64{}, nil, false, nil, nil
+	tr.handed, tr.reads, tr.pages, tr.full, tr.channels, tr.named = map[shard.Slot]uint64{}, nil, nil, false, nil, nil
 	tr.cfg.Handed = func(slot shard.Slot) uint64 { return tr.handed[slot] }
 	req := plain.Request{Wait: 30 * time.Second, Limit: 100, Callback: "comet"}
 	transport := d.CmdArgs[0].Key
@@ -234,11 +235,9 @@ func (tr *transcript) entries(t *testing.T, input string) (events []*event.Event
 	return events
 }
 
-// page answers the oldest read.
+// page answers for the next slot of the oldest read, or all of it by an error.
 func (tr *transcript) page(t *testing.T, d *datadriven.TestData) {
 	t.Helper()
-	token := tr.reads[0]
-	tr.reads = tr.reads[1:]
 	page := plain.Page{Events: tr.entries(t, d.Input)}
 	var err *bayeux.Error
 	for _, a := range d.CmdArgs {
@@ -251,7 +250,13 @@ func (tr *transcript) page(t *testing.T, d *datadriven.TestData) {
 			err = bayeux.Unavailable()
 		}
 	}
-	tr.r.Replayed(tr.now, token, page, err, &tr.out)
+	if err == nil {
+		tr.pages = append(tr.pages, page)
+	}
+	if read := tr.reads[0]; err != nil || len(tr.pages) == len(read.Slots) {
+		tr.r.Replayed(tr.now, read.Token, tr.pages, err, &tr.out)
+		tr.reads, tr.pages = tr.reads[1:], nil
+	}
 }
 
 // deliver gives entries to every interest that matches, or to those given.
@@ -321,13 +326,15 @@ func (tr *transcript) print(t *testing.T, out *plain.Effects) {
 	for _, i := range out.Interests {
 		fmt.Fprintf(&tr.b, "%s %s\n", map[bool]string{true: "leave", false: "join"}[i.Leave], i.Channel)
 	}
-	for _, q := range out.Reads {
-		tr.reads = append(tr.reads, q.Token)
-		since := "since " + strconv.FormatUint(q.Since, 10)
-		if q.Earliest {
-			since = "the earliest"
+	for _, read := range out.Reads {
+		tr.reads = append(tr.reads, read)
+		for _, q := range read.Slots {
+			since := "since " + strconv.FormatUint(q.Since, 10)
+			if q.Earliest {
+				since = "the earliest"
+			}
+			fmt.Fprintf(&tr.b, "read %s %s, to %d at least, %d at most\n", strings.Join(q.Channels, " "), since, q.Through, q.Limit)
 		}
-		fmt.Fprintf(&tr.b, "read %s %s, to %d at least, %d at most\n", strings.Join(q.Channels, " "), since, q.Through, q.Limit)
 	}
 	if out.Dropped != (plain.Dropped{}) {
 		fmt.Fprintf(&tr.b, "dropped %+v\n", out.Dropped)
