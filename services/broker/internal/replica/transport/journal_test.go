@@ -159,7 +159,18 @@ func (j *journal) want(lines ...string) {
 // ended wants so many streams to have ended for a reason.
 func (m *member) ended(t *testing.T, why transport.Reason, want int) {
 	t.Helper()
+	if got := m.ends(t, why); got != want {
+		t.Errorf("%s: %d streams ended as %s, want %d", m.node.Member(), got, why, want)
+	}
+}
+
+// ends is how many streams have ended for a reason.
+func (m *member) ends(t *testing.T, why transport.Reason) int {
+	t.Helper()
 	synctest.Wait()
+	if problems, err := testutil.GatherAndLint(m.registry); err != nil || len(problems) > 0 {
+		t.Error(problems, err)
+	}
 	all, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -167,13 +178,10 @@ func (m *member) ended(t *testing.T, why transport.Reason, want int) {
 	for _, family := range all {
 		for _, metric := range family.GetMetric() {
 			if family.GetName() == "comet_broker_replication_ends_total" && metric.GetLabel()[0].GetValue() == string(why) {
-				if got := int(metric.GetCounter().GetValue()); got != want {
-					t.Errorf("%s: %d streams ended as %s, want %d", m.node.Member(), got, why, want)
-				}
+				return int(metric.GetCounter().GetValue())
 			}
 		}
 	}
-	if problems, err := testutil.GatherAndLint(m.registry); err != nil || len(problems) > 0 {
-		t.Error(problems, err)
-	}
+	t.Fatalf("%s are not counted", why)
+	return 0
 }
