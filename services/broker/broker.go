@@ -89,7 +89,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	others := peers{cfg.Dial, deps.Conns}
 	slots := newOwnership(member, slot.Config{
 		Retention: history.Config{Class: classes(deps.Namespaces), Bytes: cfg.SlotBytes},
-		LogBytes:  cfg.SlotBytes, // mostly the same entries
+		LogBytes:  1, // of one copy nobody has to catch up
 		KeyWindow: cfg.KeyWindow,
 	}, others, deps.Logger)
 	s := &Service{
