@@ -144,6 +144,9 @@ func (s *stream) live() {
 		return
 	}
 	defer s.mesh.detach(s)
+	if s.ctx.Err() != nil {
+		return // while it waited
+	}
 	if !s.caller {
 		if err := s.sayHello(); err != nil {
 			s.cancel(err)
