@@ -67,11 +67,20 @@ func (c *chunks) putEncoded(class int, b []byte) place {
 // reserve returns a place in a chunk of a class that has room for some bytes.
 func (c *chunks) reserve(class, room int) (place, *chunk) {
 	of := &c.classes[class]
-	if of.open < 0 || cap(c.all[of.open].data)-len(c.all[of.open].data) < room {
+	if old := of.open; old < 0 || cap(c.all[old].data)-len(c.all[old].data) < room {
 		of.open = c.take(chunk{class: class, data: make([]byte, 0, max(c.size(of), room))})
+		if old >= 0 && c.all[old].live == 0 {
+			c.drop(old)
+		}
 	}
 	to := &c.all[of.open]
 	return newPlace(of.open, len(to.data)), to
+}
+
+// filling reports whether a chunk is appended to, and not too large for that.
+func (c *chunks) filling(i int) bool {
+	of := &c.classes[c.all[i].class]
+	return of.open == i && cap(c.all[i].data) <= 2*c.size(of)
 }
 
 // size is how large chunks of a class are now.
@@ -102,7 +111,7 @@ func (c *chunks) release(p place, size int) (sparse int) {
 	class := c.all[p.chunk()].class
 	of := &c.classes[class]
 	c.need(p.chunk(), -size)
-	if c.all[p.chunk()].live == 0 {
+	if c.all[p.chunk()].live == 0 && !c.filling(p.chunk()) {
 		c.drop(p.chunk())
 	}
 	if of.idle += size; of.idle < c.size(of)/2 {
@@ -112,8 +121,7 @@ func (c *chunks) release(p place, size int) (sparse int) {
 	least := 0.25
 	for i := range c.all {
 		in := &c.all[i]
-		filling := i == of.open && cap(in.data) <= 2*c.size(of)
-		if in.data == nil || in.class != class || filling {
+		if in.data == nil || in.class != class || c.filling(i) {
 			continue
 		}
 		if live := float64(in.live) / float64(cap(in.data)); live < least {

@@ -155,6 +155,21 @@ func TestOneOldEntryPinsNothing(t *testing.T) {
 	check(t, "heap", len(f.ages), 0)
 }
 
+// Channels without history leave no chunk behind for each of their entries.
+func TestWithoutHistory(t *testing.T) {
+	f := newFeed(Config{})
+	e := &Entry{Channel: "/n/x", Offset: base, Data: []byte("1")}
+	allocs := testing.AllocsPerRun(1000, func() {
+		e.Offset++
+		f.Add(e)
+	})
+	if allocs >= 1 {
+		t.Errorf("%v allocations per entry", allocs)
+	}
+	check(t, "retained", f.Len(), 0)
+	check(t, "chunks", len(f.chunks.all)-len(f.chunks.free), 1)
+}
+
 func TestList(t *testing.T) {
 	f := newFeed(Config{})
 	for _, name := range []string{"/b/2", "/a/1", "/a/3", "/a/2", "/a/2", "/service/x", "/a/deep/er"} {

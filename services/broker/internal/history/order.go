@@ -11,6 +11,7 @@ import (
 // until half of the items are empty, so that one old entry pins nothing.
 type order struct {
 	items    []item
+	head     int // the items before this one are empty
 	kept     int // items that are not empty
 	retained int // items that are retained
 	oldest   int // no item before this one is retained
@@ -37,6 +38,10 @@ func (o *order) push(offset uint64, p place, retained bool) {
 		offset |= flagRetained
 		o.retained++
 	}
+	if n := len(o.items); n == cap(o.items) && o.head > n/2 {
+		o.items = o.items[:copy(o.items, o.items[o.head:])]
+		o.oldest, o.head = o.oldest-o.head, 0
+	}
 	o.items = append(o.items, item{offset, p})
 	o.kept++
 }
@@ -49,15 +54,16 @@ func (o *order) find(offset uint64) (int, bool) {
 		if offset > last {
 			return n, false
 		}
-		if back := last - offset; back < uint64(n) {
+		if back := last - offset; back < uint64(n-o.head) {
 			if i := n - 1 - int(back); o.items[i].at() == offset {
 				return i, true
 			}
 		}
 	}
-	return slices.BinarySearchFunc(o.items, offset, func(it item, offset uint64) int {
+	i, found := slices.BinarySearchFunc(o.items[o.head:], offset, func(it item, offset uint64) int {
 		return cmp.Compare(it.at(), offset)
 	})
+	return o.head + i, found
 }
 
 // first is the index of the oldest retained entry; there must be one.
@@ -78,27 +84,27 @@ func (o *order) unretain(i int) {
 func (o *order) remove(i int) {
 	o.items[i].offset |= flagEmpty
 	o.kept--
-	for len(o.items) > 0 && o.items[0].empty() {
-		o.items = o.items[1:]
-		o.oldest = max(o.oldest-1, 0)
+	for o.head < len(o.items) && o.items[o.head].empty() {
+		o.head++
 	}
+	o.oldest = max(o.oldest, o.head)
 	const slack = 64
-	if len(o.items) > 2*o.kept+slack {
+	switch {
+	case len(o.items)-o.head > 2*o.kept+slack, cap(o.items) > 8*o.kept+slack:
 		o.compact()
-	}
-	if o.kept == 0 {
-		o.items, o.oldest = nil, 0
+	case o.kept == 0:
+		o.items, o.head, o.oldest = o.items[:0], 0, 0
 	}
 }
 
 func (o *order) compact() {
 	kept := make([]item, 0, o.kept+o.kept/2)
-	for _, it := range o.items {
+	for _, it := range o.items[o.head:] {
 		if !it.empty() {
 			kept = append(kept, it)
 		}
 	}
-	o.items, o.oldest = kept, 0
+	o.items, o.head, o.oldest = kept, 0, 0
 }
 
 // after iterates over the retained entries after an offset.
