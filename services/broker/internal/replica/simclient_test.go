@@ -45,11 +45,19 @@ type query struct {
 	slot    int
 	channel string
 	call    int64
+
+	position uint64 // after which to read, if there was nothing
 }
 
 func (q *query) answer(w *world, p *place) {
+	if q.channel == "" {
+		p.book.require(p.log.base > q.position || p.log.end() >= q.position,
+			"R11: %s ends at %d, %d was delivered before", p.n.member, p.log.end(), q.position)
+		return
+	}
 	var read string
-	for _, e := range p.log.entries[:p.log.commit-p.log.base] {
+	all, _ := p.log.read(p.log.base)
+	for _, e := range all {
 		if e.Channel == q.channel {
 			read += e.Key + " "
 		}
@@ -102,17 +110,26 @@ func (c *client) read() {
 	}
 	p := n.places[c.slot]
 	if len(p.reads) < 3 && c.w.rng.IntN(2) == 0 {
-		p.reads = append(p.reads, &query{c.id, c.slot, channels[c.w.rng.IntN(len(channels))], c.w.now})
+		p.reads = append(p.reads, &query{client: c.id, slot: c.slot, channel: channels[c.w.rng.IntN(len(channels))], call: c.w.now})
 		return
 	}
 	if p.log.base < c.position && p.book.of(p.log.base).end() < c.position {
 		return // an incarnation that is over
 	}
 	c.position = max(c.position, p.log.base)
-	p.book.require(c.position <= p.log.end(), "R11: %s ends at %d, %d was delivered", n.member, p.log.end(), c.position)
+	if c.position > p.log.end() { // maybe it has been replaced
+		p.reads = append(p.reads, &query{client: c.id, slot: c.slot, call: c.w.now, position: c.position})
+		return
+	}
+	all, ok := p.log.read(c.position)
+	if !ok {
+		return // it will be committed
+	}
 	inc := p.book.of(p.log.base)
-	for ; c.position < p.log.commit; c.position++ {
-		p.book.require(inc.has(p.log.at(c.position+1)), "R9: %s delivers %d, which is not committed", n.member, c.position+1)
+	p.book.require(c.position+uint64(len(all)) == p.log.commit, "R11: %s reads %d after %d", n.member, len(all), c.position)
+	for _, e := range all {
+		c.position++
+		p.book.require(e.Offset == c.position && inc.has(e), "R11: %s delivers %+v at %d", n.member, e, c.position)
 	}
 }
 

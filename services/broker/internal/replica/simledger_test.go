@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/history"
@@ -14,7 +15,8 @@ type violation string
 // ledger is what an observer who sees everything knows of one slot. Its methods
 // panic with a violation.
 type ledger struct {
-	now func() int64
+	now  func() int64
+	real bool // logs are slots
 
 	rows   []shard.Row                 // all there were
 	terms  map[uint64]string           // primary by term
@@ -37,6 +39,7 @@ type incarnation struct {
 	base    uint64
 	entries []*history.Entry
 	keys    map[string]uint64
+	last    map[string]uint64 // by channel
 }
 
 type commitment struct {
@@ -61,6 +64,8 @@ func (b *ledger) require(ok bool, format string, args ...any) {
 		panic(violation(fmt.Sprintf(format, args...)))
 	}
 }
+
+func (b *ledger) clock() time.Time { return time.Unix(0, b.now()) }
 
 func (b *ledger) row() shard.Row {
 	if len(b.rows) == 0 {
@@ -93,7 +98,7 @@ func (b *ledger) of(base uint64) *incarnation {
 			return b.canon[i]
 		}
 	}
-	inc := &incarnation{base: base, keys: map[string]uint64{}}
+	inc := &incarnation{base: base, keys: map[string]uint64{}, last: map[string]uint64{}}
 	b.canon = append(b.canon, inc)
 	return inc
 }
@@ -102,7 +107,7 @@ func (i *incarnation) end() uint64 { return i.base + uint64(len(i.entries)) }
 
 // has reports whether an entry is committed.
 func (i *incarnation) has(e *history.Entry) bool {
-	return e.Offset > i.base && e.Offset <= i.end() && i.entries[e.Offset-i.base-1] == e
+	return e.Offset > i.base && e.Offset <= i.end() && same(i.entries[e.Offset-i.base-1], e)
 }
 
 func (b *ledger) prev(l *simLog) uint64 {
@@ -122,7 +127,7 @@ func (b *ledger) appended(l *simLog, e *history.Entry) {
 // replicated is told of every entry a backup takes (R5).
 func (b *ledger) replicated(l *simLog, e *history.Entry) {
 	origin := b.logs[[2]uint64{e.Offset, e.Term}]
-	b.require(origin.entry == e, "R5: %s takes another entry %d of term %d", l.member, e.Offset, e.Term)
+	b.require(origin != nil && same(origin.entry, e), "R5: %s takes another entry %d of term %d", l.member, e.Offset, e.Term)
 	b.require(origin.prev == b.prev(l), "R5: %s: entry %d of term %d follows term %d, at its primary %d",
 		l.member, e.Offset, e.Term, b.prev(l), origin.prev)
 }
@@ -164,6 +169,9 @@ func (b *ledger) committed(l *simLog, upto uint64) {
 			continue
 		}
 		b.require(o == inc.end()+1, "R6: %s commits %d, nobody has committed %d", l.member, o, inc.end()+1)
+		prev := inc.last[e.Channel]
+		b.require(!b.real || e.Prev == max(prev, l.base), "R12: %s commits %+v, its channel's last was %d", l.member, e, prev)
+		inc.last[e.Channel] = o
 		if first, ok := inc.keys[e.Key]; ok {
 			b.require(false, "R13: %s is committed at %d and %d", e.Key, first, o)
 		}
@@ -180,7 +188,7 @@ func (b *ledger) holds(base uint64, i *image) bool {
 		return true
 	}
 	last := inc.entries[len(inc.entries)-1]
-	return i.base == base && uint64(len(i.entries)) >= last.Offset-base && i.entries[last.Offset-base-1] == last
+	return i.base == base && uint64(len(i.entries)) >= last.Offset-base && same(i.entries[last.Offset-base-1], last)
 }
 
 // leads is told when a member begins to lead (R7). One whose term is over by
