@@ -12,7 +12,7 @@
 //	p → b  Lead  t, round               I lead, what do you hold?
 //	b → p  State t, round, ends of terms
 //	p → b  Append t, round, join at n   our logs agree up to n, cut the rest
-//	   or  Piece, Piece, Piece          of a snapshot, if p's log begins after n
+//	   or  Piece by Piece               of a snapshot, if p's log begins after n
 //	b → p  Ack  t, round, end           I hold your log up to end
 //	p      commits what all hold that it waits for, serves, fans out
 //	p → etcd  add b if still announced  from now on p waits for b

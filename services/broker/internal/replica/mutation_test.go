@@ -79,13 +79,6 @@ var mutations = []mutation{
 		seeds: "20000",
 	},
 	{
-		name:  "4 acknowledge alone while cut off",
-		file:  "lead.go",
-		old:   "upto > r.commit && !r.isolated(now)",
-		new:   "upto > r.commit",
-		seeds: "30000",
-	},
-	{
 		name:  "4 accept and acknowledge alone while cut off",
 		file:  "lead.go",
 		old:   "	return r.lead.alone > 0 && ",
@@ -107,13 +100,6 @@ var mutations = []mutation{
 		seeds: "30000",
 	},
 	{
-		name:  "4 give up a log before its primary agreed",
-		file:  "simcontrol_test.go",
-		old:   "		row.InSync, row.UncleanAfter = heirs, 0\n",
-		new:   "		row.InSync = heirs\n",
-		seeds: "30000",
-	},
-	{
 		name:  "9 marks of a primary that heard nothing",
 		file:  "lead.go",
 		old:   "		case p.heard.Before(asOf):\n			asOf = p.heard\n",
@@ -126,13 +112,6 @@ var mutations = []mutation{
 		old:   `	if r.leader.name != "" {`,
 		new:   `	if false {`,
 		seeds: "30000",
-	},
-	{
-		name:  "11 serve before the tail is committed anew",
-		file:  "lead.go",
-		old:   "!r.lead.serving && r.commit >= r.lead.inherited",
-		new:   "!r.lead.serving",
-		seeds: "20000",
 	},
 	{
 		name:  "12 acknowledge before it is synced",

@@ -255,7 +255,7 @@ func (r *Replica) pieces(p *peer, out *Effects) {
 
 // pin keeps in the log what members that take a snapshot need next.
 func (r *Replica) pin() {
-	from := uint64(NoPin)
+	from := NoPin
 	for _, p := range r.lead.peers {
 		switch {
 		case p.pinned && p.snapshot != nil:

@@ -51,7 +51,7 @@ type world struct {
 }
 
 // counts say what a schedule has seen.
-type counts struct{ leads, begins, writes, changes, reads, acks, snapshots, moves int }
+type counts struct{ leads, begins, writes, changes, reads int }
 
 func newWorld(seed uint64, log *strings.Builder) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: 1e15, log: log, histories: map[thread][]operation{}, logs: map[string][]*simLog{}}
@@ -444,7 +444,7 @@ func (w *world) settle() {
 
 func (w *world) deliverAll() bool {
 	any := false
-	for i := 0; i < len(w.streams); i++ {
+	for i := range w.streams {
 		for _, e := range w.streams[i].ends {
 			for w.deliver(w.streams[i], e) {
 				any = true

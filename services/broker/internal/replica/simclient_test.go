@@ -28,7 +28,7 @@ type publish struct {
 	acked   bool
 }
 
-func (op *publish) done(now int64, base, offset uint64) {
+func (op *publish) done(now int64, base, _ uint64) {
 	if op.acked {
 		return
 	}
@@ -157,7 +157,7 @@ type thread struct {
 func (w *world) linearizable() {
 	model := porcupine.Model{
 		Init: func() any { return "" },
-		Step: func(state, input, output any) (bool, any) {
+		Step: func(state, input, _ any) (bool, any) {
 			list, op := state.(string), input.(operation)
 			if op.write != "" {
 				return true, list + op.write + " "

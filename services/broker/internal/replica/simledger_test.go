@@ -93,9 +93,9 @@ func (b *ledger) wrote(row shard.Row) {
 
 // of returns the incarnation of a base, making it.
 func (b *ledger) of(base uint64) *incarnation {
-	for i := len(b.canon) - 1; i >= 0; i-- {
-		if b.canon[i].base == base {
-			return b.canon[i]
+	for _, inc := range slices.Backward(b.canon) {
+		if inc.base == base {
+			return inc
 		}
 	}
 	inc := &incarnation{base: base, keys: map[string]uint64{}, last: map[string]uint64{}}
@@ -214,8 +214,8 @@ func (b *ledger) acknowledged(l *simLog, key string, offset uint64) {
 // fresh is told a time as of which a primary's commit mark is said to be the
 // newest (R14).
 func (b *ledger) fresh(l *simLog, asOf int64) {
-	for i := len(b.moves) - 1; i >= 0; i-- {
-		if m := b.moves[i]; m.time <= asOf {
+	for _, m := range slices.Backward(b.moves) {
+		if m.time <= asOf {
 			b.require(m.offset <= l.commit, "R14: %s says that %d was the newest as of %d, but %d was committed at %d",
 				l.member, l.commit, asOf, m.offset, m.time)
 			return

@@ -346,7 +346,7 @@ func (n *node) renew() {
 	}
 	k := &w.etcd.keys[n.index]
 	switch {
-	case k.member != n.member || k.expires <= w.now || !(n.leased || n.unread):
+	case k.member != n.member || k.expires <= w.now || !n.leased && !n.unread:
 		*k = key{n.member, w.now + leaseTTL, w.now}
 		n.leased, n.unread = false, true
 		w.trace("%s registers", n.member)
