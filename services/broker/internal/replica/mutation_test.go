@@ -171,13 +171,6 @@ func (r *Replica) ticked(now time.Time, out *Effects) {
 		seeds: "20000",
 	},
 	{
-		name:  "16 count acknowledgements of other terms and rounds",
-		file:  "peer.go",
-		old:   " || m.Term != r.term || m.Round < p.first || m.Round > p.round {",
-		new:   " {",
-		seeds: "30000",
-	},
-	{
 		name:  "16 commit before all are reconciled",
 		file:  "lead.go",
 		old:   "		if p.waits {\n			upto",
