@@ -232,6 +232,16 @@ func (c *client) tick(now time.Time) {
 	c.settle(now, &out)
 }
 
+// beat gives a sign of life over the socket by an answer that is due before the
+// next one, or reports that there is none.
+func (c *client) beat(now, next time.Time) bool {
+	var out session.Effects
+	c.mu.Lock()
+	beat := c.session.Beat(now, next, &out)
+	c.settle(now, &out)
+	return beat
+}
+
 // settle ends a call of the session. It takes the lock over.
 func (c *client) settle(now time.Time, out *session.Effects) {
 	if !c.settleLocked(now, out) {

@@ -202,7 +202,7 @@ func (k *socket) sessionEnded(c *client, why session.Reason) {
 	}
 }
 
-// tick pings, or closes what is to be closed or used by nobody.
+// tick gives a sign of life, or closes what is to be closed or used by nobody.
 func (k *socket) tick(now time.Time) {
 	k.mu.Lock()
 	code := k.code
@@ -215,12 +215,14 @@ func (k *socket) tick(now time.Time) {
 		k.service.cut(hold.Idle)
 		k.end(closeNormal, "no session")
 	default:
-		k.send(k.service.ping)
+		if c := k.client.Load(); c == nil || !c.beat(now, now.Add(k.service.cfg.Heartbeat)) {
+			k.send(k.service.ping)
+		}
 		k.startTimer()
 	}
 }
 
-// startTimer has the socket pinged after a heartbeat, unless it is to be closed.
+// startTimer has the socket hear something after a heartbeat, unless it is to be closed.
 func (k *socket) startTimer() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -430,3 +430,28 @@ func TestSocketFlood(t *testing.T) {
 		k.leave()
 	})
 }
+
+// A held connect that would be answered before the next ping is answered in
+// place of this one.
+func TestSocketConnectInPlaceOfPing(t *testing.T) {
+	for name, test := range map[string]struct {
+		heartbeat, after time.Duration
+		pinged           bool
+	}{"soon due": {25 * time.Second, 25 * time.Second, false}, "not for long": {8 * time.Second, 24 * time.Second, true}} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, Config{Heartbeat: test.heartbeat, PollTimeout: 30 * time.Second}, func(w *world) {
+				k := w.socket().open()
+				start := time.Now()
+				for len(k.take()) == 0 {
+					time.Sleep(time.Second)
+				}
+				if took := time.Since(start); took < test.after || took > test.after+2*time.Second {
+					t.Errorf("answered after %v, want %v", took, test.after)
+				}
+				if pinged := k.pinged() > 0; pinged != test.pinged {
+					t.Errorf("%d pings", k.pinged())
+				}
+			})
+		})
+	}
+}

@@ -36,6 +36,18 @@ func (s *Session) Tick(now time.Time, out *Effects) {
 	}
 }
 
+// Beat is the time for a sign of life over the socket. It answers a connect held
+// there that is due before the next such time, and reports whether there was
+// one.
+func (s *Session) Beat(now, next time.Time, out *Effects) bool {
+	c := &s.connect
+	if s.ended() || c.state != held || !c.socket || c.due > s.since(next) {
+		return false
+	}
+	s.answerConnect(now, out)
+	return true
+}
+
 // touch keeps the session alive because of a message other than a connect.
 func (s *Session) touch(now time.Time) {
 	if s.connect.state == over {
