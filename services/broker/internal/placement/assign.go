@@ -28,8 +28,9 @@ type assignment struct {
 // host is a broker that may be given slots.
 type host struct {
 	Broker
-	copies    int // slots that it should hold
-	primaries int // and lead
+	copies    int           // slots that it should hold
+	primaries int           // and lead
+	shared    map[*host]int // and that the other should hold, too
 	movable   []*place
 }
 
@@ -51,10 +52,10 @@ func newAssignment(p *Planner, v View, now time.Time) *assignment {
 	for _, b := range v.Brokers {
 		a.announced[b.Member] = b
 		a.names[name(b.Member)] = b.Member
-		if v.drains(b) {
+		if b.Draining {
 			continue
 		}
-		h := &host{Broker: b}
+		h := &host{Broker: b, shared: map[*host]int{}}
 		a.hosts = append(a.hosts, h)
 		a.byMember[b.Member] = h
 		zones[b.Zone] = true
@@ -148,10 +149,18 @@ func (a *assignment) desire(s *place, list []string) {
 
 func (a *assignment) count(list []string, by int) {
 	for i, m := range list {
-		if h := a.byMember[m]; h != nil {
-			h.copies += by
-			if i == 0 {
-				h.primaries += by
+		h := a.byMember[m]
+		if h == nil {
+			continue
+		}
+		h.copies += by
+		if i == 0 {
+			h.primaries += by
+		}
+		for _, o := range list[:i] {
+			if other := a.byMember[o]; other != nil {
+				h.shared[other] += by
+				other.shared[h] += by
 			}
 		}
 	}
@@ -176,7 +185,9 @@ func (a *assignment) wish(s *place, list []string, why Reason) {
 }
 
 // candidate returns who should join those in list, nil if there is nobody:
-// other zones first, then who is in sync already, then the least loaded.
+// other zones first, then who is in sync already, then the least loaded, then
+// who shares the fewest slots with them: so that what one broker leads is
+// inherited by many.
 func (a *assignment) candidate(list, inSync []string) *host {
 	rank := func(h *host) int {
 		rank := 0
@@ -194,12 +205,24 @@ func (a *assignment) candidate(list, inSync []string) *host {
 			continue
 		}
 		if best == nil || cmp.Or(
-			cmp.Compare(rank(h), rank(best)), cmp.Compare(h.copies, best.copies), cmp.Compare(h.primaries, best.primaries),
+			cmp.Compare(rank(h), rank(best)), cmp.Compare(h.copies, best.copies),
+			cmp.Compare(h.together(list), best.together(list)), cmp.Compare(h.primaries, best.primaries),
 		) < 0 {
 			best = h
 		}
 	}
 	return best
+}
+
+// together is how many slots a host shares with the members of a list.
+func (h *host) together(list []string) int {
+	together := 0
+	for other, n := range h.shared {
+		if slices.Contains(list, other.Member) {
+			together += n
+		}
+	}
+	return together
 }
 
 // fill adds candidates to a list until it is long enough or nobody is left.

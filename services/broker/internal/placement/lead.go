@@ -108,10 +108,10 @@ func (a *assignment) anew(s *place) (Reason, Wait) {
 func (a *assignment) begin(s *place, absent []string, why Reason) {
 	a.desire(s, nil)
 	list := a.heirs(s.row)
-	if len(list) == 0 {
-		list = []string{a.idlest().Member}
+	free := len(list) == 0
+	if list = a.fill(list, nil); free {
+		front(list, a.idlest(list))
 	}
-	list = a.fill(list, nil)
 	a.desire(s, list)
 	primary := a.announced[list[0]]
 	a.change(s, Change{
@@ -136,10 +136,10 @@ func (a *assignment) heirs(row shard.Row) []string {
 	return list
 }
 
-// idlest is the host that leads the fewest slots.
-func (a *assignment) idlest() *host {
-	return slices.MinFunc(a.hosts, func(x, y *host) int {
-		return cmp.Or(cmp.Compare(x.primaries, y.primaries), cmp.Compare(x.copies, y.copies))
+// idlest is who leads the fewest slots of some hosts.
+func (a *assignment) idlest(list []string) string {
+	return slices.MinFunc(list, func(x, y string) int {
+		return cmp.Compare(a.byMember[x].primaries, a.byMember[y].primaries)
 	})
 }
 

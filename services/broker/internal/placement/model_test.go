@@ -54,13 +54,11 @@ func TestPlacementConverges(t *testing.T) {
 			"order": func(t *rapid.T) {
 				n := shard.Slot(rapid.IntRange(0, shard.Slots-1).Draw(t, "slot"))
 				w.view.Orders = Orders{}
-				switch rapid.IntRange(0, 2).Draw(t, "kind") {
+				switch rapid.IntRange(0, 1).Draw(t, "kind") {
 				case 0:
 					w.view.Orders.Recover = map[shard.Slot]bool{n: true}
 				case 1:
 					w.view.Orders.Move = map[shard.Slot]string{n: names.Draw(t, "to")}
-				case 2:
-					w.view.Orders.Drain = map[string]bool{names.Draw(t, "drained"): true}
 				}
 			},
 			"plan": func(t *rapid.T) {

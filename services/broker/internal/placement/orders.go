@@ -15,8 +15,6 @@ type Orders struct {
 	Recover map[shard.Slot]bool
 	// Move says which broker, by name, is to lead a slot.
 	Move map[shard.Slot]string
-	// Drain are names of brokers to be treated as draining.
-	Drain map[string]bool
 }
 
 // CheckRecover says why a slot cannot be recovered.
@@ -44,7 +42,7 @@ func (v View) CheckMove(n shard.Slot, broker string) error {
 		return fmt.Errorf("there is no slot %d", n)
 	case i < 0:
 		return fmt.Errorf("there is no broker named %s", broker)
-	case v.drains(v.Brokers[i]):
+	case v.Brokers[i].Draining:
 		return fmt.Errorf("broker %s drains", broker)
 	case !v.announces(row.Primary):
 		return fmt.Errorf("slot %d cannot be moved: its primary is not there", n)
@@ -52,19 +50,8 @@ func (v View) CheckMove(n shard.Slot, broker string) error {
 	return nil
 }
 
-// CheckDrain says why a broker cannot be drained.
-func (v View) CheckDrain(broker string) error {
-	if !slices.ContainsFunc(v.Brokers, func(b Broker) bool { return name(b.Member) == broker }) {
-		return fmt.Errorf("there is no broker named %s", broker)
-	}
-	if !slices.ContainsFunc(v.Brokers, func(b Broker) bool { return name(b.Member) != broker && !v.drains(b) }) {
-		return fmt.Errorf("no other broker could take the slots of %s", broker)
-	}
-	return nil
-}
-
 func (v View) checkHosts() error {
-	if slices.ContainsFunc(v.Brokers, func(b Broker) bool { return !v.drains(b) }) {
+	if slices.ContainsFunc(v.Brokers, func(b Broker) bool { return !b.Draining }) {
 		return nil
 	}
 	return fmt.Errorf("all %d brokers drain", len(v.Brokers))
@@ -73,5 +60,3 @@ func (v View) checkHosts() error {
 func (v View) announces(member string) bool {
 	return slices.ContainsFunc(v.Brokers, func(b Broker) bool { return b.Member == member })
 }
-
-func (v View) drains(b Broker) bool { return b.Draining || v.Orders.Drain[name(b.Member)] }

@@ -158,6 +158,10 @@ func New(cfg Config) *Planner {
 	}
 }
 
+// See notes who is absent in a view that no plan is made from. A member that
+// comes and goes unseen counts as absent all the time.
+func (p *Planner) See(v View, now time.Time) { newAssignment(p, v, now) }
+
 // Plan returns what to do now. Call it with every new view, and at least once a
 // second, but not before the outcome of the last plan is in the view, and never
 // with a view from before an outage of the store has ended.

@@ -42,10 +42,9 @@ type failer interface {
 // broker is a process.
 type broker struct {
 	Broker
-	alive  bool
-	cut    bool      // from the store
-	since  time.Time // it is cut or dead
-	wasCut bool
+	alive bool
+	cut   bool      // from the store
+	since time.Time // it is cut or dead
 }
 
 // state is what is true of a slot.
@@ -98,6 +97,7 @@ func (w *world) cut(name string, cut bool) {
 	if b := w.brokers[name]; b != nil && b.cut != cut {
 		b.cut, b.since = cut, w.now
 		w.look()
+		w.plan() // the controller sees every view
 	}
 }
 
@@ -134,7 +134,7 @@ func (w *world) announced(member string) bool {
 func (w *world) hosts() []*broker {
 	var hosts []*broker
 	for _, b := range w.brokers {
-		if !b.cut && !b.Draining && !w.view.Orders.Drain[name(b.Member)] {
+		if !b.cut && !b.Draining {
 			hosts = append(hosts, b)
 		}
 	}
@@ -221,7 +221,7 @@ func (w *world) justifyNew(c Change, old shard.Row) {
 	r := c.Row
 	if r.Term != old.Term+1 || r.Base <= old.Base || !slices.Equal(r.InSync, []string{r.Primary}) ||
 		r.Replicas[0] != r.Primary || !slices.Equal(c.Present, r.InSync) || r.Addr != w.broker(r.Primary).Addr ||
-		w.view.drains(w.broker(r.Primary).Broker) {
+		w.broker(r.Primary).Draining {
 		w.t.Fatalf("%+v is no first row", c)
 	}
 	var why bool
@@ -267,7 +267,7 @@ func (w *world) justifyPromotion(c Change, old shard.Row) {
 		if !slices.Contains(r.InSync, m) && (!slices.Contains(c.Absent, m) || w.announced(m) || w.view.Cautious && !w.replaced(m)) {
 			w.t.Fatalf("%+v removes %s from %+v", c, m, old)
 		}
-		if w.announced(m) && !w.view.drains(w.broker(m).Broker) && w.view.drains(w.broker(r.Primary).Broker) {
+		if w.announced(m) && !w.broker(m).Draining && w.broker(r.Primary).Draining {
 			w.t.Fatalf("%+v promotes one who drains though %s is there", c, m)
 		}
 	}
@@ -407,7 +407,7 @@ func (w *world) check() {
 				leads[m]++
 			}
 			b := w.broker(m)
-			if !w.announced(m) || w.view.drains(b.Broker) {
+			if !w.announced(m) || b.Draining {
 				w.t.Fatalf("slot %d should be at %s: %+v", n, m, row)
 			}
 			zones[b.Zone] = true
@@ -426,6 +426,36 @@ func (w *world) check() {
 	w.even("primaries", leads, hosts)
 	if len(sizes) == 1 {
 		w.even("copies", copies, hosts)
+	}
+	w.noBetter(copies, hosts)
+}
+
+// noBetter wants that no slot can be moved to who has two fewer without losing
+// a zone.
+func (w *world) noBetter(copies map[string]int, hosts []*broker) {
+	w.t.Helper()
+	for n := range shard.Slot(shard.Slots) {
+		list := w.view.Table.Row(n).Replicas
+		for _, to := range hosts {
+			if slices.Contains(list, to.Member) {
+				continue
+			}
+			for _, from := range list {
+				zones := map[string]bool{to.Zone: true}
+				for _, m := range list {
+					if m != from {
+						zones[w.broker(m).Zone] = true
+					}
+				}
+				before := map[string]bool{}
+				for _, m := range list {
+					before[w.broker(m).Zone] = true
+				}
+				if copies[from] > copies[to.Member]+1 && len(zones) >= len(before) {
+					w.t.Fatalf("slot %d could move from %s (%d) to %s (%d)", n, from, copies[from], to.Member, copies[to.Member])
+				}
+			}
+		}
 	}
 }
 
