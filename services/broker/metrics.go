@@ -50,10 +50,10 @@ func newMetrics(reg prometheus.Registerer, o *ownership) *metrics {
 			Name: "comet_broker_lags_total", Help: "How often a follower had no credit left for a slot.",
 		}),
 		moves: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "comet_broker_moves_total", Help: "Slots to which this broker, as the controller, gave a new primary, by reason.",
+			Name: "comet_broker_moves_total", Help: "Rows of slots that this broker wrote as the controller, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, why := range []placement.Reason{placement.Unassigned, placement.Lost, placement.Draining, placement.Balance} {
+	for _, why := range placement.Reasons() {
 		m.moves.WithLabelValues(string(why))
 	}
 	return m
