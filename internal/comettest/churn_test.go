@@ -13,7 +13,7 @@ import (
 	"github.com/comet-push/comet/internal/config"
 )
 
-var day = flag.Duration("churn", churnTime, "how long TestChurn lasts, in virtual time")
+var day = flag.Duration("churn", 24*time.Hour, "how long TestChurn lasts, in virtual time")
 
 // TestChurn lets clients of all kinds come and go, in all ways, for a day. What
 // they are told is checked, and nothing is left of them. -seed is another day.
@@ -23,7 +23,7 @@ func TestChurn(t *testing.T) {
 }
 
 func churn(t *testing.T) {
-	c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 2, Presence: 1, Configure: func(_ string, cfg *config.Config) {
+	c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 2, Presence: 1, Pace: 15 * time.Second, Configure: func(_ string, cfg *config.Config) {
 		cfg.Edge.PollTimeout, cfg.Edge.Heartbeat = 10*time.Minute, 10*time.Minute // what little happens is to be of the clients' doing
 	}})
 	c.Balanced(time.Minute)

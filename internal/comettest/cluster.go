@@ -26,6 +26,8 @@ import (
 // Options say what a cluster consists of.
 type Options struct {
 	Edges, Brokers, Presence int
+	// Pace is how often brokers give a sign of life; 0: 1 s.
+	Pace time.Duration
 	// Configure changes the configuration of a process; may be nil.
 	Configure func(name string, cfg *config.Config)
 }
@@ -109,7 +111,7 @@ func (c *Cluster) Start(name string) {
 	n.Directory, n.Metrics = c.Store.Directory(), telemetry.Registry("test")
 	logger := slog.New(slog.NewTextHandler(c.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 	process, err := wire.New(cfg, wire.Env{
-		Listen: c.Net.Listen, Dial: c.Net.Dial(name), Directory: n.Directory, Metrics: n.Metrics,
+		Listen: c.Net.Listen, Dial: c.Net.Dial(name), Directory: n.Directory, Metrics: n.Metrics, Pace: c.options.Pace,
 		Logger: logger.With(slog.String("on", name)),
 	})
 	if err != nil {

@@ -48,7 +48,7 @@ func TestPublishReachesBrowsers(t *testing.T) {
 // one heap.
 func TestDayOfIdlePolling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := comettest.New(t, comettest.Options{Edges: 1, Brokers: 1, Presence: 1})
+		c := comettest.New(t, comettest.Options{Edges: 1, Brokers: 1, Presence: 1, Pace: 15 * time.Second})
 		var clients []*comettest.Client
 		for i := range 3 {
 			clients = append(clients, c.Client(fmt.Sprintf("client-%d", i), "edge-0", "/news", "/hourly/**"))

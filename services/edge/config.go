@@ -75,6 +75,8 @@ type Config struct {
 	// answer; 10 s.
 	ReadTimeout  time.Duration
 	WriteTimeout time.Duration
+	// BrokerHeartbeat is how often brokers give a sign of life; 1 s.
+	BrokerHeartbeat time.Duration
 	// JoinTimeout is how long a subscribe waits for a broker; 5 s. It and
 	// PublishTimeout, 8 s, have to lie below the 10 s that clients wait.
 	JoinTimeout    time.Duration

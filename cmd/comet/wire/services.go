@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -35,6 +36,7 @@ type deps struct {
 	dial       dialer
 	metrics    prometheus.Registerer
 	logger     *slog.Logger
+	pace       time.Duration
 }
 
 // public is a service that backends call.
@@ -100,6 +102,7 @@ func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
 		QueueMessages:   p.cfg.Edge.QueueMessages,
 		QueueBytes:      int(p.cfg.Edge.QueueBytes),
 		DrainTimeout:    p.cfg.DrainTimeout / 2,
+		BrokerHeartbeat: d.pace,
 	}, edge.Deps{
 		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", edgeName)),
@@ -153,6 +156,8 @@ func (p *Process) broker(d deps) (*broker.Service, error) {
 		DrainTimeout: p.cfg.DrainTimeout / 2,
 		Lease:        p.cfg.Etcd.LeaseTTL,
 		Dial:         d.dial,
+		Heartbeat:    d.pace,
+		SweepEvery:   d.pace,
 	}, broker.Deps{
 		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", brokerName)),

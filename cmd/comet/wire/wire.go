@@ -47,6 +47,9 @@ type Env struct {
 	Metrics Metrics
 	// Version is what was built.
 	Version string
+	// Pace is how often brokers tell edges that they live, and look for what is
+	// too old. 0: 1 s. It is for tests of long times; all nodes have the same.
+	Pace time.Duration
 }
 
 // Metrics is a registry.
@@ -143,6 +146,7 @@ func (p *Process) build(env Env) error {
 	conns := p.pool(dial)
 	d := deps{
 		node: p.node, directory: directory, conns: conns, namespaces: namespaces, dial: dial, metrics: env.Metrics, logger: env.Logger,
+		pace: env.Pace,
 	}
 	gateway, err := p.addServices(env, targets, d, node)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,9 +19,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/comet-push/comet/cmd/comet/wire"
+	"github.com/comet-push/comet/internal/comettest"
 	"github.com/comet-push/comet/internal/config"
 	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/run"
@@ -29,22 +30,11 @@ import (
 
 var update = flag.Bool("update", false, "write testdata anew")
 
-// doors is a little network in memory.
-type doors map[string]*bufconn.Listener
-
-func (d doors) listen(addr string) (net.Listener, error) {
-	if _, busy := d[addr]; busy {
-		return nil, syscall.EADDRINUSE
-	}
-	d[addr] = bufconn.Listen(1 << 16)
-	return d[addr], nil
-}
-
-func (d doors) client(t *testing.T) *http.Client {
+// client is somebody outside of the process.
+func client(t *testing.T, n *comettest.Network) *http.Client {
 	t.Helper()
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
-		return d[addr].DialContext(ctx)
-	}}
+	dial := n.Dial("client")
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) }}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
@@ -63,17 +53,17 @@ func start(t *testing.T, cfg config.Config, env wire.Env) (p *wire.Process, stop
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if !stopped {
-			stopped = true
-			cancel(run.ErrDraining)
-			if err := <-done; err != nil {
-				t.Errorf("Run: %v", err)
-			}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := p.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
 		}
+	}()
+	// No sync.OnceFunc: who waits for its mutex keeps virtual time from passing.
+	stop = func() {
+		cancel(run.ErrDraining)
+		<-ended
 	}
 	t.Cleanup(stop)
 	for range 1000 {
@@ -126,9 +116,9 @@ func answer(t *testing.T, resp *http.Response) (int, string) {
 // TestAlone drives everything in one process through its HTTP doors.
 func TestAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := doors{}
-		start(t, dev(), wire.Env{Listen: d.listen})
-		c := d.client(t)
+		n := comettest.NewNetwork()
+		start(t, dev(), wire.Env{Listen: n.Listen})
+		c := client(t, n)
 		const internal, edge = "http://127.0.0.1:8081", "http://127.0.0.1:8080"
 
 		for _, tt := range []struct {
@@ -183,9 +173,9 @@ func long(kib int) string { return strings.Repeat("x", kib<<10) }
 // reason.
 func TestRESTSubscribe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := doors{}
-		_, stop := start(t, dev(), wire.Env{Listen: d.listen})
-		c := d.client(t)
+		n := comettest.NewNetwork()
+		_, stop := start(t, dev(), wire.Env{Listen: n.Listen})
+		c := client(t, n)
 		resp, err := c.Get("http://127.0.0.1:8081/v1/subscribe?channels=/a&channels=/b/**")
 		if err != nil {
 			t.Fatal(err)
@@ -226,14 +216,14 @@ func TestRESTSubscribe(t *testing.T) {
 // TestDoorsOfATarget shows what a process with one service offers.
 func TestDoorsOfATarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := doors{}
+		n := comettest.NewNetwork()
 		cfg := dev()
 		cfg.Target = config.Broker
-		p, _ := start(t, cfg, wire.Env{Listen: d.listen})
+		p, _ := start(t, cfg, wire.Env{Listen: n.Listen})
 		if at := p.Addrs(); at.Edge != "" || at.GRPC == "" || at.Internal == "" {
 			t.Errorf("doors %+v", at)
 		}
-		if status, text := get(t, d.client(t), "http://127.0.0.1:8081/v1/sessions"); status != 501 || !strings.Contains(text, "not served by this process") {
+		if status, text := get(t, client(t, n), "http://127.0.0.1:8081/v1/sessions"); status != 501 || !strings.Contains(text, "not served by this process") {
 			t.Errorf("%d %s", status, text)
 		}
 	})
@@ -243,9 +233,9 @@ func TestDoorsOfATarget(t *testing.T) {
 // quick when nothing keeps it, and lets nobody hang.
 func TestDrainAnswersHeldConnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := doors{}
-		_, stop := start(t, dev(), wire.Env{Listen: d.listen})
-		c := d.client(t)
+		n := comettest.NewNetwork()
+		_, stop := start(t, dev(), wire.Env{Listen: n.Listen})
+		c := client(t, n)
 		const door = "http://127.0.0.1:8080/cometd"
 		_, text := post(t, c, door, `[{"channel":"/meta/handshake","version":"1.0","supportedConnectionTypes":["long-polling"]}]`)
 		var replies []struct{ ClientID string }
@@ -296,12 +286,26 @@ func TestNewRefuses(t *testing.T) {
 
 // TestDoorsCloseWhenNewFails: the second door is busy, the first must not stay.
 func TestDoorsCloseWhenNewFails(t *testing.T) {
-	d := doors{"127.0.0.1:8081": nil}
-	if _, err := wire.New(dev(), wire.Env{Listen: d.listen}); !errors.Is(err, syscall.EADDRINUSE) {
+	n := comettest.NewNetwork()
+	if _, err := n.Listen("127.0.0.1:8081"); err != nil {
+		t.Fatal(err)
+	}
+	var opened []string
+	listen := func(addr string) (net.Listener, error) {
+		l, err := n.Listen(addr)
+		if err == nil {
+			opened = append(opened, addr)
+		}
+		return l, err
+	}
+	if _, err := wire.New(dev(), wire.Env{Listen: listen}); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("err = %v", err)
 	}
-	if _, err := d["127.0.0.1:9090"].Dial(); err == nil {
-		t.Error("a door is still open")
+	if want := []string{"127.0.0.1:9090"}; !slices.Equal(opened, want) {
+		t.Fatalf("opened %v, want %v", opened, want)
+	}
+	if _, err := n.Dial("client")(t.Context(), opened[0]); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dialing a door that should be closed: %v", err)
 	}
 }
 
@@ -310,7 +314,7 @@ func TestDoorsCloseWhenNewFails(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		catalogue := &telemetry.Catalogue{Registry: prometheus.NewRegistry()}
-		start(t, dev(), wire.Env{Listen: doors{}.listen, Metrics: catalogue})
+		start(t, dev(), wire.Env{Listen: comettest.NewNetwork().Listen, Metrics: catalogue})
 		got := strings.Join(catalogue.Lines(), "\n") + "\n"
 		const path = "testdata/metrics.txt"
 		if *update {

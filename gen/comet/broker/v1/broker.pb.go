@@ -2420,6 +2420,1080 @@ func (*StepDownResponse) Descriptor() ([]byte, []int) {
 	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{34}
 }
 
+// ReplicateRequest is a batch of frames, to be handled in order.
+type ReplicateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The frames.
+	Frames        []*ReplicaFrame `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicateRequest) Reset() {
+	*x = ReplicateRequest{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicateRequest) ProtoMessage() {}
+
+func (x *ReplicateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicateRequest.ProtoReflect.Descriptor instead.
+func (*ReplicateRequest) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ReplicateRequest) GetFrames() []*ReplicaFrame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+// ReplicateResponse is a batch of frames, to be handled in order.
+type ReplicateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The frames.
+	Frames        []*ReplicaFrame `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicateResponse) Reset() {
+	*x = ReplicateResponse{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicateResponse) ProtoMessage() {}
+
+func (x *ReplicateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicateResponse.ProtoReflect.Descriptor instead.
+func (*ReplicateResponse) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ReplicateResponse) GetFrames() []*ReplicaFrame {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
+// ReplicaFrame is one thing that a broker tells another.
+type ReplicaFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The slot it is about; 0 with hello, ping and pong, which are about none.
+	Slot uint32 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// What it is.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*ReplicaFrame_Hello
+	//	*ReplicaFrame_Ping
+	//	*ReplicaFrame_Pong
+	//	*ReplicaFrame_Lead
+	//	*ReplicaFrame_State
+	//	*ReplicaFrame_Append
+	//	*ReplicaFrame_Piece
+	//	*ReplicaFrame_Ack
+	//	*ReplicaFrame_Refuse
+	//	*ReplicaFrame_Leave
+	//	*ReplicaFrame_Release
+	Kind          isReplicaFrame_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaFrame) Reset() {
+	*x = ReplicaFrame{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaFrame) ProtoMessage() {}
+
+func (x *ReplicaFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaFrame.ProtoReflect.Descriptor instead.
+func (*ReplicaFrame) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ReplicaFrame) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *ReplicaFrame) GetKind() isReplicaFrame_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetHello() *ReplicaHello {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Hello); ok {
+			return x.Hello
+		}
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetPing() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Ping); ok {
+			return x.Ping
+		}
+	}
+	return 0
+}
+
+func (x *ReplicaFrame) GetPong() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Pong); ok {
+			return x.Pong
+		}
+	}
+	return 0
+}
+
+func (x *ReplicaFrame) GetLead() *ReplicaLead {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Lead); ok {
+			return x.Lead
+		}
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetState() *ReplicaState {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_State); ok {
+			return x.State
+		}
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetAppend() *ReplicaAppend {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Append); ok {
+			return x.Append
+		}
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetPiece() *ReplicaPiece {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Piece); ok {
+			return x.Piece
+		}
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetAck() *ReplicaAck {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Ack); ok {
+			return x.Ack
+		}
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetRefuse() *ReplicaRefuse {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Refuse); ok {
+			return x.Refuse
+		}
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetLeave() *ReplicaLeave {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Leave); ok {
+			return x.Leave
+		}
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetRelease() *ReplicaRelease {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Release); ok {
+			return x.Release
+		}
+	}
+	return nil
+}
+
+type isReplicaFrame_Kind interface {
+	isReplicaFrame_Kind()
+}
+
+type ReplicaFrame_Hello struct {
+	// First in each direction, and only then.
+	Hello *ReplicaHello `protobuf:"bytes,2,opt,name=hello,proto3,oneof"`
+}
+
+type ReplicaFrame_Ping struct {
+	// To be answered by a pong of the same number. One is under way at a time.
+	Ping uint64 `protobuf:"varint,3,opt,name=ping,proto3,oneof"`
+}
+
+type ReplicaFrame_Pong struct {
+	// Answers ping, behind everything that was to be sent before.
+	Pong uint64 `protobuf:"varint,4,opt,name=pong,proto3,oneof"`
+}
+
+type ReplicaFrame_Lead struct {
+	// Of the primary: what do you hold?
+	Lead *ReplicaLead `protobuf:"bytes,5,opt,name=lead,proto3,oneof"`
+}
+
+type ReplicaFrame_State struct {
+	// Answers lead.
+	State *ReplicaState `protobuf:"bytes,6,opt,name=state,proto3,oneof"`
+}
+
+type ReplicaFrame_Append struct {
+	// Of the primary: a piece of the log.
+	Append *ReplicaAppend `protobuf:"bytes,7,opt,name=append,proto3,oneof"`
+}
+
+type ReplicaFrame_Piece struct {
+	// Of the primary: a piece of a snapshot.
+	Piece *ReplicaPiece `protobuf:"bytes,8,opt,name=piece,proto3,oneof"`
+}
+
+type ReplicaFrame_Ack struct {
+	// Answers append and piece.
+	Ack *ReplicaAck `protobuf:"bytes,9,opt,name=ack,proto3,oneof"`
+}
+
+type ReplicaFrame_Refuse struct {
+	// Answers what can not be followed.
+	Refuse *ReplicaRefuse `protobuf:"bytes,10,opt,name=refuse,proto3,oneof"`
+}
+
+type ReplicaFrame_Leave struct {
+	// To the primary: does my log still count?
+	Leave *ReplicaLeave `protobuf:"bytes,11,opt,name=leave,proto3,oneof"`
+}
+
+type ReplicaFrame_Release struct {
+	// Answers leave.
+	Release *ReplicaRelease `protobuf:"bytes,12,opt,name=release,proto3,oneof"`
+}
+
+func (*ReplicaFrame_Hello) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Ping) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Pong) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Lead) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_State) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Append) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Piece) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Ack) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Refuse) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Leave) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Release) isReplicaFrame_Kind() {}
+
+// ReplicaHello says who speaks. The caller says it first.
+type ReplicaHello struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who speaks, as name@log-id.
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// To whom, likewise. Anybody else ends the stream.
+	To string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// The newest version of the protocol that the member speaks, from 1. The
+	// lower one of the two is spoken.
+	Version uint32 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Rises with every stream that the caller opens; the answer repeats it. Of
+	// two streams the one with the lower number is the older one.
+	Number        uint64 `protobuf:"varint,4,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaHello) Reset() {
+	*x = ReplicaHello{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaHello) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaHello) ProtoMessage() {}
+
+func (x *ReplicaHello) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaHello.ProtoReflect.Descriptor instead.
+func (*ReplicaHello) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ReplicaHello) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+func (x *ReplicaHello) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *ReplicaHello) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ReplicaHello) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+// ReplicaLead is the primary's first message of a round, which is one attempt
+// to bring one member up to date.
+type ReplicaLead struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The primary's term.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The version of the newest row it knows.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Where its log begins.
+	Base uint64 `protobuf:"varint,3,opt,name=base,proto3" json:"base,omitempty"`
+	// The round; answers name it.
+	Round         uint64 `protobuf:"varint,4,opt,name=round,proto3" json:"round,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaLead) Reset() {
+	*x = ReplicaLead{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaLead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaLead) ProtoMessage() {}
+
+func (x *ReplicaLead) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaLead.ProtoReflect.Descriptor instead.
+func (*ReplicaLead) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ReplicaLead) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaLead) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ReplicaLead) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *ReplicaLead) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+// ReplicaState says what a member holds.
+type ReplicaState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest term it knows.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The version of the newest row it knows.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The round.
+	Round uint64 `protobuf:"varint,3,opt,name=round,proto3" json:"round,omitempty"`
+	// The last offset of its log.
+	End uint64 `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
+	// Where the terms of its log's entries end, oldest first.
+	Terms         []*ReplicaTerm `protobuf:"bytes,5,rep,name=terms,proto3" json:"terms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaState) Reset() {
+	*x = ReplicaState{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaState) ProtoMessage() {}
+
+func (x *ReplicaState) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
+func (*ReplicaState) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ReplicaState) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaState) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ReplicaState) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *ReplicaState) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *ReplicaState) GetTerms() []*ReplicaTerm {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+// ReplicaTerm says where the entries of a term end.
+type ReplicaTerm struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The term.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The offset of its last entry.
+	Last          uint64 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaTerm) Reset() {
+	*x = ReplicaTerm{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaTerm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaTerm) ProtoMessage() {}
+
+func (x *ReplicaTerm) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaTerm.ProtoReflect.Descriptor instead.
+func (*ReplicaTerm) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ReplicaTerm) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaTerm) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+// ReplicaAppend is a piece of the primary's log.
+type ReplicaAppend struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The primary's term.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The round.
+	Round uint64 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// First of a round: the logs agree up to prev, cut what comes after it.
+	Join bool `protobuf:"varint,3,opt,name=join,proto3" json:"join,omitempty"`
+	// The offset before the first entry.
+	Prev uint64 `protobuf:"varint,4,opt,name=prev,proto3" json:"prev,omitempty"`
+	// The entries after prev, without gaps; perhaps none.
+	Entries []*Entry `protobuf:"bytes,5,rep,name=entries,proto3" json:"entries,omitempty"`
+	// The commit mark.
+	Commit        uint64 `protobuf:"varint,6,opt,name=commit,proto3" json:"commit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaAppend) Reset() {
+	*x = ReplicaAppend{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaAppend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaAppend) ProtoMessage() {}
+
+func (x *ReplicaAppend) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaAppend.ProtoReflect.Descriptor instead.
+func (*ReplicaAppend) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ReplicaAppend) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaAppend) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *ReplicaAppend) GetJoin() bool {
+	if x != nil {
+		return x.Join
+	}
+	return false
+}
+
+func (x *ReplicaAppend) GetPrev() uint64 {
+	if x != nil {
+		return x.Prev
+	}
+	return 0
+}
+
+func (x *ReplicaAppend) GetEntries() []*Entry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ReplicaAppend) GetCommit() uint64 {
+	if x != nil {
+		return x.Commit
+	}
+	return 0
+}
+
+// ReplicaPiece is a piece of a snapshot.
+type ReplicaPiece struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The primary's term.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The round.
+	Round uint64 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// The snapshot is that of the log up to here.
+	Offset uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The number of the piece, from 0.
+	Seq uint32 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	// The piece.
+	Data []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
+	// There are no more.
+	Last          bool `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaPiece) Reset() {
+	*x = ReplicaPiece{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaPiece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaPiece) ProtoMessage() {}
+
+func (x *ReplicaPiece) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaPiece.ProtoReflect.Descriptor instead.
+func (*ReplicaPiece) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ReplicaPiece) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaPiece) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *ReplicaPiece) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReplicaPiece) GetSeq() uint32 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *ReplicaPiece) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ReplicaPiece) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+// ReplicaAck says what a member holds of the primary's log.
+type ReplicaAck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The primary's term.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The round.
+	Round uint64 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// The log is held up to here.
+	End uint64 `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	// How many pieces of the round's snapshot were taken.
+	Pieces        uint32 `protobuf:"varint,4,opt,name=pieces,proto3" json:"pieces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaAck) Reset() {
+	*x = ReplicaAck{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaAck) ProtoMessage() {}
+
+func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaAck.ProtoReflect.Descriptor instead.
+func (*ReplicaAck) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ReplicaAck) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaAck) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *ReplicaAck) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *ReplicaAck) GetPieces() uint32 {
+	if x != nil {
+		return x.Pieces
+	}
+	return 0
+}
+
+// ReplicaRefuse says why a member does not follow.
+type ReplicaRefuse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest term it knows.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The version of the newest row it knows.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The round.
+	Round uint64 `protobuf:"varint,3,opt,name=round,proto3" json:"round,omitempty"`
+	// The offset that must come next; 0: the term is the reason.
+	Need          uint64 `protobuf:"varint,4,opt,name=need,proto3" json:"need,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaRefuse) Reset() {
+	*x = ReplicaRefuse{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaRefuse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaRefuse) ProtoMessage() {}
+
+func (x *ReplicaRefuse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaRefuse.ProtoReflect.Descriptor instead.
+func (*ReplicaRefuse) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ReplicaRefuse) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaRefuse) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ReplicaRefuse) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *ReplicaRefuse) GetNeed() uint64 {
+	if x != nil {
+		return x.Need
+	}
+	return 0
+}
+
+// ReplicaLeave asks whether a log counts that no known row needs.
+type ReplicaLeave struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest term it knows.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The version of the newest row it knows.
+	Version       int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaLeave) Reset() {
+	*x = ReplicaLeave{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaLeave) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaLeave) ProtoMessage() {}
+
+func (x *ReplicaLeave) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaLeave.ProtoReflect.Descriptor instead.
+func (*ReplicaLeave) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ReplicaLeave) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaLeave) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+// ReplicaRelease says that no acknowledgement of a round up to this one counts.
+type ReplicaRelease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The primary's term.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The version of the newest row it knows.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The round.
+	Round         uint64 `protobuf:"varint,3,opt,name=round,proto3" json:"round,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaRelease) Reset() {
+	*x = ReplicaRelease{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaRelease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaRelease) ProtoMessage() {}
+
+func (x *ReplicaRelease) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaRelease.ProtoReflect.Descriptor instead.
+func (*ReplicaRelease) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ReplicaRelease) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaRelease) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ReplicaRelease) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
 var File_comet_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_comet_broker_v1_broker_proto_rawDesc = "" +
@@ -2570,14 +3644,85 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x03R\aversion\"\x12\n" +
-	"\x10StepDownResponse2\xf1\x03\n" +
+	"\x10StepDownResponse\"I\n" +
+	"\x10ReplicateRequest\x125\n" +
+	"\x06frames\x18\x01 \x03(\v2\x1d.comet.broker.v1.ReplicaFrameR\x06frames\"J\n" +
+	"\x11ReplicateResponse\x125\n" +
+	"\x06frames\x18\x01 \x03(\v2\x1d.comet.broker.v1.ReplicaFrameR\x06frames\"\xc8\x04\n" +
+	"\fReplicaFrame\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x125\n" +
+	"\x05hello\x18\x02 \x01(\v2\x1d.comet.broker.v1.ReplicaHelloH\x00R\x05hello\x12\x14\n" +
+	"\x04ping\x18\x03 \x01(\x04H\x00R\x04ping\x12\x14\n" +
+	"\x04pong\x18\x04 \x01(\x04H\x00R\x04pong\x122\n" +
+	"\x04lead\x18\x05 \x01(\v2\x1c.comet.broker.v1.ReplicaLeadH\x00R\x04lead\x125\n" +
+	"\x05state\x18\x06 \x01(\v2\x1d.comet.broker.v1.ReplicaStateH\x00R\x05state\x128\n" +
+	"\x06append\x18\a \x01(\v2\x1e.comet.broker.v1.ReplicaAppendH\x00R\x06append\x125\n" +
+	"\x05piece\x18\b \x01(\v2\x1d.comet.broker.v1.ReplicaPieceH\x00R\x05piece\x12/\n" +
+	"\x03ack\x18\t \x01(\v2\x1b.comet.broker.v1.ReplicaAckH\x00R\x03ack\x128\n" +
+	"\x06refuse\x18\n" +
+	" \x01(\v2\x1e.comet.broker.v1.ReplicaRefuseH\x00R\x06refuse\x125\n" +
+	"\x05leave\x18\v \x01(\v2\x1d.comet.broker.v1.ReplicaLeaveH\x00R\x05leave\x12;\n" +
+	"\arelease\x18\f \x01(\v2\x1f.comet.broker.v1.ReplicaReleaseH\x00R\areleaseB\x06\n" +
+	"\x04kind\"h\n" +
+	"\fReplicaHello\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\rR\aversion\x12\x16\n" +
+	"\x06number\x18\x04 \x01(\x04R\x06number\"e\n" +
+	"\vReplicaLead\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x12\n" +
+	"\x04base\x18\x03 \x01(\x04R\x04base\x12\x14\n" +
+	"\x05round\x18\x04 \x01(\x04R\x05round\"\x98\x01\n" +
+	"\fReplicaState\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x14\n" +
+	"\x05round\x18\x03 \x01(\x04R\x05round\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\x04R\x03end\x122\n" +
+	"\x05terms\x18\x05 \x03(\v2\x1c.comet.broker.v1.ReplicaTermR\x05terms\"5\n" +
+	"\vReplicaTerm\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\"\xab\x01\n" +
+	"\rReplicaAppend\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x12\n" +
+	"\x04join\x18\x03 \x01(\bR\x04join\x12\x12\n" +
+	"\x04prev\x18\x04 \x01(\x04R\x04prev\x120\n" +
+	"\aentries\x18\x05 \x03(\v2\x16.comet.broker.v1.EntryR\aentries\x12\x16\n" +
+	"\x06commit\x18\x06 \x01(\x04R\x06commit\"\x8a\x01\n" +
+	"\fReplicaPiece\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\rR\x03seq\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\x12\x12\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\"`\n" +
+	"\n" +
+	"ReplicaAck\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\x04R\x03end\x12\x16\n" +
+	"\x06pieces\x18\x04 \x01(\rR\x06pieces\"g\n" +
+	"\rReplicaRefuse\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x14\n" +
+	"\x05round\x18\x03 \x01(\x04R\x05round\x12\x12\n" +
+	"\x04need\x18\x04 \x01(\x04R\x04need\"<\n" +
+	"\fReplicaLeave\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\"T\n" +
+	"\x0eReplicaRelease\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x14\n" +
+	"\x05round\x18\x03 \x01(\x04R\x05round2\xc9\x04\n" +
 	"\rBrokerService\x12M\n" +
 	"\x06Attach\x12\x1e.comet.broker.v1.AttachRequest\x1a\x1f.comet.broker.v1.AttachResponse(\x010\x01\x12M\n" +
 	"\x06Append\x12\x1e.comet.broker.v1.AppendRequest\x1a\x1f.comet.broker.v1.AppendResponse(\x010\x01\x12C\n" +
 	"\x04Read\x12\x1c.comet.broker.v1.ReadRequest\x1a\x1d.comet.broker.v1.ReadResponse\x12[\n" +
 	"\fListChannels\x12$.comet.broker.v1.ListChannelsRequest\x1a%.comet.broker.v1.ListChannelsResponse\x12O\n" +
 	"\bIdentify\x12 .comet.broker.v1.IdentifyRequest\x1a!.comet.broker.v1.IdentifyResponse\x12O\n" +
-	"\bStepDown\x12 .comet.broker.v1.StepDownRequest\x1a!.comet.broker.v1.StepDownResponseB:Z8github.com/comet-push/comet/gen/comet/broker/v1;brokerv1b\x06proto3"
+	"\bStepDown\x12 .comet.broker.v1.StepDownRequest\x1a!.comet.broker.v1.StepDownResponse\x12V\n" +
+	"\tReplicate\x12!.comet.broker.v1.ReplicateRequest\x1a\".comet.broker.v1.ReplicateResponse(\x010\x01B:Z8github.com/comet-push/comet/gen/comet/broker/v1;brokerv1b\x06proto3"
 
 var (
 	file_comet_broker_v1_broker_proto_rawDescOnce sync.Once
@@ -2591,7 +3736,7 @@ func file_comet_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_comet_broker_v1_broker_proto_rawDescData
 }
 
-var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*Entry)(nil),                // 0: comet.broker.v1.Entry
 	(*AttachRequest)(nil),        // 1: comet.broker.v1.AttachRequest
@@ -2628,7 +3773,20 @@ var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*StepDownRequest)(nil),      // 32: comet.broker.v1.StepDownRequest
 	(*SlotTerm)(nil),             // 33: comet.broker.v1.SlotTerm
 	(*StepDownResponse)(nil),     // 34: comet.broker.v1.StepDownResponse
-	(v1.ErrorReason)(0),          // 35: comet.channel.v1.ErrorReason
+	(*ReplicateRequest)(nil),     // 35: comet.broker.v1.ReplicateRequest
+	(*ReplicateResponse)(nil),    // 36: comet.broker.v1.ReplicateResponse
+	(*ReplicaFrame)(nil),         // 37: comet.broker.v1.ReplicaFrame
+	(*ReplicaHello)(nil),         // 38: comet.broker.v1.ReplicaHello
+	(*ReplicaLead)(nil),          // 39: comet.broker.v1.ReplicaLead
+	(*ReplicaState)(nil),         // 40: comet.broker.v1.ReplicaState
+	(*ReplicaTerm)(nil),          // 41: comet.broker.v1.ReplicaTerm
+	(*ReplicaAppend)(nil),        // 42: comet.broker.v1.ReplicaAppend
+	(*ReplicaPiece)(nil),         // 43: comet.broker.v1.ReplicaPiece
+	(*ReplicaAck)(nil),           // 44: comet.broker.v1.ReplicaAck
+	(*ReplicaRefuse)(nil),        // 45: comet.broker.v1.ReplicaRefuse
+	(*ReplicaLeave)(nil),         // 46: comet.broker.v1.ReplicaLeave
+	(*ReplicaRelease)(nil),       // 47: comet.broker.v1.ReplicaRelease
+	(v1.ErrorReason)(0),          // 48: comet.channel.v1.ErrorReason
 }
 var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	2,  // 0: comet.broker.v1.AttachRequest.hello:type_name -> comet.broker.v1.Hello
@@ -2652,28 +3810,43 @@ var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	0,  // 18: comet.broker.v1.Entries.entries:type_name -> comet.broker.v1.Entry
 	15, // 19: comet.broker.v1.Joined.positions:type_name -> comet.broker.v1.SlotPosition
 	21, // 20: comet.broker.v1.Marks.marks:type_name -> comet.broker.v1.Mark
-	35, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
-	35, // 22: comet.broker.v1.AppendResponse.refused:type_name -> comet.channel.v1.ErrorReason
+	48, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
+	48, // 22: comet.broker.v1.AppendResponse.refused:type_name -> comet.channel.v1.ErrorReason
 	0,  // 23: comet.broker.v1.ReadResponse.entries:type_name -> comet.broker.v1.Entry
 	29, // 24: comet.broker.v1.ListChannelsResponse.channels:type_name -> comet.broker.v1.ChannelInfo
 	33, // 25: comet.broker.v1.StepDownRequest.slots:type_name -> comet.broker.v1.SlotTerm
-	1,  // 26: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
-	23, // 27: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
-	25, // 28: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
-	27, // 29: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
-	30, // 30: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
-	32, // 31: comet.broker.v1.BrokerService.StepDown:input_type -> comet.broker.v1.StepDownRequest
-	10, // 32: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
-	24, // 33: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
-	26, // 34: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
-	28, // 35: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
-	31, // 36: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
-	34, // 37: comet.broker.v1.BrokerService.StepDown:output_type -> comet.broker.v1.StepDownResponse
-	32, // [32:38] is the sub-list for method output_type
-	26, // [26:32] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	37, // 26: comet.broker.v1.ReplicateRequest.frames:type_name -> comet.broker.v1.ReplicaFrame
+	37, // 27: comet.broker.v1.ReplicateResponse.frames:type_name -> comet.broker.v1.ReplicaFrame
+	38, // 28: comet.broker.v1.ReplicaFrame.hello:type_name -> comet.broker.v1.ReplicaHello
+	39, // 29: comet.broker.v1.ReplicaFrame.lead:type_name -> comet.broker.v1.ReplicaLead
+	40, // 30: comet.broker.v1.ReplicaFrame.state:type_name -> comet.broker.v1.ReplicaState
+	42, // 31: comet.broker.v1.ReplicaFrame.append:type_name -> comet.broker.v1.ReplicaAppend
+	43, // 32: comet.broker.v1.ReplicaFrame.piece:type_name -> comet.broker.v1.ReplicaPiece
+	44, // 33: comet.broker.v1.ReplicaFrame.ack:type_name -> comet.broker.v1.ReplicaAck
+	45, // 34: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
+	46, // 35: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
+	47, // 36: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
+	41, // 37: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
+	0,  // 38: comet.broker.v1.ReplicaAppend.entries:type_name -> comet.broker.v1.Entry
+	1,  // 39: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
+	23, // 40: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
+	25, // 41: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
+	27, // 42: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
+	30, // 43: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
+	32, // 44: comet.broker.v1.BrokerService.StepDown:input_type -> comet.broker.v1.StepDownRequest
+	35, // 45: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
+	10, // 46: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
+	24, // 47: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
+	26, // 48: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
+	28, // 49: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
+	31, // 50: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
+	34, // 51: comet.broker.v1.BrokerService.StepDown:output_type -> comet.broker.v1.StepDownResponse
+	36, // 52: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
+	46, // [46:53] is the sub-list for method output_type
+	39, // [39:46] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_comet_broker_v1_broker_proto_init() }
@@ -2702,13 +3875,26 @@ func file_comet_broker_v1_broker_proto_init() {
 		(*Frame_Ending)(nil),
 	}
 	file_comet_broker_v1_broker_proto_msgTypes[25].OneofWrappers = []any{}
+	file_comet_broker_v1_broker_proto_msgTypes[37].OneofWrappers = []any{
+		(*ReplicaFrame_Hello)(nil),
+		(*ReplicaFrame_Ping)(nil),
+		(*ReplicaFrame_Pong)(nil),
+		(*ReplicaFrame_Lead)(nil),
+		(*ReplicaFrame_State)(nil),
+		(*ReplicaFrame_Append)(nil),
+		(*ReplicaFrame_Piece)(nil),
+		(*ReplicaFrame_Ack)(nil),
+		(*ReplicaFrame_Refuse)(nil),
+		(*ReplicaFrame_Leave)(nil),
+		(*ReplicaFrame_Release)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_broker_v1_broker_proto_rawDesc), len(file_comet_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	BrokerService_ListChannels_FullMethodName = "/comet.broker.v1.BrokerService/ListChannels"
 	BrokerService_Identify_FullMethodName     = "/comet.broker.v1.BrokerService/Identify"
 	BrokerService_StepDown_FullMethodName     = "/comet.broker.v1.BrokerService/StepDown"
+	BrokerService_Replicate_FullMethodName    = "/comet.broker.v1.BrokerService/Replicate"
 )
 
 // BrokerServiceClient is the client API for BrokerService service.
@@ -54,6 +55,10 @@ type BrokerServiceClient interface {
 	// the answer before it serves them: from then on nothing is acknowledged
 	// here that its followers could miss.
 	StepDown(ctx context.Context, in *StepDownRequest, opts ...grpc.CallOption) (*StepDownResponse, error)
+	// Replicate carries what the replicas of all slots at two brokers tell each
+	// other, in both directions. Of the two the one whose name@log-id sorts lower
+	// calls. A newer stream of the two replaces an older one.
+	Replicate(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReplicateRequest, ReplicateResponse], error)
 }
 
 type brokerServiceClient struct {
@@ -130,6 +135,19 @@ func (c *brokerServiceClient) StepDown(ctx context.Context, in *StepDownRequest,
 	return out, nil
 }
 
+func (c *brokerServiceClient) Replicate(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReplicateRequest, ReplicateResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &BrokerService_ServiceDesc.Streams[2], BrokerService_Replicate_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReplicateRequest, ReplicateResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type BrokerService_ReplicateClient = grpc.BidiStreamingClient[ReplicateRequest, ReplicateResponse]
+
 // BrokerServiceServer is the server API for BrokerService service.
 // All implementations must embed UnimplementedBrokerServiceServer
 // for forward compatibility.
@@ -155,6 +173,10 @@ type BrokerServiceServer interface {
 	// the answer before it serves them: from then on nothing is acknowledged
 	// here that its followers could miss.
 	StepDown(context.Context, *StepDownRequest) (*StepDownResponse, error)
+	// Replicate carries what the replicas of all slots at two brokers tell each
+	// other, in both directions. Of the two the one whose name@log-id sorts lower
+	// calls. A newer stream of the two replaces an older one.
+	Replicate(grpc.BidiStreamingServer[ReplicateRequest, ReplicateResponse]) error
 	mustEmbedUnimplementedBrokerServiceServer()
 }
 
@@ -182,6 +204,9 @@ func (UnimplementedBrokerServiceServer) Identify(context.Context, *IdentifyReque
 }
 func (UnimplementedBrokerServiceServer) StepDown(context.Context, *StepDownRequest) (*StepDownResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method StepDown not implemented")
+}
+func (UnimplementedBrokerServiceServer) Replicate(grpc.BidiStreamingServer[ReplicateRequest, ReplicateResponse]) error {
+	return status.Error(codes.Unimplemented, "method Replicate not implemented")
 }
 func (UnimplementedBrokerServiceServer) mustEmbedUnimplementedBrokerServiceServer() {}
 func (UnimplementedBrokerServiceServer) testEmbeddedByValue()                       {}
@@ -290,6 +315,13 @@ func _BrokerService_StepDown_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BrokerService_Replicate_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(BrokerServiceServer).Replicate(&grpc.GenericServerStream[ReplicateRequest, ReplicateResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type BrokerService_ReplicateServer = grpc.BidiStreamingServer[ReplicateRequest, ReplicateResponse]
+
 // BrokerService_ServiceDesc is the grpc.ServiceDesc for BrokerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -324,6 +356,12 @@ var BrokerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Append",
 			Handler:       _BrokerService_Append_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Replicate",
+			Handler:       _BrokerService_Replicate_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

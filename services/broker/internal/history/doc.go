@@ -18,6 +18,8 @@
 //     entries have prev 0, and they leave neither tombstones nor floor. (A
 //     pattern asked about with a position below the floor is Lost even if only
 //     such channels match it: their names are not remembered.)
+//  6. A History made by a [Restorer] of a [Snapshot] answers every query as the
+//     one it was taken of did then.
 //
 // A History has no lock and no clock: its slot's lock guards it, and time comes
 // in. Entries are immutable and may be kept by callers. Unlike the 16-byte

@@ -144,6 +144,11 @@ func (h *History) dropFirst(ch *channel) {
 	}
 	delete(h.channels, ch.name)
 	h.gone.put(tombstone{name: ch.name, last: e.Offset, time: e.Time, drop: ch.drop})
+	h.bury()
+}
+
+// bury forgets what is too much to remember.
+func (h *History) bury() {
 	for len(h.gone.byLast) > h.cfg.Tombstones {
 		h.forget()
 	}

@@ -11,6 +11,7 @@ type lead struct {
 	inherited uint64  // end of the log when the term began
 	serving   bool    // all of that is committed
 	peers     []*peer // by name
+	alone     bool    // etcd may name nobody else in sync
 	rounds    uint64  // how many were begun
 
 	moving bool // nothing is accepted: the slot is being handed over
@@ -36,15 +37,26 @@ func (r *Replica) takeLead(now time.Time, out *Effects) {
 	r.advance(now, out)
 }
 
-// recount makes the peers those that the primary waits for or that are desired.
-func (r *Replica) recount(out *Effects) {
-	waits := slices.Clone(r.row.InSync)
+// possible calls visit with every set that may now be the one in etcd, whatever
+// became of the writes that are not answered (R2).
+func (r *Replica) possible(visit func(inSync []string)) {
+	visit(r.row.InSync)
 	for _, row := range r.unsure {
-		waits = append(waits, row.InSync...)
+		visit(row.InSync)
 	}
 	if r.writing != nil && r.writing.Row.Version == r.row.Version {
-		waits = append(waits, r.writing.Row.InSync...)
+		visit(r.writing.Row.InSync)
 	}
+}
+
+// recount makes the peers those that the primary waits for or that are desired.
+func (r *Replica) recount(out *Effects) {
+	var waits []string
+	r.lead.alone = false
+	r.possible(func(inSync []string) {
+		waits = append(waits, inSync...)
+		r.lead.alone = r.lead.alone || len(inSync) == 1
+	})
 	needed := slices.Concat(waits, r.row.Replicas)
 	r.lead.peers = slices.DeleteFunc(r.lead.peers, func(p *peer) bool { return !slices.Contains(needed, p.name) })
 	for _, name := range needed {
@@ -76,15 +88,10 @@ func (r *Replica) advance(now time.Time, out *Effects) {
 	}
 }
 
-// alone reports whether the primary waits for nobody.
-func (r *Replica) alone() bool {
-	return !slices.ContainsFunc(r.lead.peers, func(p *peer) bool { return p.waits })
-}
-
-// isolated reports whether the controller may by now believe that the log is
-// lost, while nobody else is asked (CORRECTNESS rule 4).
+// isolated reports whether the controller may by now have given the log up for
+// the silence of its only member (CORRECTNESS rule 4).
 func (r *Replica) isolated(now time.Time) bool {
-	return r.cfg.Alone > 0 && r.alone() && now.Sub(r.renewed) > r.cfg.Alone
+	return r.lead.alone && r.row.UncleanAfter > 0 && now.Sub(r.renewed) > r.row.UncleanAfter/2
 }
 
 // Admit reports whether a publish may be appended now, or why not.
@@ -111,7 +118,7 @@ func (r *Replica) AsOf(now time.Time) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	asOf := now
-	if r.cfg.Alone > 0 && r.alone() {
+	if r.lead.alone && r.row.UncleanAfter > 0 {
 		asOf = r.renewed
 	}
 	for _, p := range r.lead.peers {

@@ -22,11 +22,6 @@ type Config struct {
 	// MinInSync is how many members must be in sync, the primary included, for
 	// a publish to be accepted.
 	MinInSync int
-	// Alone is how long after a renewal of this member's lease was sent, if it
-	// succeeded, a primary without backups commits; 0: for ever. It is half of
-	// what the controller waits before it gives a log up for the silence of
-	// its only member.
-	Alone time.Duration
 	// Window bounds the entries or pieces, in bytes, that are sent to a member
 	// and not acknowledged; one of them may be larger. Batch bounds a message.
 	Window, Batch int
@@ -39,8 +34,7 @@ type Config struct {
 
 // Replica is one slot at one member: its part in replicating the slot's log. It
 // has no lock and no clock: the lock of the slot guards it, and time comes in.
-// Every event but the last ones adds to its Effects, which are to be carried
-// out before the next event.
+// Most events add to Effects, which are to be carried out before the next.
 type Replica struct {
 	cfg  Config
 	log  Log
@@ -199,7 +193,7 @@ func (r *Replica) Appended(now time.Time, out *Effects) {
 		return
 	}
 	for _, p := range r.lead.peers {
-		r.pump(p, out)
+		r.feed(p, false, out)
 	}
 	r.proceed(now, out)
 }

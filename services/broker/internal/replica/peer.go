@@ -9,7 +9,8 @@ type peer struct {
 	name  string
 	waits bool // every commit waits for it
 
-	round uint64 // 0: no stream
+	first uint64 // round since which its acknowledgements count
+	round uint64 // the last that was begun
 	stage stage
 	sent  uint64 // the log up to here was sent in this round
 	told  uint64 // commit mark that was sent
@@ -23,7 +24,8 @@ type peer struct {
 	pinned   bool      // what comes after the snapshot is still to be sent
 	heard    time.Time // when what it answered last in this round was sent
 
-	silent int  // ticks without progress while it owes some
+	late   int  // ticks without progress while entries wait for it
+	silent int  // ticks without progress while it owes anything
 	quiet  int  // ticks without any sign of life
 	well   int  // ticks without a failure
 	failed bool // until it makes progress
@@ -61,7 +63,7 @@ type transfer struct {
 // reset ends the round. What was acknowledged stays so for the term: within it
 // the member cuts nothing that the primary has.
 func (p *peer) reset() {
-	p.round, p.stage, p.joined, p.heard = 0, idle, false, time.Time{}
+	p.stage, p.joined, p.heard = idle, false, time.Time{}
 	p.flights, p.flying = nil, 0
 	p.snapshot, p.pinned = nil, false
 }
@@ -70,7 +72,7 @@ func (p *peer) reset() {
 func (p *peer) fail() { p.failed, p.well, p.banned = true, 0, true }
 
 // progress takes note that it does.
-func (p *peer) progress() { p.silent, p.failed = 0, false }
+func (p *peer) progress() { p.late, p.silent, p.failed = 0, 0, false }
 
 // land forgets what was acknowledged.
 func (p *peer) land(pieces int) {
@@ -85,7 +87,7 @@ func (p *peer) take(end uint64, seq, cost int) {
 	p.flying += cost
 }
 
-// ask begins a round.
+// ask begins a round, if there is a stream.
 func (r *Replica) ask(p *peer, out *Effects) {
 	p.reset()
 	r.pin()
@@ -94,6 +96,9 @@ func (r *Replica) ask(p *peer, out *Effects) {
 	}
 	r.lead.rounds++
 	p.round, p.stage = r.lead.rounds, asked
+	if p.first == 0 {
+		p.first = p.round
+	}
 	out.send(p.name, &Lead{Term: r.term, Version: r.row.Version, Base: r.log.Base(), Round: p.round})
 }
 
@@ -142,24 +147,27 @@ func shared(base uint64, a, b []TermEnd) uint64 {
 }
 
 func (r *Replica) onAck(from string, m *Ack, out *Effects) {
-	p := r.answered(from, m.Term, m.Round)
-	if p == nil || p.stage != following && p.stage != restoring {
+	p := r.peer(from)
+	if p == nil || m.Term != r.term || m.Round < p.first || m.Round > p.round {
 		return
+	}
+	if end := min(m.End, r.log.End()); end > p.acked {
+		p.acked = end // of an earlier round, too: it is still there
+		p.progress()
+	}
+	if m.Round < p.round || p.stage != following && p.stage != restoring {
+		return
+	}
+	if !p.joined && p.stage == following {
+		p.joined = true
+		p.progress()
 	}
 	if s := p.snapshot; s != nil && m.Pieces > s.taken {
 		s.taken = m.Pieces
 		p.progress()
 		if s.ahead == nil && s.taken == s.seq {
-			p.sent, p.stage, p.snapshot = s.offset, following, nil
-			p.joined = true
+			p.sent, p.stage, p.snapshot, p.joined = s.offset, following, nil, true
 		}
-	}
-	if p.stage == following {
-		if !p.joined || m.End > p.acked {
-			p.progress()
-		}
-		p.joined = true
-		p.acked = max(p.acked, min(m.End, r.log.End()))
 	}
 	p.land(m.Pieces)
 	r.feed(p, false, out)
@@ -196,37 +204,29 @@ func (r *Replica) onLeave(from string, m *Leave, out *Effects) {
 	}
 }
 
-// feed sends a member what it needs next.
+// feed sends a member what it needs next, as far as the window allows; join:
+// after its first answer.
 func (r *Replica) feed(p *peer, join bool, out *Effects) {
 	if p.stage == following && p.sent < r.log.Start() {
 		p.stage, p.pinned = starved, false
 		p.flights, p.flying = nil, 0
 	}
-	switch {
-	case p.stage == starved:
-		// Not before everything committed ever is known to be (R10).
-		if r.lead.serving {
-			p.stage, p.pinned = restoring, true
-			p.snapshot = &transfer{}
-			p.snapshot.offset, p.snapshot.next = r.log.Snapshot()
-			p.snapshot.ahead = p.snapshot.next(r.cfg.Batch)
-			r.pin()
-			r.pieces(p, out)
-		}
-	case p.stage == restoring:
-		r.pieces(p, out)
-	case join:
-		r.entries(p, true, out)
-		fallthrough
-	default:
-		r.pump(p, out)
+	// No snapshot before everything ever committed is known to be (R10).
+	if p.stage == starved && r.lead.serving {
+		p.stage, p.pinned = restoring, true
+		p.snapshot = &transfer{}
+		p.snapshot.offset, p.snapshot.next = r.log.Snapshot()
+		p.snapshot.ahead = p.snapshot.next(r.cfg.Batch)
+		r.pin()
 	}
-}
-
-// pump sends a member the log, as far as the window allows.
-func (r *Replica) pump(p *peer, out *Effects) {
-	for p.stage == following && p.sent < r.log.End() && p.flying < r.cfg.Window {
-		r.entries(p, false, out)
+	switch p.stage {
+	case restoring:
+		r.pieces(p, out)
+	case following:
+		for join || p.sent < r.log.End() && p.flying < r.cfg.Window {
+			r.entries(p, join, out)
+			join = false
+		}
 	}
 }
 
@@ -271,23 +271,14 @@ func (r *Replica) pin() {
 	r.log.Pin(from)
 }
 
-// owes reports whether the member has something to answer, and pressing,
-// whether publishes wait for it.
-func (r *Replica) owes(p *peer) (owes, pressing bool) {
-	pressing = p.acked < r.log.End()
-	return pressing || !p.joined, pressing
-}
-
+// tickPeer counts what a member is owing, and asks again.
 func (r *Replica) tickPeer(p *peer, out *Effects) {
-	p.quiet++
-	owes, pressing := r.owes(p)
-	if owes {
-		p.silent++
-	} else {
-		p.silent = 0
-	}
-	patience := 3 * r.cfg.Patience
-	if p.quiet >= patience || p.silent >= patience || pressing && p.silent >= r.cfg.Patience {
+	pressing := p.acked < r.log.End()
+	owes := pressing || !p.joined
+	count(&p.late, pressing)
+	count(&p.silent, owes)
+	count(&p.quiet, true)
+	if p.late >= r.cfg.Patience || max(p.silent, p.quiet) >= 3*r.cfg.Patience {
 		p.fail()
 	} else if p.well++; p.well >= r.cfg.Probation {
 		p.banned = false
@@ -295,9 +286,16 @@ func (r *Replica) tickPeer(p *peer, out *Effects) {
 	switch {
 	case p.stage == starved:
 		r.feed(p, false, out)
-	case owes && p.silent > 0 && p.silent%r.cfg.Patience == 0:
+	case p.silent > 0 && p.silent%r.cfg.Patience == 0:
 		r.ask(p, out)
 	case p.stage == following && p.joined && p.flying == 0 && p.told < r.commit:
 		r.entries(p, false, out)
+	}
+}
+
+func count(ticks *int, more bool) {
+	*ticks++
+	if !more {
+		*ticks = 0
 	}
 }

@@ -32,6 +32,9 @@ func (r *Replica) planLead(out *Effects) {
 		r.lead.moving = false
 		next.InSync = slices.DeleteFunc(slices.Clone(next.InSync), failed)
 		r.write(next, nil, out)
+	case r.lead.moving && !r.wantsMove():
+		r.lead.moving = false // what is desired has changed
+		r.planLead(out)
 	case r.lead.moving:
 		if r.commit == r.log.End() {
 			next.Term++
@@ -89,17 +92,16 @@ func (r *Replica) returning() string {
 	return ""
 }
 
-// mayMove reports whether the slot should be handed to another member now.
+// wantsMove reports whether another member in sync should be primary.
+func (r *Replica) wantsMove() bool {
+	return len(r.row.Replicas) > 0 && r.row.Replicas[0] != r.cfg.Self && slices.Contains(r.row.InSync, r.row.Replicas[0])
+}
+
+// mayMove reports whether the slot may be handed over now, since nobody keeps
+// commits waiting.
 func (r *Replica) mayMove() bool {
-	if len(r.row.Replicas) == 0 || r.row.Replicas[0] == r.cfg.Self || !r.lead.serving {
-		return false
-	}
-	for _, p := range r.lead.peers {
-		if p.waits && (!p.joined || p.silent > 1) {
-			return false
-		}
-	}
-	return slices.Contains(r.row.InSync, r.row.Replicas[0])
+	late := func(p *peer) bool { return p.waits && (!p.joined || p.late > 1) }
+	return r.wantsMove() && r.lead.serving && !slices.ContainsFunc(r.lead.peers, late)
 }
 
 // tickMove gives a hand-over up that takes too long, even one that is being

@@ -15,6 +15,7 @@ func (s *Slot) Reset(base uint64) {
 	s.keys = newKeys(s.cfg.Keys, s.cfg.KeyWindow.Milliseconds())
 	s.terms, s.recent = nil, recent{bound: s.cfg.LogBytes, pin: noPin}
 	s.end, s.committed, s.settled = base, base, 0
+	s.restoring = nil
 	s.tail, s.waiting, s.heads = nil, 0, make(map[string]uint64)
 }
 
@@ -33,7 +34,9 @@ func (s *Slot) Replicate(e *history.Entry) error {
 	}
 	s.push(e)
 	if e.Key != "" {
-		s.keys.add(s.keys.id(e.Channel, e.Key), digest(e.Data, e.Ext, e.Members), e)
+		s.keys.add(key{
+			id: s.keys.id(e.Channel, e.Key), digest: digest(e.Data, e.Ext, e.Members), offset: e.Offset, time: e.Time,
+		})
 	}
 	return nil
 }

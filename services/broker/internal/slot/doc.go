@@ -20,6 +20,9 @@
 //     of channels, and time (rules 1 and 13).
 //  8. After and Terms tell of the log's end what history need not retain: the
 //     last LogBytes that are committed, and what is not (rule 25).
+//  9. A log restored from a snapshot answers every read, knows every key and
+//     has the terms and floors that the log had at the snapshot's offset
+//     (rule 25). A snapshot that is damaged or not whole changes nothing.
 //
 // A Slot has no lock and no clock. The caller's lock of the slot guards it, its
 // history and its fan-out in package hub together.

@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 
 	"github.com/cespare/xxhash/v2"
-
-	"github.com/comet-push/comet/services/broker/internal/history"
 )
 
 // keys is the table of idempotency keys of one slot. It follows from the log
@@ -73,9 +71,10 @@ func (k *keys) find(id keyID, clock int64) *key {
 func (k *keys) last() uint64 { return k.first + uint64(len(k.queue)) - 1 }
 
 // add takes the key of an entry that is appended.
-func (k *keys) add(id keyID, digest uint64, e *history.Entry) {
-	k.queue = append(k.queue, key{id: id, digest: digest, offset: e.Offset, time: e.Time, older: k.numbers[id]})
-	k.numbers[id] = k.last()
+func (k *keys) add(added key) {
+	added.older = k.numbers[added.id]
+	k.queue = append(k.queue, added)
+	k.numbers[added.id] = k.last()
 }
 
 // undo takes the newest key back; it must not be settled.
@@ -99,6 +98,10 @@ func (k *keys) settle(time int64) {
 	}
 	k.expire(time)
 }
+
+// committed returns the keys of committed entries that may still count. They
+// stay as they are.
+func (k *keys) committed() []key { return k.queue[: k.settled+1-k.first : k.settled+1-k.first] }
 
 // expire drops the settled keys that do not count at a time, nor later.
 func (k *keys) expire(clock int64) {

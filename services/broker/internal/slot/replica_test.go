@@ -9,6 +9,8 @@ import (
 	"github.com/comet-push/comet/services/broker/internal/slot"
 )
 
+var _ replica.Log = (*slot.Slot)(nil)
+
 func TestOneCopyCommitsAtOnce(t *testing.T) {
 	const base = 5000
 	var set replica.Set = replica.Sole{}

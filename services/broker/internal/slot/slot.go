@@ -23,6 +23,8 @@ type Slot struct {
 	terms  terms
 	recent recent
 
+	restoring *restoring // nil: no snapshot is being read
+
 	term      uint64            // of what is appended here
 	end       uint64            // offset of the last entry
 	committed uint64            // the commit mark
@@ -80,7 +82,7 @@ func (s *Slot) Append(p Publication, now time.Time) (Result, error) {
 	}
 	s.push(e)
 	if p.Key != "" {
-		s.keys.add(id, sum, e)
+		s.keys.add(key{id: id, digest: sum, offset: e.Offset, time: e.Time})
 	}
 	return Result{Offset: s.end}, nil
 }

@@ -1,0 +1,438 @@
+package replica
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// options are what a schedule is about.
+type options struct {
+	nodes, copies, slots, minInSync int
+
+	steps, publishes int
+	keep             uint64 // committed entries that are replicated
+	disk             bool
+	chaos            bool  // messages are lost, repeated and overtake each other on a stream
+	unclean          int64 // after how long a silent log may be given up; 0: never
+}
+
+// world is a cluster, its etcd, its network and its clients.
+type world struct {
+	rng  *rand.Rand
+	opt  options
+	now  int64 // nanoseconds
+	calm bool  // no more faults
+
+	nodes     []*node
+	streams   []*stream
+	streamIDs int
+	blocks    [][]bool
+	etcd      etcd
+	control   []*controller
+	clients   []*client
+	publishes []*publish
+	books     []*ledger
+	histories map[thread][]operation
+
+	log   *strings.Builder // of a schedule that is shown
+	count counts
+}
+
+// counts say what a schedule has seen.
+type counts struct{ leads, begins, writes, changes, reads, acks, snapshots, moves int }
+
+func newWorld(seed uint64, log *strings.Builder) *world {
+	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: 1e15, log: log, histories: map[thread][]operation{}}
+	r := w.rng
+	w.opt = options{
+		nodes:     2 + r.IntN(4),
+		copies:    1 + r.IntN(3),
+		slots:     1,
+		minInSync: 1,
+		steps:     250 + r.IntN(100),
+		publishes: 4 + r.IntN(12),
+		keep:      uint64(r.IntN(6)),
+		disk:      r.IntN(4) == 0,
+		chaos:     r.IntN(5) == 0,
+	}
+	w.opt.copies = min(w.opt.copies, w.opt.nodes)
+	if r.IntN(10) == 0 {
+		w.opt.slots = 2
+	}
+	if w.opt.copies > 1 {
+		w.opt.minInSync += r.IntN(2)
+	}
+	if !w.opt.disk && w.opt.copies > 1 && r.IntN(2) == 0 {
+		w.opt.unclean = 3000 * millisecond
+	}
+	w.trace("%+v", w.opt)
+	for range w.opt.slots {
+		w.books = append(w.books, newLedger(func() int64 { return w.now }))
+	}
+	w.etcd.keys = make([]key, w.opt.nodes)
+	for i := range w.opt.nodes {
+		w.nodes = append(w.nodes, &node{w: w, index: i})
+		w.blocks = append(w.blocks, make([]bool, w.opt.nodes))
+	}
+	for _, n := range w.nodes {
+		n.start()
+	}
+	for range 2 {
+		w.control = append(w.control, &controller{w: w})
+	}
+	for i := range 3 {
+		w.clients = append(w.clients, &client{w: w, id: i, slot: r.IntN(w.opt.slots)})
+	}
+	return w
+}
+
+func (w *world) trace(format string, args ...any) {
+	if w.log != nil {
+		fmt.Fprintf(w.log, "%d "+format+"\n", append([]any{w.now / 1000 % 1e9}, args...)...)
+	}
+}
+
+func (w *world) at(ns int64) time.Time { return time.Unix(0, ns) }
+
+// run plays the schedule of a seed.
+func run(seed uint64, log *strings.Builder) (w *world, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			found, ok := v.(violation)
+			if !ok {
+				panic(v)
+			}
+			err = fmt.Errorf("seed %d: %s", seed, string(found))
+		}
+	}()
+	w = newWorld(seed, log)
+	for range w.opt.steps {
+		w.now += 1000
+		w.step()
+		w.check()
+	}
+	w.heal()
+	w.settle()
+	w.linearizable()
+	return w, nil
+}
+
+// step lets one thing happen.
+func (w *world) step() {
+	switch d := w.rng.IntN(100); {
+	case d < 52:
+		w.deliverSome(1 + w.rng.IntN(4))
+	case d < 66:
+		w.clients[w.rng.IntN(len(w.clients))].step()
+	case d < 70:
+		w.clients[w.rng.IntN(len(w.clients))].read()
+	case d < 80:
+		w.pass(int64(1+w.rng.IntN(60)) * millisecond)
+	case d < 86:
+		w.stepWrite()
+	case d < 92:
+		w.watch(w.nodes[w.rng.IntN(len(w.nodes))])
+	case d < 96:
+		c := w.control[w.rng.IntN(len(w.control))]
+		if w.rng.IntN(3) > 0 {
+			c.look()
+		}
+		c.decide(w.rng.IntN(len(w.books)))
+		if w.rng.IntN(2) == 0 {
+			c.write()
+		}
+	default:
+		w.disturb()
+	}
+}
+
+// deliverSome hands over frames, beginning anywhere.
+func (w *world) deliverSome(frames int) {
+	if len(w.streams) == 0 {
+		w.connectSome()
+		return
+	}
+	at := w.rng.IntN(2 * len(w.streams))
+	for range 2 * len(w.streams) {
+		s := w.streams[at/2%len(w.streams)]
+		for frames > 0 && w.deliver(s, s.ends[at%2]) {
+			frames--
+		}
+		if frames == 0 {
+			return
+		}
+		at++
+	}
+	w.connectSome()
+}
+
+func (w *world) connectSome() {
+	for i, a := range w.nodes {
+		for _, b := range w.nodes[i+1:] {
+			if w.calm || w.rng.IntN(2) == 0 {
+				w.connect(a, b)
+			}
+		}
+	}
+}
+
+// pass lets time pass.
+func (w *world) pass(d int64) {
+	w.now += d
+	w.sweep()
+	for _, n := range w.nodes {
+		if n.runs() && n.tick <= w.now {
+			n.step()
+		}
+		if n.alive && w.opt.disk && w.rng.IntN(2) == 0 {
+			n.sync()
+		}
+	}
+	w.connectSome()
+}
+
+func (n *node) sync() {
+	if !n.runs() {
+		return
+	}
+	for _, p := range n.places {
+		p.flush()
+		p.log.sync()
+		p.rep.Synced(n.w.clock(), &p.out)
+		p.perform()
+	}
+}
+
+// disturb makes something go wrong, or well again.
+func (w *world) disturb() {
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	switch d := w.rng.IntN(20); {
+	case d < 4:
+		if n.alive {
+			n.crash()
+		} else {
+			n.start()
+		}
+	case d < 6:
+		if !n.alive {
+			n.start()
+		}
+	case d < 9:
+		if n.paused {
+			w.wake(n)
+		} else {
+			n.paused = n.alive
+		}
+		w.trace("%s paused: %v", n.member, n.paused)
+	case d < 11:
+		if len(w.streams) > 0 {
+			w.breakStream(w.streams[w.rng.IntN(len(w.streams))])
+		}
+	case d < 14:
+		w.partition(n.index, w.rng.IntN(len(w.nodes)))
+	case d < 17:
+		n.cut = !n.cut
+		w.trace("%s cut from etcd: %v", n.member, n.cut)
+	case d == 17:
+		w.outage()
+	case d == 18:
+		w.pass(int64(1+w.rng.IntN(4000)) * millisecond)
+	default:
+		w.pass(int64(1+w.rng.IntN(800)) * millisecond)
+	}
+}
+
+// wake lets a process go on: it reads what came meanwhile before its clock.
+func (w *world) wake(n *node) {
+	n.paused = false
+	for _, s := range slices.Clone(w.streams) {
+		for _, e := range s.ends {
+			for e.n == n && w.deliver(s, e) {
+				continue
+			}
+		}
+	}
+}
+
+func (w *world) partition(a, b int) {
+	if w.blocks[a][b] = !w.blocks[a][b]; !w.blocks[a][b] || a == b {
+		return
+	}
+	for _, s := range w.streams {
+		if s.between(w.nodes[a], w.nodes[b]) && w.rng.IntN(2) == 0 {
+			w.breakStream(s)
+		}
+	}
+}
+
+// outage ends or begins an outage of etcd. No lease runs out meanwhile; after
+// it all may run out at once, or go on.
+func (w *world) outage() {
+	if w.etcd.down = !w.etcd.down; w.etcd.down {
+		w.etcd.since = w.now
+		return
+	}
+	if w.rng.IntN(2) == 0 {
+		for i := range w.etcd.keys {
+			if k := &w.etcd.keys[i]; k.expires > w.etcd.since {
+				k.expires = max(k.expires, w.now+leaseTTL)
+			}
+		}
+	}
+}
+
+// check looks at what must hold at every moment.
+func (w *world) check() {
+	for slot, book := range w.books {
+		row := book.row()
+		if row.Version == 0 {
+			continue
+		}
+		for _, m := range row.InSync { // R6
+			n := w.nodes[nameOf(m)]
+			if n.member != m || len(n.places) == 0 {
+				continue
+			}
+			log := n.places[slot].log
+			book.require(book.holds(row.Base, &log.image), "R6: %s is in the set %v without all that is committed", m, row.InSync)
+		}
+		n := w.nodes[nameOf(row.Primary)]
+		if n.member != row.Primary || !n.alive {
+			continue
+		}
+		if rep := n.places[slot].rep; rep.lead != nil && rep.term == row.Term { // R2
+			for _, m := range row.InSync {
+				p := rep.peer(m)
+				book.require(m == row.Primary || p != nil && p.waits, "R2: %s does not wait for %s of %v", row.Primary, m, row.InSync)
+			}
+		}
+	}
+}
+
+// checkBegin checks that a log is given up only if it is lost (R15).
+func (w *world) checkBegin(x *change) {
+	old := w.books[x.slot].row()
+	if x.row.Version != old.Version || x.row.Base == old.Base || old.Version == 0 || w.opt.unclean > 0 {
+		return
+	}
+	for _, m := range old.InSync {
+		w.books[x.slot].require(w.lost(m), "R15: the slot begins anew though %s may hold its log", m)
+	}
+}
+
+// heal ends all faults.
+func (w *world) heal() {
+	w.trace("heal")
+	w.calm = true
+	if w.etcd.down {
+		w.outage()
+	}
+	for i, n := range w.nodes {
+		clear(w.blocks[i])
+		n.cut = false
+		if !n.alive {
+			n.start()
+		}
+		if n.paused {
+			w.wake(n)
+		}
+	}
+	w.control = w.control[:1]
+	w.control[0].changes = nil
+}
+
+// settle goes on until all is well, and demands that it becomes so.
+func (w *world) settle() {
+	var why string
+	for range 100 {
+		if why = w.unsettled(); why == "" {
+			w.books[0].require(true, "")
+			return
+		}
+		w.pass(tickEvery)
+		for w.deliverAll() {
+			w.check()
+		}
+		for range 2 * len(w.etcd.writes) {
+			w.stepWrite()
+		}
+		for _, n := range w.nodes {
+			w.watch(n)
+		}
+		for w.deliverAll() {
+			w.check()
+		}
+		for slot := range w.books {
+			w.control[0].look()
+			w.control[0].decide(slot)
+			w.control[0].write()
+		}
+		for _, c := range w.clients {
+			c.step()
+			c.read()
+		}
+		w.check()
+	}
+	w.books[0].require(false, "it does not settle: %s", why)
+}
+
+func (w *world) deliverAll() bool {
+	any := false
+	for i := 0; i < len(w.streams); i++ {
+		for _, e := range w.streams[i].ends {
+			for w.deliver(w.streams[i], e) {
+				any = true
+			}
+		}
+	}
+	return any
+}
+
+// unsettled says what is not as it should be.
+func (w *world) unsettled() string {
+	for slot, book := range w.books {
+		row := book.row()
+		want := min(w.opt.copies, len(w.nodes))
+		switch {
+		case row.Version == 0:
+			return "no row"
+		case len(row.Replicas) != want || len(row.InSync) != want || row.Replicas[0] != row.Primary:
+			return fmt.Sprintf("row %+v", row)
+		}
+		for _, m := range row.InSync {
+			if !slices.Contains(row.Replicas, m) {
+				return fmt.Sprintf("row %+v", row)
+			}
+		}
+		p := w.nodes[nameOf(row.Primary)].places[slot]
+		switch {
+		case p.n.member != row.Primary || !p.serving || p.rep.Admit(w.clock()) != nil:
+			return fmt.Sprintf("%s does not serve: %v", p.n.member, p.rep.Admit(w.clock()))
+		case p.log.commit != p.log.end():
+			return fmt.Sprintf("%s has committed %d of %d", p.n.member, p.log.commit, p.log.end())
+		}
+		for _, m := range row.InSync {
+			if log := w.nodes[nameOf(m)].places[slot].log; log.commit != p.log.commit && !w.opt.chaos {
+				return fmt.Sprintf("%s has committed %d of %d", m, log.commit, p.log.commit)
+			}
+		}
+		for _, n := range w.nodes {
+			if !slices.Contains(row.InSync, n.member) && n.places[slot].log.base != 0 {
+				return n.member + " keeps a log nobody needs"
+			}
+		}
+		for key, a := range book.acked {
+			inc := book.of(a.base)
+			book.require(inc.keys[key] == a.offset, "%s was acknowledged at %d and is lost", key, a.offset)
+		}
+	}
+	for _, c := range w.clients {
+		if c.op != nil {
+			return c.op.key + " is not acknowledged"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,166 @@
+package replica
+
+import (
+	"strconv"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// client publishes, each message until it is acknowledged, and follows a slot
+// by position.
+type client struct {
+	w    *world
+	id   int
+	made int
+	op   *publish
+
+	position uint64 // of the follower
+	slot     int
+}
+
+// publish is one message.
+type publish struct {
+	c       *client
+	slot    int
+	channel string
+	key     string
+	call    int64
+	acked   bool
+}
+
+func (op *publish) done(now int64, base, offset uint64) {
+	if op.acked {
+		return
+	}
+	op.acked = true
+	op.c.w.record(op.slot, base, operation{client: op.c.id, channel: op.channel, write: op.key, call: op.call, end: now})
+	if op.c.op == op {
+		op.c.op = nil
+	}
+}
+
+// query reads a channel's history.
+type query struct {
+	client  int
+	slot    int
+	channel string
+	call    int64
+}
+
+func (q *query) answer(w *world, p *place) {
+	var read string
+	for _, e := range p.log.entries[:p.log.commit-p.log.base] {
+		if e.Channel == q.channel {
+			read += e.Key + " "
+		}
+	}
+	w.record(q.slot, p.log.base, operation{client: q.client, channel: q.channel, read: read, call: q.call, end: w.now})
+	w.count.reads++
+}
+
+var channels = []string{"/a", "/b"}
+
+// step tries to publish what is to be published.
+func (c *client) step() {
+	w := c.w
+	if c.op == nil {
+		if w.calm || c.made >= w.opt.publishes {
+			return
+		}
+		c.made++
+		c.op = &publish{
+			c:       c,
+			slot:    w.rng.IntN(len(w.books)),
+			channel: channels[w.rng.IntN(len(channels))],
+			key:     strconv.Itoa(c.id) + "-" + strconv.Itoa(c.made),
+			call:    w.now,
+		}
+		w.publishes = append(w.publishes, c.op)
+	}
+	if n := c.pick(c.op.slot); n != nil {
+		n.places[c.op.slot].publish(c.op)
+	}
+}
+
+// pick returns a node that may lead a slot, or any.
+func (c *client) pick(slot int) *node {
+	n := c.w.nodes[c.w.rng.IntN(len(c.w.nodes))]
+	if row := c.w.books[slot].row(); row.Version > 0 && (c.w.calm || c.w.rng.IntN(3) > 0) {
+		n = c.w.nodes[nameOf(row.Primary)]
+	}
+	if !n.runs() {
+		return nil
+	}
+	return n
+}
+
+// read follows a slot, or asks for a channel's history.
+func (c *client) read() {
+	n := c.pick(c.slot)
+	if n == nil || !n.places[c.slot].serving {
+		return
+	}
+	p := n.places[c.slot]
+	if len(p.reads) < 3 && c.w.rng.IntN(2) == 0 {
+		p.reads = append(p.reads, &query{c.id, c.slot, channels[c.w.rng.IntN(len(channels))], c.w.now})
+		return
+	}
+	if p.log.base < c.position && p.book.of(p.log.base).end() < c.position {
+		return // an incarnation that is over
+	}
+	c.position = max(c.position, p.log.base)
+	p.book.require(c.position <= p.log.end(), "R11: %s ends at %d, %d was delivered", n.member, p.log.end(), c.position)
+	inc := p.book.of(p.log.base)
+	for ; c.position < p.log.commit; c.position++ {
+		p.book.require(inc.has(p.log.at(c.position+1)), "R9: %s delivers %d, which is not committed", n.member, c.position+1)
+	}
+}
+
+// operation is one call of a client.
+type operation struct {
+	client      int
+	channel     string
+	write, read string
+	call, end   int64
+}
+
+// record remembers what a client saw of a slot's incarnation.
+func (w *world) record(slot int, base uint64, op operation) {
+	at := thread{slot, base, op.channel}
+	w.histories[at] = append(w.histories[at], op)
+}
+
+type thread struct {
+	slot    int
+	base    uint64
+	channel string
+}
+
+// linearizable checks every channel's calls against one list (promise 1).
+func (w *world) linearizable() {
+	model := porcupine.Model{
+		Init: func() any { return "" },
+		Step: func(state, input, output any) (bool, any) {
+			list, op := state.(string), input.(operation)
+			if op.write != "" {
+				return true, list + op.write + " "
+			}
+			return op.read == list, list
+		},
+	}
+	for at, ops := range w.histories {
+		var calls []porcupine.Operation
+		known := map[string]bool{}
+		for _, op := range ops {
+			known[op.write] = true
+			calls = append(calls, porcupine.Operation{ClientId: op.client, Input: op, Call: op.call, Return: op.end})
+		}
+		keys := w.books[at.slot].of(at.base).keys
+		for _, op := range w.publishes { // nobody was told
+			if keys[op.key] > 0 && op.slot == at.slot && op.channel == at.channel && !known[op.key] {
+				calls = append(calls, porcupine.Operation{ClientId: op.c.id, Input: operation{write: op.key}, Call: op.call, Return: 1 << 62})
+			}
+		}
+		w.books[at.slot].require(porcupine.CheckOperations(model, calls), "not linearizable: %+v: %+v", at, ops)
+	}
+}

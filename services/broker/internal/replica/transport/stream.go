@@ -1,0 +1,323 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
+	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/broker/internal/replica"
+)
+
+const (
+	// protocol is the newest version of the protocol that is spoken here.
+	protocol = 1
+	// patience is how many heartbeats a silent stream lives.
+	patience = 3
+	// maxName bounds the name of a member.
+	maxName = 512
+)
+
+// stream is one stream to a member. Its owner is converse; two goroutines beside
+// it read and write.
+type stream struct {
+	mesh   *Mesh
+	ctx    context.Context //nolint:containedctx // that of the call
+	cancel context.CancelCauseFunc
+	pipe   pipe
+	caller bool // it was opened here
+	tasks  sync.WaitGroup
+
+	// Static once the member is known.
+	member string
+	number uint64
+	lived  time.Duration // how long it was up; converse's own
+
+	hello chan *brokerv1.ReplicaHello // the first frame that came
+	up    chan struct{}               // closed when the handler has heard Up
+	turn  sync.Mutex                  // held while the handler hears what came
+	out   *queue
+	gone  chan struct{} // closed when the handler has heard Down, or never will hear Up
+}
+
+// pipe is a gRPC stream, on either side.
+type pipe interface {
+	send(frames []*brokerv1.ReplicaFrame) error
+	recv() ([]*brokerv1.ReplicaFrame, error)
+}
+
+func (m *Mesh) newStream(ctx context.Context) *stream {
+	s := &stream{
+		mesh:  m,
+		hello: make(chan *brokerv1.ReplicaHello, 1),
+		up:    make(chan struct{}),
+		out:   newQueue(m.cfg.QueueBytes),
+		gone:  make(chan struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	return s
+}
+
+// end ends the stream; only the first reason counts.
+func (s *stream) end(why Reason, err error) { s.cancel(&ending{why, err}) }
+
+// converse lives the stream from its hello to its end. On the accepting side
+// goroutines may remain until its call has returned, but they do nothing.
+func (s *stream) converse() *ending {
+	if err := s.meet(); err != nil {
+		s.cancel(err)
+	} else {
+		s.live()
+	}
+	otherwise := Broken
+	if s.caller {
+		otherwise = Stopped // only Run's context is around it
+	}
+	e := endingOf(context.Cause(s.ctx), otherwise)
+	s.mesh.report(s, e)
+	return e
+}
+
+// meet exchanges hellos.
+func (s *stream) meet() error {
+	if s.caller {
+		if err := s.sayHello(); err != nil {
+			return err
+		}
+	}
+	s.tasks.Go(s.read)
+	timeout := time.AfterFunc(patience*s.mesh.cfg.Heartbeat, func() { s.end(Silent, errors.New("no hello")) })
+	defer timeout.Stop()
+	select {
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	case hello := <-s.hello:
+		return s.know(hello)
+	}
+}
+
+func (s *stream) sayHello() error {
+	err := s.pipe.send([]*brokerv1.ReplicaFrame{{Kind: &brokerv1.ReplicaFrame_Hello{Hello: &brokerv1.ReplicaHello{
+		Member: s.mesh.cfg.Self, To: s.member, Version: protocol, Number: s.number,
+	}}}})
+	if err != nil {
+		return &ending{Broken, err}
+	}
+	return nil
+}
+
+// know checks who is at the other end.
+func (s *stream) know(hello *brokerv1.ReplicaHello) error {
+	self, member := s.mesh.cfg.Self, hello.GetMember()
+	switch {
+	case hello.GetVersion() == 0:
+		return &ending{Version, errors.New("hello without a version")}
+	case !validMember(member):
+		return &ending{Stranger, errors.New("hello without a member")}
+	case hello.GetTo() != self:
+		return &ending{Stranger, fmt.Errorf("%s is looking for %q here, which is %s", member, hello.GetTo(), self)}
+	case s.caller && member != s.member:
+		return &ending{Stranger, fmt.Errorf("%s answered instead of %s", member, s.member)}
+	case s.caller && hello.GetNumber() != s.number:
+		return &ending{Invalid, fmt.Errorf("stream %d was answered as %d", s.number, hello.GetNumber())}
+	case !s.caller && member >= self:
+		return &ending{Stranger, fmt.Errorf("%s is not to open streams to %s, which sorts lower", member, self)}
+	}
+	s.member, s.number = member, hello.GetNumber()
+	return nil
+}
+
+func validMember(member string) bool {
+	name, id, ok := strings.Cut(member, "@")
+	return ok && name != "" && id != "" && len(member) <= maxName
+}
+
+// live is the stream's time as the one of its member.
+func (s *stream) live() {
+	defer close(s.gone)
+	if !s.mesh.attach(s) {
+		return
+	}
+	defer s.mesh.detach(s)
+	if !s.caller {
+		if err := s.sayHello(); err != nil {
+			s.cancel(err)
+			return
+		}
+	}
+	began := time.Now()
+	s.tasks.Go(s.write)
+	s.out.open()
+	s.mesh.metrics.streams.Inc()
+	s.mesh.cfg.Logger.Info("replication stream is up", slog.String("member", s.member))
+	s.mesh.cfg.Handler.Up(s.member)
+	close(s.up)
+
+	<-s.ctx.Done()
+	s.turn.Lock() // from now on the reader hands nothing over
+	defer s.turn.Unlock()
+	s.out.close()
+	s.mesh.metrics.streams.Dec()
+	s.mesh.cfg.Handler.Down(s.member)
+	s.lived = time.Since(began)
+}
+
+// attach makes a stream the one of its member, once the handler has heard the
+// end of the one before; false if that is newer.
+func (m *Mesh) attach(s *stream) bool {
+	m.mu.Lock()
+	old := m.streams[s.member]
+	if old != nil && old.number > s.number {
+		m.mu.Unlock()
+		s.end(Replaced, errors.New("it came late"))
+		return false
+	}
+	m.streams[s.member] = s
+	m.mu.Unlock()
+	if old != nil {
+		old.end(Replaced, nil)
+		<-old.gone
+	}
+	return true
+}
+
+func (m *Mesh) detach(s *stream) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.streams[s.member] == s {
+		delete(m.streams, s.member)
+	}
+}
+
+// report counts and logs the end of a stream.
+func (m *Mesh) report(s *stream, e *ending) {
+	m.metrics.ends.WithLabelValues(string(e.why)).Inc()
+	level := slog.LevelWarn
+	switch e.why {
+	case Stopped, Broken, Replaced:
+		level = slog.LevelInfo
+		if s.lived == 0 {
+			level = slog.LevelDebug // nobody has heard of it
+		}
+	}
+	m.cfg.Logger.Log(context.Background(), level, "replication stream ended",
+		slog.String("member", s.member), slog.String("reason", string(e.why)), slog.Any("error", e.err))
+}
+
+// read hands over what comes.
+func (s *stream) read() {
+	frames, err := s.pipe.recv()
+	if err == nil && (len(frames) == 0 || frames[0].GetHello() == nil) {
+		s.end(Invalid, errors.New("it did not begin with hello"))
+		return
+	}
+	if err == nil {
+		s.hello <- frames[0].GetHello()
+		frames = frames[1:]
+		select {
+		case <-s.up:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+	for err == nil {
+		if err := s.hear(frames); err != nil {
+			s.end(Invalid, err)
+			return
+		}
+		frames, err = s.pipe.recv()
+	}
+	s.end(Broken, err)
+}
+
+// hear handles a batch; nothing if the stream has ended.
+func (s *stream) hear(frames []*brokerv1.ReplicaFrame) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.ctx.Err() != nil {
+		return nil
+	}
+	if slices.ContainsFunc(frames, signOfLife) {
+		s.out.alive()
+	}
+	for _, f := range frames {
+		if err := s.hearFrame(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func signOfLife(f *brokerv1.ReplicaFrame) bool {
+	_, ping := f.GetKind().(*brokerv1.ReplicaFrame_Ping)
+	return !ping
+}
+
+func (s *stream) hearFrame(f *brokerv1.ReplicaFrame) error {
+	switch kind := f.GetKind().(type) {
+	case *brokerv1.ReplicaFrame_Ping:
+		s.put(item{pong: kind.Ping, size: overhead})
+	case *brokerv1.ReplicaFrame_Pong:
+		sent, ok := s.out.answered(kind.Pong)
+		if !ok {
+			return fmt.Errorf("pong %d answers no ping", kind.Pong)
+		}
+		s.mesh.cfg.Handler.Heard(s.member, sent)
+	default:
+		slot, m, err := decode(f)
+		if err != nil {
+			return err
+		}
+		s.mesh.cfg.Handler.Receive(s.member, slot, m)
+	}
+	return nil
+}
+
+func (s *stream) send(slot shard.Slot, m replica.Message) {
+	s.put(item{slot: slot, message: m, size: size(m)})
+}
+
+func (s *stream) put(i item) {
+	if !s.out.put(i) {
+		s.end(Overflow, fmt.Errorf("more than %d bytes waited", s.mesh.cfg.QueueBytes))
+	}
+}
+
+// beat is a heartbeat.
+func (s *stream) beat() {
+	if !s.out.beat() {
+		s.end(Silent, nil)
+	}
+}
+
+// write sends what waits.
+func (s *stream) write() {
+	var items []item
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.out.wake:
+		}
+		items = s.out.take(items)
+		for rest := items; ; {
+			ping := s.out.ping(time.Now())
+			n, bytes := fit(rest)
+			if n == 0 && ping == 0 {
+				break
+			}
+			if err := s.pipe.send(encode(ping, rest[:n])); err != nil {
+				s.end(Broken, err)
+				return
+			}
+			s.out.sent(bytes)
+			rest = rest[n:]
+		}
+	}
+}
