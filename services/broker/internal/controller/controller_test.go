@@ -124,7 +124,8 @@ func TestFailover(t *testing.T) {
 	})
 }
 
-// TestSilenceOfAll kills both holders of a third of the slots.
+// TestSilenceOfAll kills both holders of a third of the slots; of one of them
+// it is known.
 func TestSilenceOfAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, placement.Config{UncleanAfter: 30 * time.Second})
@@ -133,6 +134,7 @@ func TestSilenceOfAll(t *testing.T) {
 		ca := f.control("a@1", a.dir)
 		f.settle()
 		begin := time.Now()
+		f.say("b@1", controller.Gone)
 		b.dir.Kill()
 		c.dir.Kill()
 		time.Sleep(lease + 2*time.Second)

@@ -25,15 +25,17 @@
 //     is still so; and only if
 //     a. each member of InSync was replaced by another log-id under its name, or
 //     b. each was replaced or is known to have lost its log (View.Lost), or
-//     c. the row's UncleanAfter has passed since this planner saw the last of
-//     them absent, or
+//     c. all but one were, and the row's UncleanAfter has passed since this
+//     planner saw that one absent: alone it stops itself at half of that time,
+//     and with the others it can commit nothing; two who are silent here may be
+//     acknowledging each other, or
 //     d. an operator says so (Orders.Recover).
 //  4. While View.Cautious nobody counts as absent but who was replaced: 3b and
 //     3c do not apply, absences begin anew when it ends, and no absent member
 //     is removed or given up. When more than half of the brokers vanished within
 //     UncleanAfter (30 s where that is never), 3b waits that long as well.
-//  5. UncleanAfter is written with a term and left alone until the next, so
-//     whoever leads a slot has read by what it is judged.
+//  5. Config.UncleanAfter is written with a term and left alone until the next,
+//     so whoever leads a slot has read by what it is judged.
 //  6. Desired are min(Config.Replicas, brokers that do not drain) members, in as
 //     many zones as that allows. Brokers without a zone are in one of their own.
 //     Where only draining brokers are left, the slots stay with them.

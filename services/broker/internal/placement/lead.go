@@ -62,26 +62,29 @@ func (a *assignment) promote(s *place, next string) {
 	row.Term++
 	row.Primary, row.Addr = next, a.announced[next].Addr
 	row.InSync = slices.DeleteFunc(slices.Clone(s.row.InSync), a.out)
-	row.UncleanAfter = a.uncleanAfter(row.Replicas)
+	row.UncleanAfter = a.cfg.UncleanAfter
 	absent := slices.DeleteFunc(slices.Clone(inSync(s.row)), func(m string) bool { return !a.out(m) })
 	a.change(s, Change{Row: row, Absent: absent, Present: []string{next}, Why: Failover})
 }
 
 // anew says why a slot may start anew, or what it waits for.
 func (a *assignment) anew(s *place) (Reason, Wait) {
-	proven, known := true, true
-	var last time.Time // the last of them was seen then
+	proven, doubtful := true, 0
+	var last, doubted time.Time // since when all, and all doubtful ones, are absent
 	for _, m := range inSync(s.row) {
 		if a.replaced(m) {
 			continue
 		}
 		proven = false
-		known = known && a.view.Lost[m]
-		if since := a.absent[m]; since.After(last) {
+		since := a.absent[m]
+		if since.After(last) {
 			last = since
 		}
+		if !a.view.Lost[m] {
+			doubtful++
+			doubted = since
+		}
 	}
-	silence := a.now.Sub(last)
 	switch {
 	case len(a.hosts) == 0:
 		return "", ForBrokers
@@ -91,16 +94,16 @@ func (a *assignment) anew(s *place) (Reason, Wait) {
 		return Lost, ""
 	case a.view.Cautious:
 		return "", ForCaution
-	case known && (!a.most() || silence >= a.massWait()):
+	case doubtful == 0 && (!a.most() || a.now.Sub(last) >= a.massWait()):
 		return Lost, ""
-	case s.row.UncleanAfter > 0 && silence >= s.row.UncleanAfter:
-		return Unclean, ""
-	case known:
+	case doubtful == 0:
 		return "", ForMajority
-	case s.row.UncleanAfter > 0:
-		return "", ForSilence
+	case doubtful > 1 || s.row.UncleanAfter == 0:
+		return "", ForReturn
+	case a.now.Sub(doubted) >= s.row.UncleanAfter:
+		return Unclean, ""
 	}
-	return "", ForReturn
+	return "", ForSilence
 }
 
 // begin gives a slot an empty log, at the present owners of the names that held
@@ -118,7 +121,7 @@ func (a *assignment) begin(s *place, absent []string, why Reason) {
 		Row: shard.Row{
 			Term: s.row.Term + 1, Primary: primary.Member, Addr: primary.Addr,
 			InSync: list[:1:1], Replicas: list,
-			Base: shard.NextBase(s.row.Base, a.now), UncleanAfter: a.uncleanAfter(list),
+			Base: shard.NextBase(s.row.Base, a.now), UncleanAfter: a.cfg.UncleanAfter,
 		},
 		Absent: absent, Present: list[:1:1], Why: why,
 	})
@@ -141,12 +144,4 @@ func (a *assignment) idlest(list []string) string {
 	return slices.MinFunc(list, func(x, y string) int {
 		return cmp.Compare(a.byMember[x].primaries, a.byMember[y].primaries)
 	})
-}
-
-// uncleanAfter is what a term's primary is told, by who should hold the slot.
-func (a *assignment) uncleanAfter(list []string) time.Duration {
-	if len(list) < 2 {
-		return 0
-	}
-	return a.cfg.UncleanAfter
 }

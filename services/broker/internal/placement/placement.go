@@ -31,7 +31,9 @@ const (
 type Config struct {
 	// Replicas is how many members should hold a slot.
 	Replicas int
-	// UncleanAfter is after how much silence a slot may start anew; 0: never.
+	// UncleanAfter is after how much silence a slot may start anew whose only
+	// copy that is not known to be lost is silent; 0: never. Not with Replicas 1:
+	// it would stop every slot while the store is away.
 	UncleanAfter time.Duration
 	// RepairAfter is how long a member may be absent before another takes its
 	// place; 0: at once. Members with disks come back with what they had.
@@ -112,7 +114,7 @@ const (
 	Unassigned Reason = "unassigned" // it is the slot's first row
 	Failover   Reason = "failover"   // the primary is gone, and somebody in sync is promoted
 	Lost       Reason = "lost"       // a new incarnation: everybody in sync is known to have lost the log
-	Unclean    Reason = "unclean"    // a new incarnation: everybody in sync was silent for too long
+	Unclean    Reason = "unclean"    // a new incarnation: the only one who may have the log was silent for too long
 	Recovered  Reason = "recovered"  // a new incarnation by an operator's word
 	Repair     Reason = "repair"     // too few hold the slot, or too many, or one who is gone
 	Draining   Reason = "draining"   // one who holds it is leaving

@@ -99,6 +99,7 @@ func TestPlan(t *testing.T) {
 		{"all lost", "a@1 [a@1] (a@1,b@2)", "b@2 c@3", lost("a@1"), "lost b@2 [b@2] (b@2,c@3) -a@1 +b@2"},
 		{"one replaced, one lost", "a@1 [a@1,b@2] (a@1,b@2)", "a@3 c@4", lost("b@2"), "lost a@3 [a@3] (a@3,c@4) -a@1 -b@2 +a@3"},
 		{"one lost, one silent", "a@1 [a@1,b@2] (a@1,b@2)", "c@3 d@4 e@5", lost("b@2"), "silence"},
+		{"two silent", "a@1 [a@1,b@2] (a@1,b@2)", "c@3 d@4 e@5", View{}, "return"},
 		{"lost, in caution", "a@1 [a@1] (a@1)", "b@2", View{Cautious: true, Lost: map[string]bool{"a@1": true}}, "caution"},
 		{"most are gone", "a@1 [a@1,b@2] (a@1,b@2)", "c@3", lost("a@1", "b@2"), "majority"},
 		{"lost with nobody to begin", "a@1 [a@1] (a@1)", "b@2-", lost("a@1"), "brokers"},
@@ -171,7 +172,7 @@ func TestRows(t *testing.T) {
 	got = New(Config{UncleanAfter: 30 * time.Second}).Plan(View{Table: all(row("a@1 [a@1] (a@1)")), Brokers: announced("a@2")}, start()).Changes[5]
 	want = shard.Row{
 		Term: 4, Primary: "a@2", Addr: "a:7070", InSync: []string{"a@2"}, Replicas: []string{"a@2"},
-		Base: shard.NextBase(7, start()), UncleanAfter: 0, Version: 9,
+		Base: shard.NextBase(7, start()), UncleanAfter: 30 * time.Second, Version: 9,
 	}
 	if got.Slot != 5 || fmt.Sprint(got.Row) != fmt.Sprint(want) {
 		t.Errorf("new: got %+v, want %+v", got, want)
@@ -191,6 +192,7 @@ func TestWaits(t *testing.T) {
 	twice := row("a@1 [a@1,b@2] (a@1,b@2)")
 	const begun = "unclean b@2 [b@2] (b@2,c@3) -a@1 +b@2"
 	bc, lost := announced("b@2 c@3"), map[string]bool{"a@1": true, "b@2": true}
+	aLost := map[string]bool{"a@1": true}
 	tests := []struct {
 		name  string
 		row   shard.Row
@@ -220,16 +222,17 @@ func TestWaits(t *testing.T) {
 			{40*time.Second - 1, View{Brokers: bc}, "silence"},
 			{40 * time.Second, View{Brokers: bc}, begun},
 		}},
-		{"the last one counts", twice, []at{
+		{"the other is lost", twice, []at{
 			{0, View{Brokers: announced("b@2 c@3 d@4"), Cautious: true}, "caution"},
 			{0, View{Brokers: announced("c@3 d@4"), Cautious: true}, "caution"},
-			{5 * time.Second, View{Brokers: announced("c@3 d@4")}, "silence"},
-			{25 * time.Second, View{Brokers: announced("c@3 d@4")}, "unclean c@3 [c@3] (c@3,d@4) -a@1 -b@2 +c@3"},
+			{5 * time.Second, View{Brokers: announced("c@3 d@4"), Lost: aLost}, "silence"},
+			{25 * time.Second, View{Brokers: announced("c@3 d@4")}, "return"},
+			{25 * time.Second, View{Brokers: announced("c@3 d@4"), Lost: aLost}, "unclean c@3 [c@3] (c@3,d@4) -a@1 -b@2 +c@3"},
 		}},
 		{"most are gone for good", twice, []at{
 			{0, View{Brokers: announced("c@3"), Lost: lost}, "majority"},
-			{20*time.Second - 1, View{Brokers: announced("c@3"), Lost: lost}, "majority"},
-			{20 * time.Second, View{Brokers: announced("c@3"), Lost: lost}, "unclean c@3 [c@3] (c@3) -a@1 -b@2 +c@3"},
+			{time.Minute - 1, View{Brokers: announced("c@3"), Lost: lost}, "majority"},
+			{time.Minute, View{Brokers: announced("c@3"), Lost: lost}, "lost c@3 [c@3] (c@3) -a@1 -b@2 +c@3"},
 		}},
 	}
 	for _, tt := range tests {

@@ -8,7 +8,7 @@ import (
 
 // kept are those of a row's desired members that stay desired. One that was
 // replaced leaves its place to its successor. If the first one goes, somebody
-// in sync becomes the first: the present primary, if it may.
+// in sync becomes the first.
 func (a *assignment) kept(row shard.Row) []string {
 	var list []string
 	firstStays := false
@@ -20,14 +20,9 @@ func (a *assignment) kept(row shard.Row) []string {
 		list = append(list, m)
 		firstStays = firstStays || i == 0
 	}
-	if firstStays {
-		return list
-	}
-	if !front(list, row.Primary) {
-		for _, m := range row.Replicas {
-			if slices.Contains(row.InSync, m) && front(list, m) {
-				break
-			}
+	for _, m := range row.Replicas {
+		if firstStays || slices.Contains(row.InSync, m) && front(list, m) {
+			break
 		}
 	}
 	return list

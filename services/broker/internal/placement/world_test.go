@@ -235,10 +235,7 @@ func (w *world) justifyNew(c Change, old shard.Row) {
 			return !w.replaced(m) && (w.view.Cautious || !w.view.Lost[m])
 		})
 	case Unclean:
-		// Nobody in sync can be acknowledging, since each stops itself at half of it.
-		why = old.UncleanAfter > 0 && !w.view.Cautious && !slices.ContainsFunc(old.InSync, func(m string) bool {
-			return !w.replaced(m) && w.now.Sub(w.broker(m).since) < old.UncleanAfter
-		})
+		why = old.UncleanAfter > 0 && !w.view.Cautious && !w.commits(old)
 	}
 	for _, m := range old.InSync {
 		why = why && !w.announced(m) && slices.Contains(c.Absent, m)
@@ -317,8 +314,7 @@ func (w *world) primary(n shard.Slot) bool {
 	if p == nil {
 		return false
 	}
-	stops := row.UncleanAfter > 0 && p.cut && w.now.Sub(p.since) >= row.UncleanAfter/2
-	if !slices.ContainsFunc(row.InSync, func(m string) bool { return w.there(m) == nil }) && (len(row.InSync) > 1 || !stops) {
+	if w.commits(row) {
 		st.committed++
 		for _, m := range row.InSync {
 			st.have[m] = st.committed
@@ -362,6 +358,15 @@ func (w *world) primary(n shard.Slot) bool {
 		}
 	}
 	return false
+}
+
+// commits reports whether a row's primary may be acknowledging publishes.
+func (w *world) commits(row shard.Row) bool {
+	p := w.there(row.Primary)
+	if p == nil || slices.ContainsFunc(row.InSync, func(m string) bool { return w.there(m) == nil }) {
+		return false
+	}
+	return len(row.InSync) > 1 || row.UncleanAfter == 0 || !p.cut || w.now.Sub(p.since) < row.UncleanAfter/2
 }
 
 // rest follows plans until nothing happens any more, and returns how long that
