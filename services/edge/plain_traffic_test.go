@@ -25,11 +25,13 @@ type plainListener struct {
 	since  string
 	seen   map[string]bool // channel and position
 	got    map[string][]int
+
+	refused bool // and would be at once, for ever, while time stands still
 }
 
 func (l *plainListener) run(ctx context.Context) {
 	transports := []string{"poll", "long-poll", "sse", "stream", "ws"}
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !l.refused {
 		own, hangUp := context.WithTimeout(ctx, time.Duration(1+l.random.Int64N(int64(2*time.Second))))
 		switch transport := transports[l.random.IntN(len(transports))]; transport {
 		case "poll", "long-poll":
@@ -57,6 +59,11 @@ func (l *plainListener) poll(ctx context.Context, transport string) {
 		return // hung up
 	}
 	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		l.w.t.Errorf("%s: status %d", path, res.StatusCode)
+		l.refused = true
+		return
+	}
 	var batch message
 	if err := json.NewDecoder(res.Body).Decode(&batch); err == nil {
 		l.take(batch)
@@ -70,6 +77,11 @@ func (l *plainListener) listen(ctx context.Context, transport string) {
 	for {
 		u, err := s.read()
 		if err != nil {
+			return
+		}
+		if u.kind() == "end" {
+			l.w.t.Errorf("%v: %v", l.names, u.object)
+			l.refused = true
 			return
 		}
 		l.take(u.object)

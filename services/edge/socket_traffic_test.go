@@ -19,10 +19,12 @@ type rover struct {
 	random *rand.Rand
 	acked  int
 	got    []int
+
+	refused bool // and would be at once, for ever, while time stands still
 }
 
 func (r *rover) run(ctx context.Context) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !r.refused {
 		if r.random.IntN(4) == 0 {
 			r.move()
 		}
@@ -95,6 +97,7 @@ func (r *rover) read(answer []message) (connect bool) {
 		case m["channel"] == "/meta/connect":
 			if m["successful"] != true {
 				r.w.t.Errorf("%v", m)
+				r.refused = true
 			}
 			connect = true
 			ext, _ := m["ext"].(map[string]any)

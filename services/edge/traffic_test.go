@@ -13,8 +13,8 @@ import (
 	"github.com/comet-push/comet/bayeux"
 )
 
-// listener is a client that polls until it is told to stop, and now and then
-// hangs up while it waits.
+// listener is a client that polls until it is told to stop or refused, and now
+// and then hangs up while it waits.
 type listener struct {
 	*browserClient
 
@@ -39,6 +39,10 @@ func (l *listener) run(ctx context.Context, seed uint64) {
 		hangUp()
 		failed = err != nil
 		for _, e := range answer {
+			if e["successful"] == false { // at once, for ever, while time stands still
+				l.w.t.Errorf("%v is refused: %v", l.names, e)
+				return
+			}
 			if n, ok := e["data"].(float64); ok {
 				channel, _ := e["channel"].(string)
 				l.got[channel] = append(l.got[channel], int(n))

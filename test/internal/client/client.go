@@ -117,6 +117,9 @@ func (c *Client) Open(ctx context.Context, s Server) error {
 		}
 	}(c.events, c.done, c.network)
 	first, err := c.Next(ctx)
+	for err == nil && first.Kind == Heartbeat && first.Reason == Ping { // the server took longer than that
+		first, err = c.Next(ctx)
+	}
 	if err == nil && first.Kind != Opened {
 		err = fmt.Errorf("the first event is %+v", first)
 	}

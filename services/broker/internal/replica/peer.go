@@ -38,7 +38,6 @@ type stage int
 const (
 	idle      stage = iota // there is no stream
 	asked                  // Lead was sent
-	starved                // needs a snapshot, once there may be one
 	restoring              // is sent a snapshot
 	following              // is sent the log
 )
@@ -122,9 +121,6 @@ func (r *Replica) onState(from string, m *State, out *Effects) {
 	p.progress()
 	p.sent = shared(r.log.Base(), r.log.Terms(), m.Terms)
 	p.stage = following
-	if p.sent < r.log.Start() {
-		p.stage = starved
-	}
 	r.feed(p, true, out)
 }
 
@@ -208,13 +204,8 @@ func (r *Replica) onLeave(from string, m *Leave, out *Effects) {
 // after its first answer.
 func (r *Replica) feed(p *peer, join bool, out *Effects) {
 	if p.stage == following && p.sent < r.log.Start() {
-		p.stage, p.pinned = starved, false
 		p.flights, p.flying = nil, 0
-	}
-	// No snapshot before everything ever committed is known to be (R10).
-	if p.stage == starved && r.lead.serving {
-		p.stage, p.pinned = restoring, true
-		p.snapshot = &transfer{}
+		p.stage, p.pinned, p.snapshot = restoring, true, &transfer{}
 		p.snapshot.offset, p.snapshot.next = r.log.Snapshot()
 		p.snapshot.ahead = p.snapshot.next(r.cfg.Batch)
 		r.pin()
@@ -284,8 +275,6 @@ func (r *Replica) tickPeer(p *peer, out *Effects) {
 		p.banned = false
 	}
 	switch {
-	case p.stage == starved:
-		r.feed(p, false, out)
 	case p.silent > 0 && p.silent%r.cfg.Patience == 0:
 		r.ask(p, out)
 	case p.stage == following && p.joined && p.flying == 0 && p.told < r.commit:

@@ -14,6 +14,8 @@ type options struct {
 
 	steps, publishes int
 	keep             uint64 // committed entries that are replicated
+	batch, window    int    // as in Config
+	warm             bool   // begins when all is well
 	disk             bool
 	chaos            bool  // messages are lost, repeated and overtake each other on a stream
 	unclean          int64 // after how long a silent log may be given up; 0: never
@@ -29,7 +31,9 @@ type world struct {
 	nodes     []*node
 	streams   []*stream
 	streamIDs int
+	old       []echo
 	blocks    [][]bool
+	logs      map[string][]*simLog // by member, of the dead, too
 	etcd      etcd
 	control   []*controller
 	clients   []*client
@@ -45,7 +49,7 @@ type world struct {
 type counts struct{ leads, begins, writes, changes, reads, acks, snapshots, moves int }
 
 func newWorld(seed uint64, log *strings.Builder) *world {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: 1e15, log: log, histories: map[thread][]operation{}}
+	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: 1e15, log: log, histories: map[thread][]operation{}, logs: map[string][]*simLog{}}
 	r := w.rng
 	w.opt = options{
 		nodes:     2 + r.IntN(4),
@@ -55,6 +59,9 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 		steps:     250 + r.IntN(100),
 		publishes: 4 + r.IntN(12),
 		keep:      uint64(r.IntN(6)),
+		batch:     1 + r.IntN(300),
+		window:    1 + r.IntN(700),
+		warm:      r.IntN(3) > 0,
 		disk:      r.IntN(4) == 0,
 		chaos:     r.IntN(5) == 0,
 	}
@@ -66,7 +73,7 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 		w.opt.minInSync += r.IntN(2)
 	}
 	if !w.opt.disk && w.opt.copies > 1 && r.IntN(2) == 0 {
-		w.opt.unclean = 3000 * millisecond
+		w.opt.unclean = 2000 * millisecond
 	}
 	w.trace("%+v", w.opt)
 	for range w.opt.slots {
@@ -109,6 +116,11 @@ func run(seed uint64, log *strings.Builder) (w *world, err error) {
 		}
 	}()
 	w = newWorld(seed, log)
+	if w.opt.warm {
+		w.calm = true
+		w.settle()
+		w.calm = false
+	}
 	for range w.opt.steps {
 		w.now += 1000
 		w.step()
@@ -144,6 +156,8 @@ func (w *world) step() {
 		if w.rng.IntN(2) == 0 {
 			c.write()
 		}
+	case d < 98 && w.opt.chaos:
+		w.repeat()
 	default:
 		w.disturb()
 	}
@@ -314,13 +328,17 @@ func (w *world) check() {
 
 // checkBegin checks that a log is given up only if it is lost (R15).
 func (w *world) checkBegin(x *change) {
-	old := w.books[x.slot].row()
-	if x.row.Version != old.Version || x.row.Base == old.Base || old.Version == 0 || w.opt.unclean > 0 {
+	book := w.books[x.slot]
+	old := book.row()
+	if x.row.Version != old.Version || x.row.Base == old.Base || old.Version == 0 {
 		return
 	}
+	given := NoPin
 	for _, m := range old.InSync {
-		w.books[x.slot].require(w.lost(m), "R15: the slot begins anew though %s may hold its log", m)
+		book.require(w.opt.unclean > 0 || w.lost(m), "R15: the slot begins anew though %s may hold its log", m)
+		given = min(given, w.logs[m][x.slot].end())
 	}
+	book.given[old.Base] = given
 }
 
 // heal ends all faults.

@@ -75,7 +75,13 @@ func (w *world) justified(p *place, write *Write) {
 	if p.rep.lead == nil || write.Row.Term != p.rep.row.Term {
 		return
 	}
+	desired := p.rep.row.Replicas
 	for _, m := range p.rep.row.InSync {
+		failed := p.rep.peer(m) != nil && p.rep.peer(m).failed
+		if !slices.Contains(write.Row.InSync, m) && !slices.Contains(desired, m) && !failed {
+			p.book.require(!slices.ContainsFunc(desired, func(m string) bool { return !slices.Contains(write.Row.InSync, m) }),
+				"rule 30: %s removes %s before %v are all in sync", p.n.member, m, desired)
+		}
 		if slices.Contains(write.Row.InSync, m) || !slices.Contains(p.rep.row.Replicas, m) || w.lost(m) {
 			continue
 		}

@@ -23,6 +23,7 @@ type ledger struct {
 	moves  []commitment                // of the canonical commit mark
 	packed [][]*history.Entry          // pieces of snapshots
 	acked  map[string]acknowledgedness // by key
+	given  map[uint64]uint64           // by base, how far all of the last set held the log
 }
 
 // born is an entry as its primary appended it.
@@ -51,6 +52,7 @@ func newLedger(now func() int64) *ledger {
 		terms: map[uint64]string{},
 		logs:  map[[2]uint64]*born{},
 		acked: map[string]acknowledgedness{},
+		given: map[uint64]uint64{},
 	}
 }
 
@@ -194,7 +196,10 @@ func (b *ledger) leads(l *simLog) {
 func (b *ledger) acknowledged(l *simLog, key string, offset uint64) {
 	inc := b.of(l.base)
 	b.require(offset <= l.commit && inc.keys[key] == offset, "R9: %s answers %s with %d, which is not committed", l.member, key, offset)
-	b.require(l.base == b.row().Base, "R15: %s answers %s with %d though the slot began anew at %d", l.member, key, offset, b.row().Base)
+	// What all of the set held when it was given up is lost with it, even if the
+	// answer comes later.
+	b.require(l.base == b.row().Base || offset <= b.given[l.base],
+		"R15: %s answers %s with %d though the slot began anew at %d", l.member, key, offset, b.row().Base)
 	b.acked[key] = acknowledgedness{l.base, offset}
 }
 

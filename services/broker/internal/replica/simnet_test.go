@@ -1,5 +1,7 @@
 package replica
 
+import "slices"
+
 // stream is one connection of two processes, both ways.
 type stream struct {
 	id     int
@@ -93,6 +95,9 @@ func (w *world) push(s *stream, from *node, f frame) {
 	}
 	there, _ := s.toward(from)
 	there.queue = append(there.queue, f)
+	if w.opt.chaos && f.kind == carries && w.rng.IntN(8) == 0 {
+		w.old = append(w.old, echo{s, there, f})
+	}
 	if w.opt.chaos && !w.calm && f.kind == carries {
 		switch w.rng.IntN(16) {
 		case 0:
@@ -108,6 +113,25 @@ func (w *world) push(s *stream, from *node, f frame) {
 	}
 }
 
+// echo is a frame that comes again.
+type echo struct {
+	s *stream
+	e *end
+	f frame
+}
+
+// repeat brings an old frame once more.
+func (w *world) repeat() {
+	if len(w.old) == 0 {
+		return
+	}
+	o := w.old[w.rng.IntN(len(w.old))]
+	if q := o.e.queue; len(q) == 0 || q[0].kind != up {
+		o.e.queue = slices.Insert(q, 0, o.f)
+		w.deliver(o.s, o.e)
+	}
+}
+
 // deliver hands over the next frame of one end; false if there is none.
 func (w *world) deliver(s *stream, e *end) bool {
 	if len(e.queue) == 0 {
@@ -117,7 +141,7 @@ func (w *world) deliver(s *stream, e *end) bool {
 		e.queue = nil
 		return false
 	}
-	if e.n.paused {
+	if e.n.paused || !w.calm && w.blocked(s.ends[0].n, s.ends[1].n) {
 		return false
 	}
 	f := e.queue[0]

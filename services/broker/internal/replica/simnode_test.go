@@ -85,7 +85,7 @@ func (n *node) start() {
 	n.streams = make([]*stream, len(n.w.nodes))
 	n.seen = make([]int, len(n.w.books))
 	n.tick = n.w.now + int64(n.w.rng.IntN(int(tickEvery)))
-	n.places = n.places[:0:0]
+	n.places, n.w.logs[n.member] = nil, nil
 	for s, book := range n.w.books {
 		p := &place{n: n, slot: s, book: book, news: map[string]*news{}}
 		p.log = newSimLog(book, n.member, n.w.opt.keep, n.w.opt.disk)
@@ -95,12 +95,13 @@ func (n *node) start() {
 		p.rep = New(Config{
 			Self:      n.member,
 			MinInSync: n.w.opt.minInSync,
-			Window:    700,
-			Batch:     300,
+			Window:    n.w.opt.window,
+			Batch:     n.w.opt.batch,
 			Patience:  patience,
 			Probation: probation,
 		}, p.log)
 		n.places = append(n.places, p)
+		n.w.logs[n.member] = append(n.w.logs[n.member], p.log)
 	}
 	n.crashed = nil
 	n.w.trace("%s starts", n.member)
@@ -256,6 +257,7 @@ func (p *place) publish(op *publish) {
 	if p.rep.Admit(p.n.w.clock()) != nil || p.log.end()-p.log.commit > 20 {
 		return
 	}
+	p.book.require(len(p.rep.row.InSync) >= p.n.w.opt.minInSync, "rule 30: %s accepts with the set %v", p.n.member, p.rep.row.InSync)
 	for _, x := range p.waiting {
 		if x.op == op {
 			return

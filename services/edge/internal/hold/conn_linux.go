@@ -312,7 +312,7 @@ func (c *conn) event(events uint32, buffer []byte) (more bool) {
 // parkedLocked looks after a parked response whose connection changed.
 func (c *conn) parkedLocked() ending {
 	if c.hungUp && !c.answersLocked() {
-		return c.cutLocked(c.whyLocked())
+		return c.cutLocked(c.whyLocked(nil))
 	}
 	if c.writable && c.writeBy.Load() != 0 {
 		c.wake()
@@ -330,11 +330,14 @@ func (c *conn) answersLocked() bool {
 	return answered
 }
 
-// whyLocked says why a peer vanished: it may be the kernel that waited in vain
-// for it to take something.
-func (c *conn) whyLocked() Reason {
-	n, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR)
-	if c.writeBy.Load() != 0 && err == nil && unix.Errno(n) == unix.ETIMEDOUT {
+// whyLocked says why a peer vanished, by the error that told: it may be the
+// kernel that waited in vain for it to take something.
+func (c *conn) whyLocked(err error) Reason {
+	if err == nil {
+		n, _ := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_ERROR) // 0 if that fails
+		err = unix.Errno(n)
+	}
+	if c.writeBy.Load() != 0 && errors.Is(err, unix.ETIMEDOUT) {
 		return Slow
 	}
 	return Gone

@@ -44,7 +44,7 @@ func (c *conn) flushExchange() {
 	n, err := c.writeLocked(b)
 	switch {
 	case err != nil:
-		end := c.cutLocked(c.whyLocked())
+		end := c.cutLocked(c.whyLocked(err))
 		c.mu.Unlock()
 		end.tell()
 	case n < len(b):
@@ -134,7 +134,7 @@ func (c *conn) flushStream() {
 	}
 	n, err := c.writeLocked(b)
 	if err != nil {
-		end := c.cutLocked(c.whyLocked())
+		end := c.cutLocked(c.whyLocked(err))
 		c.mu.Unlock()
 		end.tell()
 		return

@@ -52,7 +52,7 @@ func (c *conn) readOn(buffer []byte) (more bool) {
 		}
 		if n == 0 || err != nil {
 			c.reading = false
-			end := c.cutLocked(c.whyLocked())
+			end := c.cutLocked(c.whyLocked(err))
 			c.mu.Unlock()
 			end.tell()
 			return false

@@ -191,7 +191,9 @@ func TestSocketInTheMiddleOfAMessage(t *testing.T) {
 }
 
 func TestSocketPingsWithoutReading(t *testing.T) {
-	inBothForms(t, hold.Config{WriteTimeout: 400 * time.Millisecond}, func(t *testing.T, s *server) {
+	// Long enough for the kernel not to give up first, between two writes of the
+	// test: that would count as gone.
+	inBothForms(t, hold.Config{WriteTimeout: 2 * time.Second}, func(t *testing.T, s *server) {
 		k, _ := s.upgrade(t, "")
 		x := s.held()
 		ping := ws.MustCompileFrame(ws.MaskFrame(ws.NewPingFrame([]byte(strings.Repeat("x", 125)))))

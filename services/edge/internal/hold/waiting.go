@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/comet-push/comet/internal/run"
@@ -115,7 +116,7 @@ var errGone = errors.New("the peer vanished")
 func (h Waiting) count(err error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT): // here, or in the kernel
 		h.cut(Slow)
 	default:
 		h.cut(Gone)

@@ -129,14 +129,11 @@ func (n *memory) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return l, nil
 }
 
-// crash closes a door and cuts what is connected to it.
+// crash makes a door refuse, and cuts what is connected to it.
 func (n *memory) crash(addr string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if d := n.doors[addr]; d != nil {
-		_ = d.Close()
-		delete(n.doors, addr)
-	}
+	delete(n.doors, addr)
 	n.eachLocked(addr, func(l *link) { _ = l.Close() })
 }
 

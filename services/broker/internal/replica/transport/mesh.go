@@ -14,8 +14,9 @@
 //  5. Heard(member, sent) comes after everything that the member sent before it
 //     read a ping that was sent at that time, on the same stream. So what it
 //     knew then, and tells when it learns it, was heard before (R14).
-//  6. A stream on which nothing but pings came for three heartbeats ends. Only
-//     heartbeats that this process was awake for count (CORRECTNESS rule 15).
+//  6. A stream on which nothing but pings came for three heartbeats ends. They
+//     count only if this process was awake and not behind with what had come
+//     (CORRECTNESS rule 15).
 //  7. A stream ends with the first thing on it that is not as the protocol has
 //     it: that is not handled, what came before was.
 //  8. Why streams end is logged, and counted by [Reason].

@@ -107,17 +107,19 @@ func (q *queue) sent(bytes int) {
 }
 
 // beat makes a ping due unless one is under way; false after too many without
-// a sign of life.
-func (q *queue) beat() bool {
+// a sign of life. Those that are excused do not count.
+func (q *queue) beat(excused bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch {
-	case !q.opened:
+	if !q.opened {
 		return true
-	case q.quiet == patience:
+	}
+	if !excused {
+		q.quiet++
+	}
+	if q.quiet > patience {
 		return false
 	}
-	q.quiet++
 	if !q.asked {
 		q.due = true
 		q.rouse()

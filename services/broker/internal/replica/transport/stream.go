@@ -41,7 +41,7 @@ type stream struct {
 
 	hello chan *brokerv1.ReplicaHello // the first frame that came
 	up    chan struct{}               // closed when the handler has heard Up
-	turn  sync.Mutex                  // held while the handler hears what came
+	turn  chan struct{}               // holds a token while the handler hears what came
 	out   *queue
 	gone  chan struct{} // closed when the handler has heard Down, or never will hear Up
 }
@@ -57,6 +57,7 @@ func (m *Mesh) newStream(ctx context.Context) *stream {
 		mesh:  m,
 		hello: make(chan *brokerv1.ReplicaHello, 1),
 		up:    make(chan struct{}),
+		turn:  make(chan struct{}, 1),
 		out:   newQueue(m.cfg.QueueBytes),
 		gone:  make(chan struct{}),
 	}
@@ -160,8 +161,7 @@ func (s *stream) live() {
 	close(s.up)
 
 	<-s.ctx.Done()
-	s.turn.Lock() // from now on the reader hands nothing over
-	defer s.turn.Unlock()
+	s.turn <- struct{}{} // never taken back: the reader hands nothing over any more
 	s.out.close()
 	s.mesh.metrics.streams.Dec()
 	s.mesh.cfg.Handler.Down(s.member)
@@ -238,15 +238,19 @@ func (s *stream) read() {
 
 // hear handles a batch; nothing if the stream has ended.
 func (s *stream) hear(frames []*brokerv1.ReplicaFrame) error {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if s.ctx.Err() != nil {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-s.ctx.Done():
 		return nil
 	}
 	if slices.ContainsFunc(frames, signOfLife) {
 		s.out.alive()
 	}
 	for _, f := range frames {
+		if s.ctx.Err() != nil {
+			return nil
+		}
 		if err := s.hearFrame(f); err != nil {
 			return err
 		}
@@ -289,9 +293,10 @@ func (s *stream) put(i item) {
 	}
 }
 
-// beat is a heartbeat.
+// beat is a heartbeat. While the handler is busy what has come may wait to be
+// read, so that the silence of the member means nothing.
 func (s *stream) beat() {
-	if !s.out.beat() {
+	if busy := len(s.turn) > 0; !s.out.beat(busy) {
 		s.end(Silent, nil)
 	}
 }
