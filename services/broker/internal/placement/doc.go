@@ -56,6 +56,10 @@
 //     but where zones forbid it, every slot is as fact 6 says, and further plans
 //     are empty.
 //  11. A plan names a slot once. A slot about to be handed over is left alone.
+//  12. Where zones are even, a broker that comes or goes causes at most 1/32
+//     more copies than it holds slots, exactly as many when it comes; and at
+//     most 9/8 as many hand-overs as it leads slots when it comes, twice as
+//     many when it drains, as many when it dies.
 //
 // The planner is pure: views and time come in. What it remembers (who has been
 // absent since when, what it began) a new leader may do without.
