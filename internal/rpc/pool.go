@@ -92,15 +92,15 @@ func (p *Pool) dropIdleLocked() {
 // Close closes all connections; calls on them fail.
 func (p *Pool) Close() error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closed = true
+	conns := p.conns
+	p.conns, p.closed = nil, true
+	p.mu.Unlock()
 	var errs []error
-	for addr, c := range p.conns {
+	for addr, c := range conns { // may wait for a peer that reads nothing
 		if err := c.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close connection to %s: %w", addr, err))
 		}
 	}
-	clear(p.conns)
 	return errors.Join(errs...)
 }
 

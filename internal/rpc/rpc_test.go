@@ -46,22 +46,21 @@ func start(t *testing.T, cfg rpc.ServerConfig, b broker) (conn *grpc.ClientConn,
 	server := rpc.NewServer(cfg, l)
 	brokerv1.RegisterBrokerServiceServer(server, b)
 	ctx, cancel := context.WithCancelCause(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := server.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}()
 	pool := rpc.NewPool(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) })
 	conn, err := pool.Conn("memory:1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stopped bool
 	stop = func() {
-		if !stopped {
-			stopped = true
-			cancel(run.ErrDraining)
-			if err := <-done; err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		}
+		cancel(run.ErrDraining)
+		<-ended
 	}
 	t.Cleanup(func() {
 		if err := pool.Close(); err != nil {
@@ -291,6 +290,54 @@ func TestPool(t *testing.T) {
 	}
 	if _, err := pool.Conn("127.0.0.1:1"); err == nil {
 		t.Error("a closed pool connects")
+	}
+}
+
+// TestPoolClosesAside: a peer that reads nothing is waited for, but not by those
+// who ask for connections.
+func TestPoolClosesAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		pool := rpc.NewPool(func(context.Context, string) (net.Conn, error) { return near, nil })
+		conn, err := pool.Conn("deaf:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Connect()
+		greet(t, far)
+		synctest.Wait()
+		begin := time.Now()
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			if err := pool.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		if _, err := pool.Conn("deaf:1"); err == nil {
+			t.Error("a pool that closes connects")
+		}
+		<-closed
+		if time.Since(begin) == 0 {
+			t.Error("nothing was waited for")
+		}
+	})
+}
+
+// greet is a server of HTTP/2 up to where calls could be made; it reads no
+// further.
+func greet(t *testing.T, conn net.Conn) {
+	t.Helper()
+	head := make([]byte, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")+9)
+	if _, err := io.ReadFull(conn, head); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(io.Discard, conn, int64(head[len(head)-7])); err != nil { // the client's settings
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0}); err != nil { // none of the server's
+		t.Fatal(err)
 	}
 }
 

@@ -35,6 +35,7 @@ import (
 	"github.com/comet-push/comet/internal/upstream"
 	"github.com/comet-push/comet/services/broker/internal/controller"
 	"github.com/comet-push/comet/services/broker/internal/history"
+	"github.com/comet-push/comet/services/broker/internal/replica/transport"
 	"github.com/comet-push/comet/services/broker/internal/slot"
 )
 
@@ -55,6 +56,7 @@ type Service struct {
 	deps       Deps
 	slots      *ownership
 	node       *node
+	mesh       *transport.Mesh // nil: slots have one copy
 	public     *pubsub
 	publisher  *upstream.Publisher
 	reader     *upstream.Reader
@@ -87,7 +89,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	others := peers{cfg.Dial, deps.Conns}
 	slots := newOwnership(member, slot.Config{
 		Retention: history.Config{Class: classes(deps.Namespaces), Bytes: cfg.SlotBytes},
-		LogBytes:  cfg.SlotBytes, // mostly the same entries
+		LogBytes:  1, // of one copy nobody has to catch up
 		KeyWindow: cfg.KeyWindow,
 	}, others, deps.Logger)
 	s := &Service{
@@ -119,7 +121,11 @@ func (s *Service) RegisterPublic(r grpc.ServiceRegistrar) {
 
 // RegisterNode registers BrokerService.
 func (s *Service) RegisterNode(r grpc.ServiceRegistrar) {
-	brokerv1.RegisterBrokerServiceServer(r, s.node)
+	if s.mesh == nil {
+		brokerv1.RegisterBrokerServiceServer(r, s.node)
+		return
+	}
+	brokerv1.RegisterBrokerServiceServer(r, replicatingNode{s.node, s.mesh})
 }
 
 // Ready says why the broker should not get calls yet, or any more.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/history"
 	"github.com/comet-push/comet/services/broker/internal/hub"
+	"github.com/comet-push/comet/services/broker/internal/replica/transport"
 )
 
 // maxPageBytes bounds one page of history, below what gRPC clients take unless
@@ -158,4 +160,15 @@ func (n *node) StepDown(_ context.Context, req *brokerv1.StepDownRequest) (*brok
 	}
 	n.slots.stepDown(req.GetSlots())
 	return &brokerv1.StepDownResponse{}, nil
+}
+
+// replicatingNode serves brokers that hold copies of the same slots, too.
+type replicatingNode struct {
+	*node
+	mesh *transport.Mesh
+}
+
+// Replicate implements [brokerv1.BrokerServiceServer].
+func (n replicatingNode) Replicate(stream grpc.BidiStreamingServer[brokerv1.ReplicateRequest, brokerv1.ReplicateResponse]) error {
+	return n.mesh.Accept(stream)
 }

@@ -19,7 +19,7 @@ func BenchmarkIdleTransports(b *testing.B) {
 	} {
 		b.Run(transport, func(b *testing.B) {
 			once(b, func() {
-				idle := tool(b, siteOf(startComet(b)), "idle", transport, clients)
+				idle := tool(b, siteOf(startComet(b, "--edge.jsonp")), "idle", transport, clients)
 				b.ReportMetric(idle.Server.CPUPerClientSecond, "cpu-µs/client/s")
 				b.ReportMetric(idle.Server.PSSPerClient, "pss-bytes/client")
 			})

@@ -4,37 +4,18 @@ package history
 // Add and dropFirst.
 type channel struct {
 	name    string
-	class   Class
-	entries []*Entry // oldest first
+	offsets []uint64 // of the retained entries, oldest first
 	payload int      // of the entries
-	drop    uint64   // when what precedes the first entry was dropped
+	gone    uint64   // up to here entries of the channel may be gone
+	drop    uint64   // when the last of these was dropped
 	due     int64    // milliseconds; not after the first entry expires
-	at      int      // index in ages, -1 if not there
+	class   int32    // index in classes
+	at      int32    // index in ages, -1 if not there
 }
 
-func (c *channel) first() *Entry { return c.entries[0] }
+func (c *channel) first() uint64 { return c.offsets[0] }
 
-func (c *channel) last() *Entry { return c.entries[len(c.entries)-1] }
-
-func (c *channel) push(e *Entry) {
-	c.entries = append(c.entries, e)
-	c.payload += e.Payload()
-}
-
-func (c *channel) shift() *Entry {
-	e := c.entries[0]
-	c.entries[0] = nil // append copies the rest to a new array in time
-	c.entries = c.entries[1:]
-	c.payload -= e.Payload()
-	return e
-}
-
-func (c *channel) overfull() bool {
-	return len(c.entries) > c.class.Messages || c.class.Bytes > 0 && c.payload > c.class.Bytes
-}
-
-// expiry is when the first entry is too old, in milliseconds.
-func (c *channel) expiry() int64 { return c.first().Time + c.class.Age.Milliseconds() }
+func (c *channel) last() uint64 { return c.offsets[len(c.offsets)-1] }
 
 func (c *channel) queued() bool { return c.at >= 0 }
 
@@ -53,13 +34,13 @@ func (a *ages) Less(i, j int) bool { return (*a)[i].due < (*a)[j].due }
 func (a *ages) Swap(i, j int) {
 	s := *a
 	s[i], s[j] = s[j], s[i]
-	s[i].at, s[j].at = i, j
+	s[i].at, s[j].at = int32(i), int32(j)
 }
 
 // Push implements [heap.Interface].
 func (a *ages) Push(x any) {
 	ch := x.(*channel)
-	ch.at = len(*a)
+	ch.at = int32(len(*a))
 	*a = append(*a, ch)
 }
 

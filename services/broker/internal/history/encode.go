@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"unsafe"
 )
 
 // ErrEncoding says that bytes do not begin with an entry.
@@ -11,24 +12,25 @@ var ErrEncoding = errors.New("not an encoded entry")
 
 // AppendTo appends the entry's encoding:
 //
-//	offset, offset-prev (0 without prev), term, time (uvarints)
-//	lengths of channel, data, ext, members, session, id, key (uvarints)
+//	offset, time (8 bytes each, little endian)
+//	length of the channel (uvarint), the channel
+//	offset-prev (0 without prev), term (uvarints)
+//	lengths of data, ext, members, session, id, key (uvarints)
 //	these, one after the other
 func (e *Entry) AppendTo(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, e.Offset)
+	b = binary.LittleEndian.AppendUint64(b, uint64(e.Time))
+	b = binary.AppendUvarint(b, uint64(len(e.Channel)))
+	b = append(b, e.Channel...)
 	back := uint64(0)
 	if e.Prev > 0 {
 		back = e.Offset - e.Prev
 	}
-	b = binary.AppendUvarint(b, e.Offset)
 	b = binary.AppendUvarint(b, back)
 	b = binary.AppendUvarint(b, e.Term)
-	b = binary.AppendUvarint(b, uint64(e.Time))
-	for _, n := range [...]int{
-		len(e.Channel), len(e.Data), len(e.Ext), len(e.Members), len(e.Session), len(e.ID), len(e.Key),
-	} {
+	for _, n := range [...]int{len(e.Data), len(e.Ext), len(e.Members), len(e.Session), len(e.ID), len(e.Key)} {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
-	b = append(b, e.Channel...)
 	b = append(b, e.Data...)
 	b = append(b, e.Ext...)
 	b = append(b, e.Members...)
@@ -37,63 +39,141 @@ func (e *Entry) AppendTo(b []byte) []byte {
 	return append(b, e.Key...)
 }
 
-// header is an entry's encoding up to its bytes.
-type header struct {
-	offset, prev, term uint64
-	time               int64
-	lengths            [7]uint64 // channel, data, ext, members, session, id, key
-	size               int       // of the whole encoding
-	start              int       // of the channel
+// room is at least how many bytes the encoding takes.
+func (e *Entry) room() int {
+	return numbersAt + 9*binary.MaxVarintLen64 +
+		len(e.Channel) + e.Payload() + len(e.Session) + len(e.ID) + len(e.Key)
 }
 
-func decodeHeader(b []byte) (h header, err error) {
-	var numbers [11]uint64
-	for i := range numbers {
-		n, size := binary.Uvarint(b[h.start:])
-		if size <= 0 {
-			return header{}, ErrEncoding
+// numbersAt is where the first uvarint of an encoding is.
+const numbersAt = 16
+
+// header is an entry's encoding up to its bytes.
+type header struct {
+	channel     []byte
+	back, term  uint64
+	lengths     [6]int // data, ext, members, session, id, key
+	start, size int    // of the data, of the whole encoding
+}
+
+// payload is the number of bytes the publisher sent.
+func (h *header) payload() int { return h.lengths[0] + h.lengths[1] + h.lengths[2] }
+
+func (h *header) read(b []byte) error {
+	if len(b) < numbersAt {
+		return ErrEncoding
+	}
+	n, at := uvarint(b, numbersAt)
+	if at > len(b) || n > uint64(len(b)-at) {
+		return ErrEncoding
+	}
+	h.channel, at = b[at:at+int(n)], at+int(n)
+	h.back, at = uvarint(b, at)
+	h.term, at = uvarint(b, at)
+	total := uint64(0)
+	for i := range h.lengths {
+		if n, at = uvarint(b, at); n > uint64(len(b)) {
+			return ErrEncoding
 		}
-		numbers[i] = n
-		h.start += size
+		h.lengths[i] = int(n)
+		total += n
 	}
-	h.size = h.start
-	copy(h.lengths[:], numbers[4:])
-	for _, n := range h.lengths {
-		if n > uint64(len(b)-h.size) {
-			return header{}, ErrEncoding
+	e := Encoded{b}
+	if at > len(b) || total > uint64(len(b)-at) || h.back > e.Offset() || e.time() < 0 {
+		return ErrEncoding
+	}
+	h.start, h.size = at, at+int(total)
+	return nil
+}
+
+// uvarint reads the number at a place, and returns the place after it: one
+// beyond the bytes if there is no number.
+func uvarint(b []byte, at int) (n uint64, next int) {
+	if at < len(b) && b[at] < 0x80 { // nearly always
+		return uint64(b[at]), at + 1
+	}
+	if at < len(b) {
+		if n, size := binary.Uvarint(b[at:]); size > 0 {
+			return n, at + size
 		}
-		h.size += int(n)
 	}
-	h.offset, h.term = numbers[0], numbers[2]
-	if back := numbers[1]; back > 0 {
-		h.prev = h.offset - back
-	}
-	if numbers[1] > h.offset || numbers[3] > math.MaxInt64 {
-		return header{}, ErrEncoding
-	}
-	h.time = int64(numbers[3])
-	return h, nil
+	return math.MaxUint64, len(b) + 1
 }
 
 // Decode reads the entry that bytes begin with, and how many of them it takes.
-// Its data, ext and members are slices of them.
+// All that it points to are these bytes, which must not change any more.
 func Decode(b []byte) (e Entry, size int, err error) {
-	h, err := decodeHeader(b)
-	if err != nil {
+	var h header
+	if err := h.read(b); err != nil {
 		return Entry{}, 0, err
+	}
+	h.entry(b, &e)
+	return e, h.size, nil
+}
+
+// entry reads the entry whose header was read.
+func (h *header) entry(b []byte, e *Entry) {
+	e.Offset, e.Term, e.Time = Encoded{b}.Offset(), h.term, Encoded{b}.time()
+	if h.back > 0 {
+		e.Prev = e.Offset - h.back
 	}
 	rest := b[h.start:h.size]
 	next := func(i int) []byte {
-		part := rest[:h.lengths[i]:h.lengths[i]]
-		rest = rest[h.lengths[i]:]
-		if len(part) == 0 {
+		n := h.lengths[i]
+		if n == 0 {
 			return nil
 		}
+		part := rest[:n:n]
+		rest = rest[n:]
 		return part
 	}
-	e = Entry{Offset: h.offset, Prev: h.prev, Term: h.term, Time: h.time}
-	e.Channel = string(next(0))
-	e.Data, e.Ext, e.Members = next(1), next(2), next(3)
-	e.Session, e.ID, e.Key = string(next(4)), string(next(5)), string(next(6))
-	return e, h.size, nil
+	e.Channel = text(h.channel)
+	e.Data, e.Ext, e.Members = next(0), next(1), next(2)
+	e.Session, e.ID, e.Key = text(next(3)), text(next(4)), text(next(5))
+}
+
+func text(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // the bytes never change, see Decode
+}
+
+// Encoded is an entry as it is retained. It may be kept, as an [Entry] may.
+type Encoded struct {
+	bytes []byte // begins with the entry
+}
+
+// Offset is the entry's offset.
+func (e Encoded) Offset() uint64 { return binary.LittleEndian.Uint64(e.bytes) }
+
+func (e Encoded) time() int64 { return int64(binary.LittleEndian.Uint64(e.bytes[8:])) }
+
+// Channel is the entry's channel.
+func (e Encoded) Channel() string {
+	n, at := uvarint(e.bytes, numbersAt)
+	return text(e.bytes[at : at+int(n)])
+}
+
+// size is how many bytes the entry takes.
+func (e Encoded) size() int {
+	h := e.header()
+	return h.size
+}
+
+// Entry decodes the entry.
+func (e Encoded) Entry() *Entry {
+	decoded := new(Entry)
+	e.decode(decoded)
+	return decoded
+}
+
+func (e Encoded) decode(to *Entry) {
+	h := e.header()
+	h.entry(e.bytes, to)
+}
+
+func (e Encoded) header() header {
+	var h header
+	if err := h.read(e.bytes); err != nil {
+		panic("history: a retained entry is damaged") // no bytes come here but by AppendTo
+	}
+	return h
 }

@@ -3,7 +3,7 @@ package history
 import "time"
 
 // Entry is one message in a slot's log. It never changes once it is appended,
-// so history, fan-out and readers share pointers to it.
+// so the log's tail, fan-out and readers share pointers to it.
 type Entry struct {
 	// Channel is a literal channel.
 	Channel string
@@ -33,13 +33,6 @@ func (e *Entry) Payload() int { return len(e.Data) + len(e.Ext) + len(e.Members)
 
 // Cost is what the entry takes of a follower's byte credit.
 func (e *Entry) Cost() int { return e.Payload() + len(e.Channel) + 64 }
-
-// footprint is roughly how many bytes of memory the entry and its places in
-// the indexes take.
-func (e *Entry) footprint() int {
-	const fixed = 224
-	return fixed + e.Payload() + len(e.Session) + len(e.ID) + len(e.Key)
-}
 
 // Class says how much of a channel is retained. The zero Class retains nothing:
 // its channels are at-most-once.

@@ -2,6 +2,8 @@ package history
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +36,9 @@ func testClass(channel string) Class {
 
 func newFeed(cfg Config) *feed {
 	cfg.Base = base
+	if cfg.LogBytes == 0 {
+		cfg.LogBytes = 1 // what is not retained is not kept either
+	}
 	if cfg.Class == nil {
 		cfg.Class = testClass
 	}
@@ -68,6 +73,22 @@ func (f *feed) read(channel string, since uint64) string {
 	}
 	return offsets(page.Entries)
 }
+
+// retained returns the retained entries after an offset.
+func (f *feed) retained(after uint64) []*Entry {
+	var entries []*Entry
+	for e := range f.After(after) {
+		entries = append(entries, e.Entry())
+	}
+	return entries
+}
+
+func same(a, b []*Entry) bool {
+	return slices.EqualFunc(a, b, func(a, b *Entry) bool { return reflect.DeepEqual(a, b) })
+}
+
+// takes is the footprint of an entry.
+func takes(e *Entry) int { return footprint(len(e.AppendTo(nil))) }
 
 func offsets(entries []*Entry) string {
 	var b strings.Builder

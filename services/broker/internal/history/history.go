@@ -3,12 +3,15 @@ package history
 import (
 	"container/heap"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 )
 
 // The bounds of a slot unless Config says otherwise.
 const (
 	DefaultBytes       = 4 << 20
+	DefaultLogBytes    = 8 << 20
 	DefaultTombstones  = 4096
 	DefaultPositionTTL = time.Hour
 )
@@ -20,9 +23,13 @@ type Config struct {
 	// Class is asked when a channel gets its first retained entry, and for
 	// every entry of a channel whose class retains nothing.
 	Class func(channel string) Class
-	// Bytes bounds the memory of the slot's entries; beyond it the oldest of
-	// the slot go first.
+	// Bytes bounds the memory of the slot's retained entries; beyond it the
+	// oldest of the slot go first. Where entries do not go in the order they
+	// came, what is gone of a chunk may take up to three times as much again.
 	Bytes int
+	// LogBytes bounds the memory of the last entries, which are kept for Log
+	// whether they are retained or not; those that are take it once.
+	LogBytes int
 	// Tombstones bounds how many evicted channels are remembered, PositionTTL
 	// for how long after their last entry.
 	Tombstones  int
@@ -33,12 +40,17 @@ type Config struct {
 type History struct {
 	cfg      Config
 	channels map[string]*channel
+	classes  []Class // by number
 	order    order
+	chunks   chunks
 	ages     ages
 	gone     tombstones
 
 	committed uint64 // offset of the last entry added
 	bytes     int    // footprint of the retained entries
+	start     uint64 // Log goes back to here
+	recent    int    // footprint of the entries after start
+	pin       uint64 // those after it stay there, up to a multiple of the bound
 	dropped   uint64 // highest offset ever dropped
 	floor     uint64 // no channel that is not remembered has an entry above it
 	floorDrop uint64 // when what made the floor was dropped, by the clock below
@@ -50,6 +62,9 @@ func New(cfg Config) *History {
 	if cfg.Bytes <= 0 {
 		cfg.Bytes = DefaultBytes
 	}
+	if cfg.LogBytes <= 0 {
+		cfg.LogBytes = DefaultLogBytes
+	}
 	if cfg.Tombstones <= 0 {
 		cfg.Tombstones = DefaultTombstones
 	}
@@ -59,8 +74,11 @@ func New(cfg Config) *History {
 	return &History{
 		cfg:       cfg,
 		channels:  make(map[string]*channel),
+		chunks:    chunks{sizes: defaultSizes()},
 		gone:      tombstones{byName: make(map[string]uint64)},
 		committed: cfg.Base,
+		start:     cfg.Base,
+		pin:       noPin,
 		dropped:   cfg.Base,
 		floor:     cfg.Base,
 	}
@@ -80,7 +98,7 @@ type Tail struct {
 // Tail returns where the next entry of a channel goes.
 func (h *History) Tail(name string) Tail {
 	if ch, ok := h.channels[name]; ok {
-		return Tail{Name: ch.name, Prev: ch.last().Offset, Class: ch.class}
+		return Tail{Name: ch.name, Prev: ch.last(), Class: h.classes[ch.class]}
 	}
 	class := h.cfg.Class(name)
 	if !class.Retains() {
@@ -95,55 +113,94 @@ func (h *History) Tail(name string) Tail {
 // Add takes the next committed entry, and drops what it displaces.
 func (h *History) Add(e *Entry) {
 	h.committed = e.Offset
-	ch, ok := h.channels[e.Channel]
-	if !ok {
-		class := h.cfg.Class(e.Channel)
-		if !class.Retains() {
-			return
-		}
-		ch = h.open(e.Channel, class)
+	ch := h.channels[e.Channel]
+	var class Class
+	if ch != nil {
+		class = h.classes[ch.class]
+	} else if class = h.cfg.Class(e.Channel); class.Retains() {
+		ch = h.open(e, class)
 	}
-	ch.push(e)
-	h.order.push(e)
-	h.bytes += e.footprint()
-	if ch.class.Age > 0 && !ch.queued() {
-		ch.due = ch.expiry()
+	p, size := h.chunks.put(h.classNumber(class), e)
+	h.order.push(e.Offset, p, ch != nil)
+	h.recent += footprint(size)
+	if ch != nil {
+		h.retain(ch, class, e, size)
+	}
+	h.trim()
+}
+
+func (h *History) retain(ch *channel, class Class, e *Entry, size int) {
+	ch.offsets = append(ch.offsets, e.Offset)
+	ch.payload += e.Payload()
+	h.bytes += footprint(size)
+	if class.Age > 0 && !ch.queued() {
+		ch.due = e.Time + class.Age.Milliseconds()
 		heap.Push(&h.ages, ch)
 	}
-	for ch.overfull() {
+	for len(ch.offsets) > class.Messages || class.Bytes > 0 && ch.payload > class.Bytes {
 		h.dropFirst(ch)
 	}
 	for h.bytes > h.cfg.Bytes {
-		h.dropFirst(h.channels[h.order.first().Channel])
+		h.dropFirst(h.channels[h.chunks.at(h.order.items[h.order.first()].place).Channel()])
 	}
 }
 
-func (h *History) open(name string, class Class) *channel {
-	ch := &channel{name: name, class: class, drop: h.floorDrop, at: -1}
-	if t, ok := h.gone.take(name); ok {
+// footprint is how many bytes of memory an entry of an encoded size takes with
+// its places in the indexes, which have room to grow.
+func footprint(size int) int {
+	const places = 24
+	return size + places + places/3
+}
+
+func (h *History) open(first *Entry, class Class) *channel {
+	ch := &channel{
+		name: strings.Clone(first.Channel), // not all that it was sent with
+		gone: first.Prev, drop: h.floorDrop, class: int32(h.classNumber(class)), at: -1,
+	}
+	if t, ok := h.gone.take(ch.name); ok {
 		ch.drop = t.drop
 	}
-	h.channels[name] = ch
+	h.channels[ch.name] = ch
 	return ch
+}
+
+// classNumber is the index of a class, of which there are few.
+func (h *History) classNumber(class Class) int {
+	i := slices.Index(h.classes, class)
+	if i < 0 {
+		i = h.chunks.class()
+		h.classes = append(h.classes, class)
+	}
+	return i
 }
 
 // dropFirst drops the oldest entry of a channel, and with the last one the
 // channel.
 func (h *History) dropFirst(ch *channel) {
-	e := ch.shift()
-	h.order.remove(e.Offset)
-	h.bytes -= e.footprint()
-	h.dropped = max(h.dropped, e.Offset)
+	offset := ch.first()
+	i, _ := h.order.find(offset)
+	p := h.order.items[i].place
+	e := h.chunks.at(p)
+	head := e.header()
+	ch.offsets = ch.offsets[1:]
+	ch.payload -= head.payload()
+	h.bytes -= footprint(head.size)
+	h.dropped = max(h.dropped, offset)
 	h.drops++
-	ch.drop = h.drops
-	if len(ch.entries) > 0 {
+	ch.gone, ch.drop = offset, h.drops
+	h.order.unretain(i)
+	if offset <= h.start {
+		h.order.remove(i)
+		h.release(p, head.size)
+	}
+	if len(ch.offsets) > 0 {
 		return
 	}
 	if ch.queued() {
-		heap.Remove(&h.ages, ch.at)
+		heap.Remove(&h.ages, int(ch.at))
 	}
 	delete(h.channels, ch.name)
-	h.gone.put(tombstone{name: ch.name, last: e.Offset, time: e.Time, drop: ch.drop})
+	h.gone.put(tombstone{name: ch.name, last: offset, time: e.time(), drop: ch.drop})
 	h.bury()
 }
 
@@ -152,6 +209,21 @@ func (h *History) bury() {
 	for len(h.gone.byLast) > h.cfg.Tombstones {
 		h.forget()
 	}
+}
+
+// release gives back the bytes of an entry that is kept no more.
+func (h *History) release(p place, size int) {
+	sparse := h.chunks.release(p, size)
+	if sparse < 0 {
+		return
+	}
+	h.chunks.copyOut(sparse, func(offset uint64, at place) *place {
+		i, ok := h.order.find(offset)
+		if !ok || h.order.items[i].empty() || h.order.items[i].place != at {
+			return nil
+		}
+		return &h.order.items[i].place
+	})
 }
 
 // forget drops the oldest tombstone.
@@ -171,7 +243,7 @@ func (h *History) Expire(now time.Time, budget int) bool {
 		}
 		budget--
 		ch := h.ages[0]
-		if ch.due = ch.expiry(); ch.due > ms {
+		if ch.due = h.expiry(ch); ch.due > ms {
 			heap.Fix(&h.ages, 0)
 			continue
 		}
@@ -187,15 +259,34 @@ func (h *History) Expire(now time.Time, budget int) bool {
 	return false
 }
 
+// expiry is when the first entry of a channel is too old, in milliseconds.
+func (h *History) expiry(ch *channel) int64 {
+	return h.at(ch.first()).time() + h.classes[ch.class].Age.Milliseconds()
+}
+
+// at is a kept entry.
+func (h *History) at(offset uint64) Encoded {
+	i, _ := h.order.find(offset)
+	return h.chunks.at(h.order.items[i].place)
+}
+
 // After iterates over the retained entries after an offset, in slot order. The
 // History must not change meanwhile.
-func (h *History) After(offset uint64) iter.Seq[*Entry] { return h.order.after(offset) }
+func (h *History) After(offset uint64) iter.Seq[Encoded] {
+	return func(yield func(Encoded) bool) {
+		for p := range h.order.after(offset) {
+			if !yield(h.chunks.at(p)) {
+				return
+			}
+		}
+	}
+}
 
 // Committed is the offset of the last entry added, Base if there was none.
 func (h *History) Committed() uint64 { return h.committed }
 
-// Bytes is roughly how much memory the entries take.
+// Bytes is roughly how much memory the retained entries take.
 func (h *History) Bytes() int { return h.bytes }
 
 // Len is how many entries are retained.
-func (h *History) Len() int { return h.order.live }
+func (h *History) Len() int { return h.order.retained }

@@ -3,7 +3,6 @@ package history
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"testing"
 	"time"
 )
@@ -66,7 +65,7 @@ func TestBounds(t *testing.T) {
 			addAll(f, "/s/x", 1)
 			f.pass(time.Second - time.Millisecond)
 		}, "1"},
-		{"bytes of the slot, oldest of all channels", Config{Bytes: 4 * 231}, func(f *feed) {
+		{"bytes of the slot, oldest of all channels", Config{Bytes: 4 * 68}, func(f *feed) {
 			addAll(f, "/a/x", 3)
 			addAll(f, "/a/y", 3)
 		}, "3 4 5 6"},
@@ -75,7 +74,7 @@ func TestBounds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFeed(tt.cfg)
 			tt.run(f)
-			check(t, "retained", offsets(slices.Collect(f.After(base))), tt.want)
+			check(t, "retained", offsets(f.retained(base)), tt.want)
 		})
 	}
 }
@@ -146,11 +145,29 @@ func TestOneOldEntryPinsNothing(t *testing.T) {
 	if n := len(f.order.items); n > 200 {
 		t.Errorf("%d items for 5 entries", n)
 	}
-	if ch := f.channels["/c/busy"]; cap(ch.entries) > 64 {
-		t.Errorf("room for %d entries of a channel that keeps 4", cap(ch.entries))
+	if ch := f.channels["/c/busy"]; cap(ch.offsets) > 64 {
+		t.Errorf("room for %d entries of a channel that keeps 4", cap(ch.offsets))
+	}
+	if n := len(f.chunks.all) - len(f.chunks.free); n > 2 {
+		t.Errorf("%d chunks for 5 entries", n)
 	}
 	f.pass(2 * time.Hour)
 	check(t, "heap", len(f.ages), 0)
+}
+
+// Channels without history leave no chunk behind for each of their entries.
+func TestWithoutHistory(t *testing.T) {
+	f := newFeed(Config{})
+	e := &Entry{Channel: "/n/x", Offset: base, Data: []byte("1")}
+	allocs := testing.AllocsPerRun(1000, func() {
+		e.Offset++
+		f.Add(e)
+	})
+	if allocs >= 1 {
+		t.Errorf("%v allocations per entry", allocs)
+	}
+	check(t, "retained", f.Len(), 0)
+	check(t, "chunks", len(f.chunks.all)-len(f.chunks.free), 1)
 }
 
 func TestList(t *testing.T) {

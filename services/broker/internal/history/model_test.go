@@ -16,12 +16,15 @@ type model struct {
 	*feed
 	tombstones int
 	slotBytes  int
+	logBytes   int
 	ttl        time.Duration
 
 	kept      map[string][]*Entry
 	remember  map[string]*Entry // last entry of channels that are only remembered
 	forgotten map[string]bool   // ever
 	floor     uint64
+	pinned    uint64
+	start     uint64 // of the log, when last seen
 }
 
 func (m *model) add(channel string) {
@@ -50,7 +53,7 @@ func (m *model) add(channel string) {
 func (m *model) footprint() (n int) {
 	for _, entries := range m.kept {
 		for _, e := range entries {
-			n += e.footprint()
+			n += takes(e)
 		}
 	}
 	return n
@@ -155,7 +158,7 @@ func (m *model) checkRead(t *rapid.T, q Query) {
 			}
 		}
 	}
-	if !slices.Equal(page.Entries, want) {
+	if !same(page.Entries, want) {
 		t.Fatalf("%+v: a part: got %s, want %s", q, offsets(page.Entries), offsets(want))
 	}
 }
@@ -184,7 +187,7 @@ func (m *model) checkState(t *rapid.T) {
 		kept = append(kept, entries...)
 	}
 	slices.SortFunc(kept, func(a, b *Entry) int { return int(a.Offset) - int(b.Offset) })
-	if got := slices.Collect(m.After(base)); !slices.Equal(got, kept) {
+	if got := m.retained(base); !same(got, kept) {
 		t.Fatalf("retained %s, want %s", offsets(got), offsets(kept))
 	}
 	for _, channel := range modelChannels {
@@ -204,20 +207,82 @@ func (m *model) checkState(t *rapid.T) {
 	}
 }
 
+// checkLog reads the log's end, whatever is retained of it.
+func (m *model) checkLog(t *rapid.T, after uint64, bytes int) {
+	rest := m.log[after-base:]
+	n, cost := 0, 0
+	for n < len(rest) && (n == 0 || cost+rest[n].Cost() <= bytes) {
+		cost += rest[n].Cost()
+		n++
+	}
+	if got := m.Log(after, bytes); !same(got, rest[:n]) {
+		t.Fatalf("log after %d: %s, want %s", after-base, offsets(got), offsets(rest[:n]))
+	}
+}
+
+// checkChunks looks at what is kept: all that is retained, and the end of the
+// log as far as its bounds have it; and that it takes no more than that.
+func (m *model) checkChunks(t *rapid.T) {
+	recent := 0
+	for i, e := range slices.Backward(m.log) {
+		inside := e.Offset > m.Start()
+		size := takes(e)
+		if want := recent+size <= m.logBytes; want && !inside && e.Offset > m.start {
+			t.Fatalf("log from %d lacks %d", m.Start()-base, i+1)
+		}
+		if inside {
+			recent += size
+		}
+	}
+	if m.start = m.Start(); recent > m.logBytes && (m.start < m.pinned || recent > pinned*m.logBytes) {
+		t.Fatalf("log from %d takes %d bytes", m.Start()-base, recent)
+	}
+	live := make([]int, len(m.chunks.all))
+	for _, it := range m.order.items[m.order.head:] {
+		switch wanted := it.at() > m.Start() || it.retained(); {
+		case it.empty() == wanted:
+			t.Fatalf("entry %d is kept: %v", it.at()-base, wanted)
+		case wanted:
+			e := m.chunks.at(it.place).Entry()
+			if !same([]*Entry{e}, m.log[it.at()-base-1:it.at()-base]) {
+				t.Fatalf("entry %d is %+v", it.at()-base, e)
+			}
+			live[it.place.chunk()] += takes(e) - footprint(0)
+		}
+	}
+	taken, needed := make([]int, len(m.classes)), make([]int, len(m.classes))
+	for i, c := range m.chunks.all {
+		if c.live != live[i] || (c.live == 0) != (c.data == nil) && !m.chunks.filling(i) {
+			t.Fatalf("chunk %d of %d bytes: %d live, want %d", i, len(c.data), c.live, live[i])
+		}
+		taken[c.class] += cap(c.data)
+		needed[c.class] += c.live
+	}
+	for class, of := range m.chunks.classes {
+		if most := 4*needed[class] + 3*m.chunks.most; of.live != needed[class] || taken[class] > most {
+			t.Fatalf("class %d: %d bytes live, want %d; in chunks of %d bytes, want at most %d", class, of.live, needed[class], taken[class], most)
+		}
+	}
+}
+
 var modelChannels = []string{"/a/1", "/a/2", "/s/1", "/s/2", "/c/1", "/c/2", "/b/1", "/n/1"}
 
 func TestHistoryAgainstTheWholeLog(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{
 			tombstones: rapid.IntRange(1, 5).Draw(t, "tombstones"),
-			slotBytes:  rapid.IntRange(1, 20).Draw(t, "entries of the slot") * 231,
+			slotBytes:  rapid.IntRange(1, 20).Draw(t, "entries of the slot") * 68,
 			ttl:        rapid.SampledFrom([]time.Duration{time.Second, time.Minute, 3 * time.Hour}).Draw(t, "ttl"),
 			kept:       map[string][]*Entry{},
 			remember:   map[string]*Entry{},
 			forgotten:  map[string]bool{},
 			floor:      base,
+			pinned:     noPin,
+			start:      base,
 		}
-		m.feed = newFeed(Config{Bytes: m.slotBytes, Tombstones: m.tombstones, PositionTTL: m.ttl})
+		m.logBytes = rapid.IntRange(1, 20).Draw(t, "entries of the log") * 68
+		m.feed = newFeed(Config{Bytes: m.slotBytes, LogBytes: m.logBytes, Tombstones: m.tombstones, PositionTTL: m.ttl})
+		m.chunks.sizes = sizes{least: 100, most: 400}
 		channel := rapid.SampledFrom(modelChannels)
 		since := func(t *rapid.T) uint64 {
 			return rapid.Uint64Range(base, m.Committed()).Draw(t, "since")
@@ -257,7 +322,17 @@ func TestHistoryAgainstTheWholeLog(t *testing.T) {
 				}
 				m.checkNames(t, q)
 			},
-			"": m.checkState,
+			"pin": func(t *rapid.T) {
+				m.pinned = rapid.SampledFrom([]uint64{since(t), noPin}).Draw(t, "pin")
+				m.Pin(m.pinned)
+			},
+			"log": func(t *rapid.T) {
+				m.checkLog(t, rapid.Uint64Range(m.Start(), m.Committed()).Draw(t, "after"), rapid.IntRange(0, 500).Draw(t, "bytes"))
+			},
+			"": func(t *rapid.T) {
+				m.checkState(t)
+				m.checkChunks(t)
+			},
 		})
 	})
 }

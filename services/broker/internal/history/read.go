@@ -14,15 +14,15 @@ func (h *History) Read(q Query) Page {
 		return h.readNames(q)
 	}
 	page := Page{Through: h.committed}
-	var entries []*Entry
+	var offsets []uint64
 	if ch, ok := h.channels[q.Channel]; ok {
-		entries = ch.entries
+		offsets = ch.offsets
 	}
 	if !q.Earliest {
-		entries = after(entries, q.Since)
+		offsets = after(offsets, q.Since)
 	}
 	// The newest entries can be had even if older ones are gone.
-	enough := q.Reverse && len(entries) >= q.Limit
+	enough := q.Reverse && len(offsets) >= q.Limit
 	if !q.Earliest && !enough && !h.completeLiteral(q.Channel, q.Since) {
 		page.Lost = true
 		return page
@@ -30,26 +30,35 @@ func (h *History) Read(q Query) Page {
 	limit := max(q.Limit, 1)
 	switch {
 	case q.Reverse:
-		page.Entries = slices.Clone(entries[max(0, len(entries)-limit):])
+		page.Entries = h.decode(offsets[max(0, len(offsets)-limit):])
 		slices.Reverse(page.Entries)
-	case len(entries) > limit:
-		page.Entries = slices.Clone(entries[:limit])
-		page.Through = page.Entries[limit-1].Offset
+	case len(offsets) > limit:
+		page.Entries = h.decode(offsets[:limit])
+		page.Through = offsets[limit-1]
 	default:
-		page.Entries = slices.Clone(entries)
+		page.Entries = h.decode(offsets)
 	}
 	return page
 }
 
-// after returns the entries of a channel after an offset.
-func after(entries []*Entry, offset uint64) []*Entry {
-	i, _ := slices.BinarySearchFunc(entries, offset, func(e *Entry, since uint64) int {
-		if e.Offset <= since {
-			return -1
-		}
-		return 1
-	})
-	return entries[i:]
+// after returns the offsets after an offset.
+func after(offsets []uint64, offset uint64) []uint64 {
+	i, _ := slices.BinarySearch(offsets, offset+1)
+	return offsets[i:]
+}
+
+// decode returns kept entries.
+func (h *History) decode(offsets []uint64) []*Entry {
+	if len(offsets) == 0 {
+		return nil
+	}
+	decoded := make([]Entry, len(offsets))
+	entries := make([]*Entry, len(offsets))
+	for i, offset := range offsets {
+		h.at(offset).decode(&decoded[i])
+		entries[i] = &decoded[i]
+	}
+	return entries
 }
 
 // Complete reports whether everything of a channel or pattern that came after
@@ -78,7 +87,7 @@ func (h *History) completeLiteral(name string, since uint64) bool {
 // have it.
 func (h *History) missing(name string) (through, drop uint64) {
 	if ch, ok := h.channels[name]; ok {
-		return ch.first().Prev, ch.drop
+		return ch.gone, ch.drop
 	}
 	if t, ok := h.gone.get(name); ok {
 		return t.last, t.drop
@@ -111,7 +120,7 @@ func (h *History) Gaps(since, seen uint64, visit func(channel string)) (forgotte
 		return false
 	}
 	for name, ch := range h.channels {
-		if ch.drop > seen && ch.first().Prev > since {
+		if ch.drop > seen && ch.gone > since {
 			visit(name)
 		}
 	}
@@ -126,7 +135,7 @@ func (h *History) Gaps(since, seen uint64, visit func(channel string)) (forgotte
 // Info returns what is known of a channel.
 func (h *History) Info(name string) Info {
 	if ch, ok := h.channels[name]; ok {
-		return Info{name, ch.last().Offset, len(ch.entries)}
+		return Info{name, ch.last(), len(ch.offsets)}
 	}
 	return Info{Channel: name, Last: h.gone.byName[name]}
 }

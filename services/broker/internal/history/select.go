@@ -1,8 +1,6 @@
 package history
 
 import (
-	"cmp"
-	"iter"
 	"maps"
 	"slices"
 
@@ -31,13 +29,12 @@ func (h *History) readNames(q Query) Page {
 		}
 	}
 	limit := max(q.Limit, 1)
-	for e := range h.matching(wanted, since) {
-		if len(page.Entries) == limit {
-			page.Through = page.Entries[limit-1].Offset
-			break
-		}
-		page.Entries = append(page.Entries, e)
+	offsets := h.matching(wanted, since, limit+1)
+	if len(offsets) > limit {
+		offsets = offsets[:limit]
+		page.Through = offsets[limit-1]
 	}
+	page.Entries = h.decode(offsets)
 	return page
 }
 
@@ -66,30 +63,33 @@ func (h *History) gaps(names map[string]struct{}, since uint64) []string {
 	return slices.Sorted(maps.Keys(gone))
 }
 
-// matching iterates over the retained entries after an offset that match any of
-// some channels and patterns, in slot order.
-func (h *History) matching(names map[string]struct{}, since uint64) iter.Seq[*Entry] {
+// matching returns the first retained entries after an offset that match any of
+// some channels and patterns, in slot order, as many as most.
+func (h *History) matching(names map[string]struct{}, since uint64, most int) (offsets []uint64) {
 	var tree bayeux.Tree[struct{}]
-	var literals []*Entry
 	patterns := false
 	for name := range names {
 		tree.Add(name, struct{}{})
 		patterns = patterns || bayeux.IsPattern(name)
 		if ch, ok := h.channels[name]; ok {
-			literals = append(literals, after(ch.entries, since)...)
+			of := after(ch.offsets, since)
+			offsets = append(offsets, of[:min(len(of), most)]...)
 		}
 	}
 	if !patterns {
-		slices.SortFunc(literals, func(a, b *Entry) int { return cmp.Compare(a.Offset, b.Offset) })
-		return slices.Values(literals)
+		slices.Sort(offsets)
+		return offsets[:min(len(offsets), most)]
 	}
-	return func(yield func(*Entry) bool) {
-		for e := range h.After(since) {
-			wanted := false
-			tree.Match(e.Channel, func(struct{}) { wanted = true })
-			if wanted && !yield(e) {
-				return
-			}
+	offsets = nil
+	for e := range h.After(since) {
+		wanted := false
+		tree.Match(e.Channel(), func(struct{}) { wanted = true })
+		if wanted {
+			offsets = append(offsets, e.Offset())
+		}
+		if len(offsets) == most {
+			break
 		}
 	}
+	return offsets
 }

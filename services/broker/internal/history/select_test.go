@@ -102,7 +102,7 @@ func (m *model) checkNames(t *rapid.T, q Query) {
 			want = append(want, e)
 		}
 	}
-	if !slices.Equal(page.Entries, want) || len(want) > q.Limit {
+	if !same(page.Entries, want) || len(want) > q.Limit {
 		t.Fatalf("%+v through %d: got %s, want %s", q, page.Through, offsets(page.Entries), offsets(want))
 	}
 	if page.Through != m.Committed() && (len(want) < q.Limit || page.Through != want[len(want)-1].Offset) {

@@ -17,15 +17,20 @@ type Snapshot struct {
 	// Tombstones are the channels without retained entries, by their last.
 	Tombstones []Tombstone
 
-	entries []*Entry
+	places []place
+	chunks [][]byte
 }
 
 // Len is how many entries are retained.
-func (s *Snapshot) Len() int { return len(s.entries) }
+func (s *Snapshot) Len() int { return len(s.places) }
 
 // AppendEntry appends the encoding of a retained entry; they are in the order
 // of their offsets.
-func (s *Snapshot) AppendEntry(b []byte, i int) []byte { return s.entries[i].AppendTo(b) }
+func (s *Snapshot) AppendEntry(b []byte, i int) []byte {
+	p := s.places[i]
+	e := Encoded{s.chunks[p.chunk()][p.at():]}
+	return append(b, e.bytes[:e.size()]...)
+}
 
 // Tombstone is what is remembered of a channel without retained entries: the
 // offset and time of its last entry.
@@ -42,7 +47,11 @@ func (h *History) Snapshot() *Snapshot {
 	for i, t := range h.gone.byLast {
 		s.Tombstones[i] = Tombstone{t.name, t.last, t.time}
 	}
-	s.entries = slices.AppendSeq(make([]*Entry, 0, h.order.live), h.order.after(0))
+	s.places = slices.AppendSeq(make([]place, 0, h.order.retained), h.order.after(0))
+	s.chunks = make([][]byte, len(h.chunks.all))
+	for i, c := range h.chunks.all {
+		s.chunks[i] = c.data
+	}
 	return s
 }
 
@@ -87,7 +96,7 @@ func (r *Restorer) Tombstone(t Tombstone) error {
 func (r *Restorer) Entry(e *Entry) error {
 	last := r.h.gone.byName[e.Channel]
 	if ch, ok := r.h.channels[e.Channel]; ok {
-		last = ch.last().Offset
+		last = ch.last()
 	}
 	switch {
 	case e.Channel == "" || e.Offset <= max(r.last.entry, r.h.cfg.Base) || e.Offset > r.end,
@@ -95,12 +104,16 @@ func (r *Restorer) Entry(e *Entry) error {
 		return fmt.Errorf("%w: entry %d of %q after %d", ErrInconsistent, e.Offset, e.Channel, r.last.entry)
 	}
 	r.last.entry, r.last.term, r.time = e.Offset, e.Term, e.Time
+	r.h.start = e.Offset - 1
 	r.h.Add(e)
+	for r.h.start < e.Offset { // what is before it may be missing
+		r.h.leave()
+	}
 	return nil
 }
 
 // History is what was restored.
 func (r *Restorer) History() *History {
-	r.h.committed = r.end
+	r.h.committed, r.h.start = r.end, r.end
 	return r.h
 }

@@ -41,28 +41,28 @@ func (p *place) pull() bool {
 	steps := 0
 	for e := range s.log.History().After(p.sent) {
 		if steps++; steps > pullStep {
-			p.sent = e.Offset - 1
+			p.sent = e.Offset() - 1
 			return true
 		}
-		if !p.follower.wants(e) {
+		if !p.follower.wants(e.Channel(), e.Offset()) {
 			continue
 		}
-		if !p.follower.send(s.number, e) {
-			p.lag(e.Offset - 1)
+		if !p.follower.send(s.number, e.Entry()) {
+			p.lag(e.Offset() - 1)
 			return false
 		}
-		p.sent = e.Offset
+		p.sent = e.Offset()
 	}
 	p.resume(max(p.sent, s.log.Committed()))
 	return false
 }
 
-func (f *Follower) wants(e *history.Entry) bool {
-	if in := f.literals[e.Channel]; in != nil && e.Offset > in.start {
+func (f *Follower) wants(channel string, offset uint64) bool {
+	if in := f.literals[channel]; in != nil && offset > in.start {
 		return true
 	}
 	wanted := false
-	f.patterns.Match(e.Channel, func(*interest) { wanted = true })
+	f.patterns.Match(channel, func(*interest) { wanted = true })
 	return wanted
 }
 

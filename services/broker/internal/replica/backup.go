@@ -47,7 +47,7 @@ func (r *Replica) follows(from string, term, round uint64, out *Effects) bool {
 }
 
 func (r *Replica) onAppend(from string, m *Append, out *Effects) {
-	if !r.follows(from, m.Term, m.Round, out) || !r.leader.joined && !(m.Join && r.join(m, out)) {
+	if !r.follows(from, m.Term, m.Round, out) || !r.leader.joined && (!m.Join || !r.join(m, out)) {
 		return
 	}
 	if m.Prev > r.log.End() {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/comet-push/comet/internal/shard"
 )
 
 // lead is what a primary knows.
@@ -11,8 +13,11 @@ type lead struct {
 	inherited uint64  // end of the log when the term began
 	serving   bool    // all of that is committed
 	peers     []*peer // by name
-	alone     bool    // etcd may name nobody else in sync
-	rounds    uint64  // how many were begun
+
+	// alone is the shortest UncleanAfter of the rows that may be in etcd and
+	// name nobody else in sync; 0: none.
+	alone  time.Duration
+	rounds uint64 // how many were begun
 
 	moving bool // nothing is accepted: the slot is being handed over
 	wait   int  // ticks until the next hand-over is tried, or this one given up
@@ -37,25 +42,27 @@ func (r *Replica) takeLead(now time.Time, out *Effects) {
 	r.advance(now, out)
 }
 
-// possible calls visit with every set that may now be the one in etcd, whatever
+// possible calls visit with every row that may now be the one in etcd, whatever
 // became of the writes that are not answered (R2).
-func (r *Replica) possible(visit func(inSync []string)) {
-	visit(r.row.InSync)
+func (r *Replica) possible(visit func(shard.Row)) {
+	visit(r.row)
 	for _, row := range r.unsure {
-		visit(row.InSync)
+		visit(row)
 	}
 	if r.writing != nil && r.writing.Row.Version == r.row.Version {
-		visit(r.writing.Row.InSync)
+		visit(r.writing.Row)
 	}
 }
 
 // recount makes the peers those that the primary waits for or that are desired.
 func (r *Replica) recount(out *Effects) {
 	var waits []string
-	r.lead.alone = false
-	r.possible(func(inSync []string) {
-		waits = append(waits, inSync...)
-		r.lead.alone = r.lead.alone || len(inSync) == 1
+	r.lead.alone = 0
+	r.possible(func(row shard.Row) {
+		waits = append(waits, row.InSync...)
+		if u := row.UncleanAfter; len(row.InSync) == 1 && u > 0 && (r.lead.alone == 0 || u < r.lead.alone) {
+			r.lead.alone = u
+		}
 	})
 	needed := slices.Concat(waits, r.row.Replicas)
 	r.lead.peers = slices.DeleteFunc(r.lead.peers, func(p *peer) bool { return !slices.Contains(needed, p.name) })
@@ -91,7 +98,7 @@ func (r *Replica) advance(now time.Time, out *Effects) {
 // isolated reports whether the controller may by now have given the log up for
 // the silence of its only member (CORRECTNESS rule 4).
 func (r *Replica) isolated(now time.Time) bool {
-	return r.lead.alone && r.row.UncleanAfter > 0 && now.Sub(r.renewed) > r.row.UncleanAfter/2
+	return r.lead.alone > 0 && now.Sub(r.renewed) > r.lead.alone/2
 }
 
 // Admit reports whether a publish may be appended now, or why not.
@@ -118,7 +125,7 @@ func (r *Replica) AsOf(now time.Time) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	asOf := now
-	if r.lead.alone && r.row.UncleanAfter > 0 {
+	if r.lead.alone > 0 {
 		asOf = r.renewed
 	}
 	for _, p := range r.lead.peers {

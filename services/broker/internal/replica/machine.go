@@ -22,13 +22,18 @@ type Config struct {
 	// MinInSync is how many members must be in sync, the primary included, for
 	// a publish to be accepted.
 	MinInSync int
+	// UncleanAfter is what a primary writes into the rows of its term: after how
+	// much silence of the only member the log may be given up. A new term's row
+	// has 0, so that a primary has agreed to stop by itself, at half of that,
+	// before anybody relies on it.
+	UncleanAfter time.Duration
 	// Window bounds the entries or pieces, in bytes, that are sent to a member
 	// and not acknowledged; one of them may be larger. Batch bounds a message.
 	Window, Batch int
-	// Patience is after how many ticks without progress a member that owes some
-	// is removed, and asked again; three times that for one that owes nothing
-	// but is not heard of. Probation is how many ticks a removed member must be
-	// well before it returns.
+	// Patience is after how many ticks without progress a member for which
+	// entries wait is removed; three times that, and it is asked again, if none
+	// do. Probation is how many ticks a member that failed must be well before
+	// it returns.
 	Patience, Probation int
 }
 
@@ -139,6 +144,7 @@ func (r *Replica) adopt(term uint64, out *Effects) {
 func (r *Replica) Up(member string, out *Effects) {
 	r.up[member] = true
 	if p := r.peer(member); p != nil {
+		p.lost, p.silent, p.quiet = false, 0, 0
 		r.ask(p, out)
 	}
 }
@@ -156,7 +162,8 @@ func (r *Replica) Down(member string) {
 // under its name, or nobody listens at its address any more.
 func (r *Replica) Lost(now time.Time, member string, out *Effects) {
 	if p := r.peer(member); p != nil {
-		p.fail()
+		p.lost = true
+		p.ban()
 		r.proceed(now, out)
 	}
 }

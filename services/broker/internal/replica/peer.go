@@ -28,8 +28,8 @@ type peer struct {
 	silent int  // ticks without progress while it owes anything
 	quiet  int  // ticks without any sign of life
 	well   int  // ticks without a failure
-	failed bool // until it makes progress
-	banned bool // until it was well for a while
+	lost   bool // it will not come back
+	banned bool // it failed, and was not well for long enough since
 }
 
 // stage is how far a round has come.
@@ -67,11 +67,16 @@ func (p *peer) reset() {
 	p.snapshot, p.pinned = nil, false
 }
 
-// fail takes note that the member does not do its part.
-func (p *peer) fail() { p.failed, p.well, p.banned = true, 0, true }
+// progress takes note that the member has done what it owed.
+func (p *peer) progress() { p.late, p.silent = 0, 0 }
 
-// progress takes note that it does.
-func (p *peer) progress() { p.late, p.silent, p.failed = 0, 0, false }
+// ban keeps the member from being added until it was well for a while.
+func (p *peer) ban() { p.well, p.banned = 0, true }
+
+// fails reports whether the member does not do its part now.
+func (r *Replica) fails(p *peer) bool {
+	return p.lost || p.late >= r.cfg.Patience || max(p.silent, p.quiet) >= 3*r.cfg.Patience
+}
 
 // land forgets what was acknowledged.
 func (p *peer) land(pieces int) {
@@ -250,7 +255,7 @@ func (r *Replica) pieces(p *peer, out *Effects) {
 
 // pin keeps in the log what members that take a snapshot need next.
 func (r *Replica) pin() {
-	from := uint64(NoPin)
+	from := NoPin
 	for _, p := range r.lead.peers {
 		switch {
 		case p.pinned && p.snapshot != nil:
@@ -269,13 +274,13 @@ func (r *Replica) tickPeer(p *peer, out *Effects) {
 	count(&p.late, pressing)
 	count(&p.silent, owes)
 	count(&p.quiet, true)
-	if p.late >= r.cfg.Patience || max(p.silent, p.quiet) >= 3*r.cfg.Patience {
-		p.fail()
+	if r.fails(p) {
+		p.ban()
 	} else if p.well++; p.well >= r.cfg.Probation {
 		p.banned = false
 	}
 	switch {
-	case p.silent > 0 && p.silent%r.cfg.Patience == 0:
+	case p.silent > 0 && p.silent%(3*r.cfg.Patience) == 0:
 		r.ask(p, out)
 	case p.stage == following && p.joined && p.flying == 0 && p.told < r.commit:
 		r.entries(p, false, out)

@@ -20,13 +20,15 @@ func (r *Replica) plan(out *Effects) {
 		// Entries of this term that were not held may have gone out before.
 		next := r.row
 		next.Term++
+		next.UncleanAfter = 0
 		r.write(next, nil, out)
 	}
 }
 
 func (r *Replica) planLead(out *Effects) {
-	failed := func(m string) bool { p := r.peer(m); return p != nil && p.failed }
+	failed := func(m string) bool { p := r.peer(m); return p != nil && r.fails(p) }
 	next := r.row
+	next.UncleanAfter = r.cfg.UncleanAfter
 	switch {
 	case slices.ContainsFunc(next.InSync, failed):
 		r.lead.moving = false
@@ -39,6 +41,7 @@ func (r *Replica) planLead(out *Effects) {
 		if r.commit == r.log.End() {
 			next.Term++
 			next.Primary = next.Replicas[0]
+			next.UncleanAfter = 0
 			r.write(next, []string{next.Primary}, out)
 		}
 	case r.surplus() != "":
@@ -49,8 +52,8 @@ func (r *Replica) planLead(out *Effects) {
 		member := r.returning()
 		next.InSync = append(slices.Clone(next.InSync), member)
 		r.write(next, []string{member}, out)
-	case len(r.unsure) > 0:
-		r.write(next, nil, out) // so that the others cannot be applied any more
+	case len(r.unsure) > 0 || next.UncleanAfter != r.row.UncleanAfter:
+		r.write(next, nil, out) // after which those unsure are not applied any more
 	case r.lead.wait == 0 && r.mayMove():
 		r.lead.moving, r.lead.wait = true, r.cfg.Patience
 		r.planLead(out)
@@ -85,7 +88,7 @@ func (r *Replica) returning() string {
 		if p == nil || slices.Contains(r.row.InSync, m) {
 			continue
 		}
-		if p.joined && !p.banned && !p.failed && p.acked >= max(r.commit, r.lead.inherited) {
+		if p.joined && !p.banned && !r.fails(p) && p.acked >= max(r.commit, r.lead.inherited) {
 			return m
 		}
 	}
@@ -161,7 +164,7 @@ func (r *Replica) reread() {
 	}
 	for _, m := range r.refused.Present { // so that one was absent
 		if p := r.peer(m); p != nil {
-			p.well, p.banned = 0, true
+			p.ban()
 		}
 	}
 	r.refused = nil

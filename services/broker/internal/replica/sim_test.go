@@ -17,8 +17,13 @@ type options struct {
 	batch, window    int    // as in Config
 	warm             bool   // begins when all is well
 	disk             bool
+	real             bool  // logs are slots, not only models of them
 	chaos            bool  // messages are lost, repeated and overtake each other on a stream
 	unclean          int64 // after how long a silent log may be given up; 0: never
+
+	// How often things happen; every schedule has other faults.
+	weights [9]int
+	faults  [11]int
 }
 
 // world is a cluster, its etcd, its network and its clients.
@@ -46,7 +51,7 @@ type world struct {
 }
 
 // counts say what a schedule has seen.
-type counts struct{ leads, begins, writes, changes, reads, acks, snapshots, moves int }
+type counts struct{ leads, begins, writes, changes, reads int }
 
 func newWorld(seed uint64, log *strings.Builder) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: 1e15, log: log, histories: map[thread][]operation{}, logs: map[string][]*simLog{}}
@@ -57,13 +62,21 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 		slots:     1,
 		minInSync: 1,
 		steps:     250 + r.IntN(100),
-		publishes: 4 + r.IntN(12),
+		publishes: 2 + r.IntN(9),
 		keep:      uint64(r.IntN(6)),
 		batch:     1 + r.IntN(300),
 		window:    1 + r.IntN(700),
 		warm:      r.IntN(3) > 0,
 		disk:      r.IntN(4) == 0,
 		chaos:     r.IntN(5) == 0,
+	}
+	w.opt.real = !w.opt.disk && r.IntN(4) == 0
+	w.opt.weights = [...]int{52, 14, 4, 10, 6, 6, 4, 0, 1 + r.IntN(8)}
+	if w.opt.chaos {
+		w.opt.weights[7] = r.IntN(4)
+	}
+	for i := range w.opt.faults {
+		w.opt.faults[i] = [...]int{0, 0, 1, 2, 5}[r.IntN(5)]
 	}
 	w.opt.copies = min(w.opt.copies, w.opt.nodes)
 	if r.IntN(10) == 0 {
@@ -72,12 +85,14 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 	if w.opt.copies > 1 {
 		w.opt.minInSync += r.IntN(2)
 	}
-	if !w.opt.disk && w.opt.copies > 1 && r.IntN(2) == 0 {
+	if !w.opt.disk && r.IntN(2) == 0 {
 		w.opt.unclean = 2000 * millisecond
 	}
 	w.trace("%+v", w.opt)
 	for range w.opt.slots {
-		w.books = append(w.books, newLedger(func() int64 { return w.now }))
+		book := newLedger(func() int64 { return w.now })
+		book.real = w.opt.real
+		w.books = append(w.books, book)
 	}
 	w.etcd.keys = make([]key, w.opt.nodes)
 	for i := range w.opt.nodes {
@@ -90,7 +105,7 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 	for range 2 {
 		w.control = append(w.control, &controller{w: w})
 	}
-	for i := range 3 {
+	for i := range 2 + r.IntN(6) {
 		w.clients = append(w.clients, &client{w: w, id: i, slot: r.IntN(w.opt.slots)})
 	}
 	return w
@@ -134,20 +149,20 @@ func run(seed uint64, log *strings.Builder) (w *world, err error) {
 
 // step lets one thing happen.
 func (w *world) step() {
-	switch d := w.rng.IntN(100); {
-	case d < 52:
+	switch w.pick(w.opt.weights[:]) {
+	case 0:
 		w.deliverSome(1 + w.rng.IntN(4))
-	case d < 66:
+	case 1:
 		w.clients[w.rng.IntN(len(w.clients))].step()
-	case d < 70:
+	case 2:
 		w.clients[w.rng.IntN(len(w.clients))].read()
-	case d < 80:
+	case 3:
 		w.pass(int64(1+w.rng.IntN(60)) * millisecond)
-	case d < 86:
+	case 4:
 		w.stepWrite()
-	case d < 92:
+	case 5:
 		w.watch(w.nodes[w.rng.IntN(len(w.nodes))])
-	case d < 96:
+	case 6:
 		c := w.control[w.rng.IntN(len(w.control))]
 		if w.rng.IntN(3) > 0 {
 			c.look()
@@ -156,11 +171,26 @@ func (w *world) step() {
 		if w.rng.IntN(2) == 0 {
 			c.write()
 		}
-	case d < 98 && w.opt.chaos:
+	case 7:
 		w.repeat()
 	default:
 		w.disturb()
 	}
+}
+
+// pick returns an index, each as often as its weight says.
+func (w *world) pick(weights []int) int {
+	sum := 0
+	for _, n := range weights {
+		sum += n
+	}
+	at := w.rng.IntN(max(sum, 1))
+	for i, n := range weights {
+		if at -= n; at < 0 {
+			return i
+		}
+	}
+	return 0
 }
 
 // deliverSome hands over frames, beginning anywhere.
@@ -223,40 +253,119 @@ func (n *node) sync() {
 // disturb makes something go wrong, or well again.
 func (w *world) disturb() {
 	n := w.nodes[w.rng.IntN(len(w.nodes))]
-	switch d := w.rng.IntN(20); {
-	case d < 4:
+	if row := w.books[0].row(); row.Version > 0 && w.rng.IntN(3) == 0 {
+		n = w.nodes[nameOf(row.Primary)]
+	}
+	switch w.pick(w.opt.faults[:]) {
+	case 0:
 		if n.alive {
 			n.crash()
 		} else {
 			n.start()
 		}
-	case d < 6:
-		if !n.alive {
-			n.start()
-		}
-	case d < 9:
+	case 1:
 		if n.paused {
 			w.wake(n)
 		} else {
 			n.paused = n.alive
 		}
 		w.trace("%s paused: %v", n.member, n.paused)
-	case d < 11:
+	case 2:
 		if len(w.streams) > 0 {
 			w.breakStream(w.streams[w.rng.IntN(len(w.streams))])
 		}
-	case d < 14:
+	case 3:
 		w.partition(n.index, w.rng.IntN(len(w.nodes)))
-	case d < 17:
+	case 4:
 		n.cut = !n.cut
 		w.trace("%s cut from etcd: %v", n.member, n.cut)
-	case d == 17:
+	case 5:
 		w.outage()
-	case d == 18:
+	case 6:
+		w.promoteInVain()
+	case 7:
+		w.removeInVain()
+	case 8: // several are cut from etcd, at about the same time
+		for _, n := range w.nodes {
+			n.cut = w.rng.IntN(2) == 0
+			w.trace("%s cut from etcd: %v", n.member, n.cut)
+			if n.cut {
+				w.pass(int64(1+w.rng.IntN(300)) * millisecond)
+			}
+		}
+	case 9: // everybody sleeps
 		w.pass(int64(1+w.rng.IntN(4000)) * millisecond)
 	default:
-		w.pass(int64(1+w.rng.IntN(800)) * millisecond)
+		for range w.rng.IntN(40) {
+			w.pass(tickEvery)
+			w.deliverSome(20)
+		}
 	}
+	for _, n := range w.nodes {
+		if !n.alive && w.rng.IntN(3) == 0 {
+			n.start()
+		}
+	}
+}
+
+// linger lets time pass as if all was well but for the faults there are.
+func (w *world) linger(rounds int) {
+	for range rounds {
+		w.pass(tickEvery)
+		w.deliverSome(20)
+		w.control[0].look()
+		w.control[0].decide(0)
+		w.control[0].write()
+	}
+}
+
+// promoteInVain cuts a primary from etcd, and the next one before it hears that
+// it is.
+func (w *world) promoteInVain() {
+	for range 2 {
+		row := w.books[0].row()
+		if row.Version == 0 {
+			return
+		}
+		w.nodes[nameOf(row.Primary)].cut = true
+		w.trace("%s cut from etcd", row.Primary)
+		for range 10 {
+			if w.linger(1); w.books[0].row().Term > row.Term {
+				break
+			}
+		}
+	}
+	w.linger(w.rng.IntN(40))
+}
+
+// removeInVain parts a primary from a backup while a publish is on its way, and
+// from etcd before it hears that the backup is removed.
+func (w *world) removeInVain() {
+	row := w.books[0].row()
+	if len(row.InSync) < 2 {
+		return
+	}
+	a, b := w.nodes[nameOf(row.Primary)], w.nodes[nameOf(row.InSync[1])]
+	if a == b || a.member != row.Primary || !a.runs() {
+		return
+	}
+	w.blocks[a.index][b.index] = true
+	w.trace("%s and %s parted", a.member, b.member)
+	if op := w.clients[0].next(0); op.slot == 0 {
+		a.places[0].publish(op)
+	}
+	for range 2 * patience {
+		w.linger(1)
+		for _, r := range w.etcd.writes {
+			if !r.arrived {
+				w.arrive(r)
+				a.cut = true
+				w.trace("%s cut from etcd", a.member)
+			}
+		}
+	}
+	w.linger(w.rng.IntN(40))
+	w.blocks[a.index][b.index] = false
 }
 
 // wake lets a process go on: it reads what came meanwhile before its clock.
@@ -333,12 +442,12 @@ func (w *world) checkBegin(x *change) {
 	if x.row.Version != old.Version || x.row.Base == old.Base || old.Version == 0 {
 		return
 	}
-	given := NoPin
+	end := NoPin
 	for _, m := range old.InSync {
 		book.require(w.opt.unclean > 0 || w.lost(m), "R15: the slot begins anew though %s may hold its log", m)
-		given = min(given, w.logs[m][x.slot].end())
+		end = min(end, w.logs[m][x.slot].end())
 	}
-	book.given[old.Base] = given
+	book.given[old.Base] = given{old.InSync, end}
 }
 
 // heal ends all faults.
@@ -399,7 +508,7 @@ func (w *world) settle() {
 
 func (w *world) deliverAll() bool {
 	any := false
-	for i := 0; i < len(w.streams); i++ {
+	for i := range w.streams {
 		for _, e := range w.streams[i].ends {
 			for w.deliver(w.streams[i], e) {
 				any = true

@@ -28,7 +28,7 @@ type publish struct {
 	acked   bool
 }
 
-func (op *publish) done(now int64, base, offset uint64) {
+func (op *publish) done(now int64, base, _ uint64) {
 	if op.acked {
 		return
 	}
@@ -45,11 +45,19 @@ type query struct {
 	slot    int
 	channel string
 	call    int64
+
+	position uint64 // after which to read, if there was nothing
 }
 
 func (q *query) answer(w *world, p *place) {
+	if q.channel == "" {
+		p.book.require(p.log.base > q.position || p.log.end() >= q.position,
+			"R11: %s ends at %d, %d was delivered before", p.n.member, p.log.end(), q.position)
+		return
+	}
 	var read string
-	for _, e := range p.log.entries[:p.log.commit-p.log.base] {
+	all, _ := p.log.read(p.log.base)
+	for _, e := range all {
 		if e.Channel == q.channel {
 			read += e.Key + " "
 		}
@@ -63,23 +71,29 @@ var channels = []string{"/a", "/b"}
 // step tries to publish what is to be published.
 func (c *client) step() {
 	w := c.w
-	if c.op == nil {
-		if w.calm || c.made >= w.opt.publishes {
-			return
-		}
-		c.made++
-		c.op = &publish{
-			c:       c,
-			slot:    w.rng.IntN(len(w.books)),
-			channel: channels[w.rng.IntN(len(channels))],
-			key:     strconv.Itoa(c.id) + "-" + strconv.Itoa(c.made),
-			call:    w.now,
-		}
-		w.publishes = append(w.publishes, c.op)
+	if c.op == nil && (w.calm || c.made >= w.opt.publishes) {
+		return
 	}
+	c.next(w.rng.IntN(len(w.books)))
 	if n := c.pick(c.op.slot); n != nil {
 		n.places[c.op.slot].publish(c.op)
 	}
+}
+
+// next is what the client is about to publish.
+func (c *client) next(slot int) *publish {
+	if c.op == nil {
+		c.made++
+		c.op = &publish{
+			c:       c,
+			slot:    slot,
+			channel: channels[c.w.rng.IntN(len(channels))],
+			key:     strconv.Itoa(c.id) + "-" + strconv.Itoa(c.made),
+			call:    c.w.now,
+		}
+		c.w.publishes = append(c.w.publishes, c.op)
+	}
+	return c.op
 }
 
 // pick returns a node that may lead a slot, or any.
@@ -97,22 +111,37 @@ func (c *client) pick(slot int) *node {
 // read follows a slot, or asks for a channel's history.
 func (c *client) read() {
 	n := c.pick(c.slot)
-	if n == nil || !n.places[c.slot].serving {
+	if n == nil || n.places[c.slot].rep.lead == nil {
 		return
 	}
 	p := n.places[c.slot]
+	if !p.serving { // and if it answered, it should say so
+		if c.position >= p.log.base && c.position <= p.log.end() {
+			p.log.read(c.position)
+		}
+		return
+	}
 	if len(p.reads) < 3 && c.w.rng.IntN(2) == 0 {
-		p.reads = append(p.reads, &query{c.id, c.slot, channels[c.w.rng.IntN(len(channels))], c.w.now})
+		p.reads = append(p.reads, &query{client: c.id, slot: c.slot, channel: channels[c.w.rng.IntN(len(channels))], call: c.w.now})
 		return
 	}
 	if p.log.base < c.position && p.book.of(p.log.base).end() < c.position {
 		return // an incarnation that is over
 	}
 	c.position = max(c.position, p.log.base)
-	p.book.require(c.position <= p.log.end(), "R11: %s ends at %d, %d was delivered", n.member, p.log.end(), c.position)
+	if c.position > p.log.end() { // maybe it has been replaced
+		p.reads = append(p.reads, &query{client: c.id, slot: c.slot, call: c.w.now, position: c.position})
+		return
+	}
+	all, ok := p.log.read(c.position)
+	if !ok {
+		return // it will be committed
+	}
 	inc := p.book.of(p.log.base)
-	for ; c.position < p.log.commit; c.position++ {
-		p.book.require(inc.has(p.log.at(c.position+1)), "R9: %s delivers %d, which is not committed", n.member, c.position+1)
+	p.book.require(c.position+uint64(len(all)) == p.log.commit, "R11: %s reads %d after %d", n.member, len(all), c.position)
+	for _, e := range all {
+		c.position++
+		p.book.require(e.Offset == c.position && inc.has(e), "R11: %s delivers %+v at %d", n.member, e, c.position)
 	}
 }
 
@@ -140,7 +169,7 @@ type thread struct {
 func (w *world) linearizable() {
 	model := porcupine.Model{
 		Init: func() any { return "" },
-		Step: func(state, input, output any) (bool, any) {
+		Step: func(state, input, _ any) (bool, any) {
 			list, op := state.(string), input.(operation)
 			if op.write != "" {
 				return true, list + op.write + " "

@@ -84,7 +84,7 @@ func (c *controller) begin(row shard.Row, members []string) shard.Row {
 	row.Term++
 	row.Base += 1 << 10
 	row.Primary = members[0]
-	row.UncleanAfter = time.Duration(c.w.opt.unclean)
+	row.UncleanAfter = 0
 	row.InSync = []string{row.Primary}
 	row.Replicas = members[:min(len(members), c.w.opt.copies)]
 	return row
@@ -96,10 +96,10 @@ func (c *controller) replace(slot int, row shard.Row, members []string) {
 	gone := slices.DeleteFunc(slices.Clone(row.InSync), c.present)
 	if len(heirs) > 0 {
 		row.Term++
-		row.InSync = heirs
+		row.InSync, row.UncleanAfter = heirs, 0
 		row.Primary = heirs[c.w.rng.IntN(len(heirs))]
 		for _, m := range row.Replicas {
-			if slices.Contains(heirs, m) {
+			if slices.Contains(heirs, m) && (c.w.calm || c.w.rng.IntN(2) == 0) {
 				row.Primary = m
 				break
 			}
@@ -108,21 +108,22 @@ func (c *controller) replace(slot int, row shard.Row, members []string) {
 		return
 	}
 	doubtful := slices.DeleteFunc(slices.Clone(row.InSync), c.lost)
-	if len(doubtful) == 0 || c.silent(doubtful) {
+	if len(doubtful) == 0 || c.silent(row.UncleanAfter, doubtful) {
 		c.w.count.begins++
 		c.change(slot, c.begin(row, members), row.InSync)
 	}
 }
 
-// silent reports whether a log may be given up for its member's silence: if
-// nobody else's word could let that one commit anything meanwhile (R15).
-func (c *controller) silent(doubtful []string) bool {
-	if c.w.opt.unclean == 0 || len(doubtful) > 1 {
+// silent reports whether a log may be given up for its member's silence: if the
+// primary has agreed to that, and if nobody else's word could let the member
+// commit anything meanwhile (R15).
+func (c *controller) silent(after time.Duration, doubtful []string) bool {
+	if after == 0 || len(doubtful) > 1 {
 		return false
 	}
 	// The controller watched the key all the time.
 	k := c.w.etcd.keys[nameOf(doubtful[0])]
-	return k.member == doubtful[0] && k.expires+c.w.opt.unclean < c.w.now
+	return k.member == doubtful[0] && k.expires+int64(after) < c.w.now
 }
 
 // desired are the members that should hold a slot: those that do, if they are

@@ -77,7 +77,7 @@ func (w *world) justified(p *place, write *Write) {
 	}
 	desired := p.rep.row.Replicas
 	for _, m := range p.rep.row.InSync {
-		failed := p.rep.peer(m) != nil && p.rep.peer(m).failed
+		failed := p.rep.peer(m) != nil && p.rep.fails(p.rep.peer(m))
 		if !slices.Contains(write.Row.InSync, m) && !slices.Contains(desired, m) && !failed {
 			p.book.require(!slices.ContainsFunc(desired, func(m string) bool { return !slices.Contains(write.Row.InSync, m) }),
 				"rule 30: %s removes %s before %v are all in sync", p.n.member, m, desired)
@@ -93,7 +93,8 @@ func (w *world) justified(p *place, write *Write) {
 		if i := int(heard.end) - int(p.inherited); i >= 0 && i < len(p.made) {
 			late = min(late, p.n.ticks-p.made[i])
 		}
-		p.book.require(late >= patience || p.n.ticks-heard.alive >= 3*patience, "rule 15: %s removes %s after %d ticks",
+		longest := p.n.ticks - min(heard.alive, max(heard.tick, heard.moved))
+		p.book.require(late >= patience || longest >= 3*patience, "rule 15: %s removes %s after %d ticks",
 			p.n.member, m, late)
 	}
 }

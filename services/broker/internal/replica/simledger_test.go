@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/history"
@@ -14,7 +15,8 @@ type violation string
 // ledger is what an observer who sees everything knows of one slot. Its methods
 // panic with a violation.
 type ledger struct {
-	now func() int64
+	now  func() int64
+	real bool // logs are slots
 
 	rows   []shard.Row                 // all there were
 	terms  map[uint64]string           // primary by term
@@ -23,7 +25,13 @@ type ledger struct {
 	moves  []commitment                // of the canonical commit mark
 	packed [][]*history.Entry          // pieces of snapshots
 	acked  map[string]acknowledgedness // by key
-	given  map[uint64]uint64           // by base, how far all of the last set held the log
+	given  map[uint64]given            // by base
+}
+
+// given is a log that was given up.
+type given struct {
+	set []string
+	end uint64 // how far all of the set held it
 }
 
 // born is an entry as its primary appended it.
@@ -37,6 +45,7 @@ type incarnation struct {
 	base    uint64
 	entries []*history.Entry
 	keys    map[string]uint64
+	last    map[string]uint64 // by channel
 }
 
 type commitment struct {
@@ -52,7 +61,7 @@ func newLedger(now func() int64) *ledger {
 		terms: map[uint64]string{},
 		logs:  map[[2]uint64]*born{},
 		acked: map[string]acknowledgedness{},
-		given: map[uint64]uint64{},
+		given: map[uint64]given{},
 	}
 }
 
@@ -61,6 +70,8 @@ func (b *ledger) require(ok bool, format string, args ...any) {
 		panic(violation(fmt.Sprintf(format, args...)))
 	}
 }
+
+func (b *ledger) clock() time.Time { return time.Unix(0, b.now()) }
 
 func (b *ledger) row() shard.Row {
 	if len(b.rows) == 0 {
@@ -88,12 +99,12 @@ func (b *ledger) wrote(row shard.Row) {
 
 // of returns the incarnation of a base, making it.
 func (b *ledger) of(base uint64) *incarnation {
-	for i := len(b.canon) - 1; i >= 0; i-- {
-		if b.canon[i].base == base {
-			return b.canon[i]
+	for _, inc := range slices.Backward(b.canon) {
+		if inc.base == base {
+			return inc
 		}
 	}
-	inc := &incarnation{base: base, keys: map[string]uint64{}}
+	inc := &incarnation{base: base, keys: map[string]uint64{}, last: map[string]uint64{}}
 	b.canon = append(b.canon, inc)
 	return inc
 }
@@ -102,7 +113,7 @@ func (i *incarnation) end() uint64 { return i.base + uint64(len(i.entries)) }
 
 // has reports whether an entry is committed.
 func (i *incarnation) has(e *history.Entry) bool {
-	return e.Offset > i.base && e.Offset <= i.end() && i.entries[e.Offset-i.base-1] == e
+	return e.Offset > i.base && e.Offset <= i.end() && same(i.entries[e.Offset-i.base-1], e)
 }
 
 func (b *ledger) prev(l *simLog) uint64 {
@@ -122,7 +133,7 @@ func (b *ledger) appended(l *simLog, e *history.Entry) {
 // replicated is told of every entry a backup takes (R5).
 func (b *ledger) replicated(l *simLog, e *history.Entry) {
 	origin := b.logs[[2]uint64{e.Offset, e.Term}]
-	b.require(origin.entry == e, "R5: %s takes another entry %d of term %d", l.member, e.Offset, e.Term)
+	b.require(origin != nil && same(origin.entry, e), "R5: %s takes another entry %d of term %d", l.member, e.Offset, e.Term)
 	b.require(origin.prev == b.prev(l), "R5: %s: entry %d of term %d follows term %d, at its primary %d",
 		l.member, e.Offset, e.Term, b.prev(l), origin.prev)
 }
@@ -164,6 +175,9 @@ func (b *ledger) committed(l *simLog, upto uint64) {
 			continue
 		}
 		b.require(o == inc.end()+1, "R6: %s commits %d, nobody has committed %d", l.member, o, inc.end()+1)
+		prev := inc.last[e.Channel]
+		b.require(!b.real || e.Prev == max(prev, l.base), "R12: %s commits %+v, its channel's last was %d", l.member, e, prev)
+		inc.last[e.Channel] = o
 		if first, ok := inc.keys[e.Key]; ok {
 			b.require(false, "R13: %s is committed at %d and %d", e.Key, first, o)
 		}
@@ -180,7 +194,7 @@ func (b *ledger) holds(base uint64, i *image) bool {
 		return true
 	}
 	last := inc.entries[len(inc.entries)-1]
-	return i.base == base && uint64(len(i.entries)) >= last.Offset-base && i.entries[last.Offset-base-1] == last
+	return i.base == base && uint64(len(i.entries)) >= last.Offset-base && same(i.entries[last.Offset-base-1], last)
 }
 
 // leads is told when a member begins to lead (R7). One whose term is over by
@@ -192,13 +206,21 @@ func (b *ledger) leads(l *simLog) {
 	b.require(b.holds(l.base, &l.image), "R7: %s leads in term %d without all that is committed", l.member, l.term)
 }
 
+// serves is told when a member may be read from (R9).
+func (b *ledger) serves(l *simLog) {
+	if b.row().Term == l.term {
+		b.require(l.commit >= b.of(l.base).end(), "R9: %s is read up to %d, though %d is committed", l.member, l.commit, b.of(l.base).end())
+	}
+}
+
 // acknowledged is told of every publish that is answered (R9, R15).
 func (b *ledger) acknowledged(l *simLog, key string, offset uint64) {
 	inc := b.of(l.base)
 	b.require(offset <= l.commit && inc.keys[key] == offset, "R9: %s answers %s with %d, which is not committed", l.member, key, offset)
-	// What all of the set held when it was given up is lost with it, even if the
-	// answer comes later.
-	b.require(l.base == b.row().Base || offset <= b.given[l.base],
+	// What all of the set held when it was given up is lost with it, even if a
+	// primary of before answers later.
+	given := b.given[l.base]
+	b.require(l.base == b.row().Base || offset <= given.end && !slices.Contains(given.set, l.member),
 		"R15: %s answers %s with %d though the slot began anew at %d", l.member, key, offset, b.row().Base)
 	b.acked[key] = acknowledgedness{l.base, offset}
 }
@@ -206,8 +228,8 @@ func (b *ledger) acknowledged(l *simLog, key string, offset uint64) {
 // fresh is told a time as of which a primary's commit mark is said to be the
 // newest (R14).
 func (b *ledger) fresh(l *simLog, asOf int64) {
-	for i := len(b.moves) - 1; i >= 0; i-- {
-		if m := b.moves[i]; m.time <= asOf {
+	for _, m := range slices.Backward(b.moves) {
+		if m.time <= asOf {
 			b.require(m.offset <= l.commit, "R14: %s says that %d was the newest as of %d, but %d was committed at %d",
 				l.member, l.commit, asOf, m.offset, m.time)
 			return

@@ -95,7 +95,8 @@ func (w *world) push(s *stream, from *node, f frame) {
 	}
 	there, _ := s.toward(from)
 	there.queue = append(there.queue, f)
-	if w.opt.chaos && f.kind == carries && w.rng.IntN(8) == 0 {
+	_, ack := f.message.(*Ack)
+	if w.opt.chaos && f.kind == carries && (ack || w.rng.IntN(8) == 0) {
 		w.old = append(w.old, echo{s, there, f})
 	}
 	if w.opt.chaos && !w.calm && f.kind == carries {
@@ -156,6 +157,7 @@ func (w *world) deliver(s *stream, e *end) bool {
 		}
 		e.n.streams[from.n.index] = s
 		for _, p := range e.n.places {
+			p.moved(from.member)
 			p.rep.Up(from.member, &p.out)
 			p.perform()
 		}
@@ -181,6 +183,7 @@ func (w *world) deliver(s *stream, e *end) bool {
 
 func (n *node) downs(member string) {
 	for _, p := range n.places {
+		p.moved(member)
 		p.rep.Down(member)
 		p.perform()
 	}

@@ -56,6 +56,7 @@ type news struct {
 	end   uint64
 	tick  int // of that
 	alive int // tick of the last sign of life
+	moved int // tick at which its stream began or ended
 }
 
 // waiting is a publish that waits for its commit.
@@ -93,12 +94,13 @@ func (n *node) start() {
 			p.log = n.crashed[s].log
 		}
 		p.rep = New(Config{
-			Self:      n.member,
-			MinInSync: n.w.opt.minInSync,
-			Window:    n.w.opt.window,
-			Batch:     n.w.opt.batch,
-			Patience:  patience,
-			Probation: probation,
+			Self:         n.member,
+			MinInSync:    n.w.opt.minInSync,
+			UncleanAfter: time.Duration(n.w.opt.unclean),
+			Window:       n.w.opt.window,
+			Batch:        n.w.opt.batch,
+			Patience:     patience,
+			Probation:    probation,
 		}, p.log)
 		n.places = append(n.places, p)
 		n.w.logs[n.member] = append(n.w.logs[n.member], p.log)
@@ -152,6 +154,7 @@ func (p *place) perform() {
 	}
 	if out.Serve {
 		p.serving = true
+		p.book.serves(p.log)
 	}
 	for _, s := range out.Sends {
 		w.send(p, s.To, s.Message)
@@ -169,7 +172,7 @@ func (p *place) commit(upto uint64) {
 	p.n.w.trace("%s commits %d", p.n.member, upto)
 	p.book.require(upto > p.log.commit, "R10: %s commits %d after %d", p.n.member, upto, p.log.commit)
 	p.book.committed(p.log, upto)
-	p.log.commit = upto
+	p.log.commitTo(upto)
 	if p.rep.lead == nil {
 		return
 	}
@@ -249,6 +252,13 @@ func (p *place) heard(from string, end uint64) {
 	n.alive = p.n.ticks
 	if end > n.end {
 		n.end, n.tick = end, p.n.ticks
+	}
+}
+
+// moved takes note that a stream began or ended.
+func (p *place) moved(from string) {
+	if n := p.news[from]; n != nil {
+		n.moved = p.n.ticks
 	}
 }
 
@@ -337,7 +347,7 @@ func (n *node) renew() {
 	}
 	k := &w.etcd.keys[n.index]
 	switch {
-	case k.member != n.member || k.expires <= w.now || !(n.leased || n.unread):
+	case k.member != n.member || k.expires <= w.now || !n.leased && !n.unread:
 		*k = key{n.member, w.now + leaseTTL, w.now}
 		n.leased, n.unread = false, true
 		w.trace("%s registers", n.member)
@@ -353,11 +363,11 @@ func (n *node) renew() {
 			n.renewals = append(n.renewals, w.now)
 		}
 	}
-	if len(n.renewals) > 0 && (w.calm || w.rng.IntN(3) > 0) {
+	for len(n.renewals) > 0 && (w.calm || w.rng.IntN(3) > 0) {
 		sent := n.renewals[0]
 		n.renewals = n.renewals[1:]
 		for _, p := range n.places {
-			p.rep.Renewed(w.clock(), time.Unix(0, sent), &p.out)
+			p.rep.Renewed(w.clock(), w.at(sent), &p.out)
 			p.perform()
 		}
 	}

@@ -29,6 +29,8 @@ var (
 	ErrNotNext = errors.New("not the next entry")
 	// ErrOldTerm: the log has, or is in, a later term.
 	ErrOldTerm = errors.New("term before the log's last")
+	// ErrPrev: the entry's prev does not come before it.
+	ErrPrev = errors.New("one that comes before the entry is needed")
 	// ErrOldTime: the log's last entry is younger.
 	ErrOldTime = errors.New("time before the log's last")
 	// ErrCommitted: what is committed is not cut.
@@ -40,14 +42,15 @@ type Config struct {
 	// Term is what is appended in until Adopt says otherwise, Base the offset
 	// before the first entry.
 	Term, Base uint64
-	// Retention is what is kept of the log; its Base is set by New.
+	// Retention is what is kept of the log for readers; its Base and LogBytes are
+	// set by New.
 	Retention history.Config
+	// LogBytes bounds the memory of the last committed entries, which are kept
+	// for copies to catch up, whatever is retained of them; what is takes it once.
+	LogBytes int
 	// UncommittedBytes bounds the cost of the entries that wait for their
 	// commit.
 	UncommittedBytes int
-	// LogBytes bounds the cost of the committed entries that are kept for copies
-	// to catch up, whatever history retains of them.
-	LogBytes int
 	// KeyWindow is how long an idempotency key is remembered, and Keys how many
 	// are: beyond it the oldest go first.
 	KeyWindow time.Duration

@@ -13,7 +13,7 @@ func (s *Slot) Reset(base uint64) {
 	s.cfg.Base, s.cfg.Retention.Base = base, base
 	s.hist = history.New(s.cfg.Retention)
 	s.keys = newKeys(s.cfg.Keys, s.cfg.KeyWindow.Milliseconds())
-	s.terms, s.recent = nil, recent{bound: s.cfg.LogBytes, pin: noPin}
+	s.terms = nil
 	s.end, s.committed, s.settled = base, base, 0
 	s.restoring = nil
 	s.tail, s.waiting, s.heads = nil, 0, make(map[string]uint64)
@@ -28,6 +28,8 @@ func (s *Slot) Replicate(e *history.Entry) error {
 	case e.Term < s.terms.newest():
 		return fmt.Errorf("entry %d of term %d: %w: the log needs %d of term %d or a later one",
 			e.Offset, e.Term, ErrOldTerm, s.end+1, s.terms.newest())
+	case e.Prev >= e.Offset:
+		return fmt.Errorf("entry %d after %d of its channel: %w", e.Offset, e.Prev, ErrPrev)
 	case e.Time < s.lastTime():
 		return fmt.Errorf("entry %d of %d ms: %w: the log needs %d of %d ms or later",
 			e.Offset, e.Time, ErrOldTime, s.end+1, s.lastTime())
@@ -82,3 +84,33 @@ func (s *Slot) Adopt(term uint64) error {
 // without entries is not there. Of very many terms those that end before Start
 // may be missing.
 func (s *Slot) Terms() []TermEnd { return slices.Clone(s.terms) }
+
+// Start is the offset after which After can tell, at most Committed.
+func (s *Slot) Start() uint64 { return s.hist.Start() }
+
+// After returns the entries after an offset, Start ≤ offset ≤ End: as many as
+// cost about the given bytes, at least one if there is one.
+func (s *Slot) After(offset uint64, bytes int) []*history.Entry {
+	var after []*history.Entry
+	if offset < s.committed {
+		after = s.hist.Log(offset, bytes)
+		if offset += uint64(len(after)); offset < s.committed {
+			return after
+		}
+		for _, e := range after {
+			bytes -= e.Cost()
+		}
+	}
+	for _, e := range s.tail[offset-s.committed:] {
+		if bytes -= e.Cost(); bytes < 0 && len(after) > 0 {
+			break
+		}
+		after = append(after, e)
+	}
+	return after
+}
+
+// Pin keeps the entries after an offset for After, though they be old, until
+// the next Pin or Reset, but not more than four times what is kept otherwise.
+// The highest offset there is pins nothing.
+func (s *Slot) Pin(offset uint64) { s.hist.Pin(offset) }

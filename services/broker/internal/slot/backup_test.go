@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -76,7 +78,7 @@ func (c *copied) check(t *rapid.T) {
 	if !slices.Equal(c.tail, twin.tail) || !maps.Equal(c.heads, twin.heads) {
 		t.Fatalf("tail with heads %v, want %v", c.heads, twin.heads)
 	}
-	if c.Start() != twin.Start() || !slices.Equal(c.After(c.Start(), 1<<20), twin.After(c.Start(), 1<<20)) {
+	if c.Start() != twin.Start() || !same(c.After(c.Start(), 1<<20), twin.After(c.Start(), 1<<20)) {
 		t.Fatalf("replicated from %d, want %d", c.Start(), twin.Start())
 	}
 	if !slices.Equal(c.Terms(), twin.Terms()) {
@@ -86,9 +88,21 @@ func (c *copied) check(t *rapid.T) {
 		c.keys.first != twin.keys.first || c.keys.settled != twin.keys.settled {
 		t.Fatalf("keys: %+v, want %+v", c.keys, twin.keys)
 	}
-	if got, want := slices.Collect(c.History().After(0)), slices.Collect(twin.History().After(0)); !slices.Equal(got, want) {
+	if got, want := retained(c.Slot), retained(twin); !same(got, want) {
 		t.Fatalf("history has %d entries, want %d", len(got), len(want))
 	}
+}
+
+func retained(s *Slot) []*history.Entry {
+	var entries []*history.Entry
+	for e := range s.History().After(0) {
+		entries = append(entries, e.Entry())
+	}
+	return entries
+}
+
+func same(a, b []*history.Entry) bool {
+	return slices.EqualFunc(a, b, func(a, b *history.Entry) bool { return reflect.DeepEqual(a, b) })
 }
 
 func (c *copied) replicate(t *rapid.T, e *history.Entry) error {
@@ -231,6 +245,7 @@ func TestReplicateRefuses(t *testing.T) {
 		{"hole", history.Entry{Offset: base + 3, Term: 8, Time: at}, "entry 5003 of term 8: not the next entry: the log needs 5002 next"},
 		{"held", history.Entry{Offset: base + 1, Term: 8, Time: at}, "entry 5001 of term 8: not the next entry: the log needs 5002 next"},
 		{"term", history.Entry{Offset: base + 2, Term: 6, Time: at}, "entry 5002 of term 6: term before the log's last: the log needs 5002 of term 7 or a later one"},
+		{"prev", history.Entry{Offset: base + 2, Prev: base + 2, Term: 7, Time: at}, "entry 5002 after 5002 of its channel: one that comes before the entry is needed"},
 		{"time", history.Entry{Offset: base + 2, Term: 7, Time: at - 1}, "entry 5002 of 1699999999999 ms: time before the log's last: the log needs 5002 of 1700000000000 ms or later"},
 	}
 	for _, tt := range tests {
@@ -273,7 +288,8 @@ func TestTerms(t *testing.T) {
 // back as far as its bound or its pin have it, whatever is retained.
 func TestAfter(t *testing.T) {
 	one := (&history.Entry{Channel: "/n/x", Data: []byte("1")}).Cost()
-	s := newSlot(func(c *Config) { c.LogBytes = 3 * one })
+	const kept = 62 // what one of them takes of memory
+	s := newSlot(func(c *Config) { c.LogBytes = 3 * kept })
 	offsets := func(offset uint64, bytes int) string {
 		var text []byte
 		for i, e := range s.After(offset, bytes) {
@@ -308,7 +324,7 @@ func TestAfter(t *testing.T) {
 	add(8)
 	s.Commit(s.End())
 	check(t, "pinned too long", s.Start(), s.End()-12)
-	s.Pin(noPin)
+	s.Pin(math.MaxUint64)
 	check(t, "no pin", s.Start(), s.End()-3)
 	check(t, "the last", offsets(s.Start(), 100*one), "19 20 21 ")
 }

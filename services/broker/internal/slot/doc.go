@@ -19,7 +19,8 @@
 //     cut is the log that never had what was cut: the same keys, terms, heads
 //     of channels, and time (rules 1 and 13).
 //  8. After and Terms tell of the log's end what history need not retain: the
-//     last LogBytes that are committed, and what is not (rule 25).
+//     last committed entries, up to LogBytes, and all that are not
+//     (rule 25).
 //  9. A log restored from a snapshot answers every read, knows every key and
 //     has the terms and floors that the log had at the snapshot's offset
 //     (rule 25). A snapshot that is damaged or not whole changes nothing.

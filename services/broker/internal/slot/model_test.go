@@ -3,7 +3,6 @@ package slot
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -122,7 +121,7 @@ func (m *model) checkState(t *rapid.T) {
 		}
 		last[e.Channel] = e.Offset
 	}
-	if got := slices.Collect(m.History().After(0)); !slices.Equal(got, m.committed) {
+	if got := retained(m.Slot); !same(got, m.committed) {
 		t.Fatalf("history has %d entries, %d are committed", len(got), len(m.committed))
 	}
 }

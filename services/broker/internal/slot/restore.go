@@ -33,7 +33,7 @@ type restoring struct {
 // Restore takes the pieces of a Snapshot in order; seq 0 begins, whatever came
 // before. With the last one the log becomes what the snapshot holds, all of it
 // committed, and stays as it was until then; its base and the adopted term are
-// kept. The slot keeps the pieces. A snapshot that ends below the commit mark is refused. After an error,
+// kept. A snapshot that ends below the commit mark is refused. After an error,
 // of which each is ErrSnapshot, history.ErrInconsistent, history.ErrEncoding or
 // ErrCommitted, begin again.
 func (s *Slot) Restore(seq int, piece []byte, last bool) error {

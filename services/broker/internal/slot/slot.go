@@ -12,16 +12,14 @@ const (
 	DefaultUncommittedBytes = 8 << 20
 	DefaultKeyWindow        = 5 * time.Minute
 	DefaultKeys             = 16384
-	DefaultLogBytes         = 8 << 20
 )
 
 // Slot is one slot's log. Guarded by the caller's lock.
 type Slot struct {
-	cfg    Config
-	hist   *history.History
-	keys   keys
-	terms  terms
-	recent recent
+	cfg   Config
+	hist  *history.History
+	keys  keys
+	terms terms
 
 	restoring *restoring // nil: no snapshot is being read
 
@@ -39,15 +37,13 @@ func New(cfg Config) *Slot {
 	if cfg.UncommittedBytes <= 0 {
 		cfg.UncommittedBytes = DefaultUncommittedBytes
 	}
-	if cfg.LogBytes <= 0 {
-		cfg.LogBytes = DefaultLogBytes
-	}
 	if cfg.KeyWindow <= 0 {
 		cfg.KeyWindow = DefaultKeyWindow
 	}
 	if cfg.Keys <= 0 {
 		cfg.Keys = DefaultKeys
 	}
+	cfg.Retention.LogBytes = cfg.LogBytes
 	s := &Slot{cfg: cfg, term: cfg.Term}
 	s.Reset(cfg.Base)
 	return s
@@ -133,7 +129,6 @@ func (s *Slot) Commit(upto uint64) []*history.Entry {
 	passed := s.tail[:upto-s.committed]
 	for _, e := range passed {
 		s.hist.Add(e)
-		s.recent.push(e)
 		s.waiting -= e.Cost()
 		if s.heads[e.Channel] == e.Offset {
 			delete(s.heads, e.Channel)

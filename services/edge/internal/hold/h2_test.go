@@ -124,3 +124,36 @@ func TestStreamsOfGoroutinesEndWithTheirPeers(t *testing.T) {
 		}
 	})
 }
+
+// The limit on writing is none on the wait between two writes.
+func TestHTTP2StreamThatWaits(t *testing.T) {
+	s := serveBy(t, hold.Config{WriteTimeout: 300 * time.Millisecond}, false, true, func(e *hold.Engine) holder { return e })
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	client := http.Client{Transport: &http.Transport{Protocols: protocols}}
+	defer client.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.addr+"/s", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	x := s.held()
+	in := bufio.NewReader(res.Body)
+	for _, text := range []string{"a", "b"} {
+		x.stream.Send(line(text))
+		if l, err := in.ReadString('\n'); l != text+"\n" || err != nil {
+			t.Fatalf("got %q, %v", l, err)
+		}
+		time.Sleep(time.Second) // longer than the limit
+	}
+	x.stream.End(line("c"))
+	if l, err := in.ReadString(10); l != "c\n" || err != nil {
+		t.Errorf("got %q, %v", l, err)
+	}
+	x.wantOver(true)
+	s.wantCuts()
+}

@@ -105,9 +105,15 @@ func (o response) write(b []byte) error {
 	return err
 }
 
+// flush also lifts the limit: one that passes ends an HTTP/2 stream even if
+// nothing is being written.
 func (o response) flush() error {
 	o.limit()
-	return o.controller.Flush()
+	if err := o.controller.Flush(); err != nil {
+		return err
+	}
+	_ = o.controller.SetWriteDeadline(time.Time{})
+	return nil
 }
 
 // limit bounds the next write. Not every writer has deadlines; one without

@@ -27,7 +27,8 @@ func (m *Mesh) Accept(call grpc.BidiStreamingServer[brokerv1.ReplicateRequest, b
 	m.mu.Unlock()
 	defer m.tasks.Done()
 
-	s := m.newStream(call.Context())
+	s := m.newStream(context.WithCancelCause(call.Context()))
+	defer s.cancel(nil)
 	s.pipe = accepterPipe{call}
 	defer context.AfterFunc(running, func() { s.end(Stopped, context.Cause(running)) })()
 	return toStatus(s.converse())

@@ -21,12 +21,13 @@ func BenchmarkReplicate(b *testing.B) {
 		{1, 256, 1}, {1, 256, 256}, {1, 256, 4096}, {16, 256, 256}, {1, 64 << 10, 64}, {1, 512 << 10, 16},
 	} {
 		b.Run(fmt.Sprintf("entries=%d/bytes=%d/window=%d", bb.entries, bb.bytes, bb.window), func(b *testing.B) {
-			benchmark(b, bb.entries, bb.bytes, bb.window)
+			exchangeEntries(b, bb.entries, bb.bytes, bb.window)
 		})
 	}
 }
 
-func benchmark(b *testing.B, entries, size, window int) {
+func exchangeEntries(b *testing.B, entries, size, window int) {
+	b.Helper()
 	var a, z *member
 	quiet := func(c *transport.Config) { c.Logger = slog.New(slog.DiscardHandler) }
 	up := make(chan struct{})

@@ -37,7 +37,7 @@ func (m *Mesh) wantLocked(member, addr string) {
 	}
 	m.dialers[member] = d
 	if m.running != nil {
-		m.startLocked(d)
+		m.startLocked(m.running, d)
 	}
 }
 
@@ -51,8 +51,8 @@ func (m *Mesh) dropLocked(d *dialer) {
 	}
 }
 
-func (m *Mesh) startLocked(d *dialer) {
-	ctx, cancel := context.WithCancel(m.running)
+func (m *Mesh) startLocked(ctx context.Context, d *dialer) {
+	ctx, cancel := context.WithCancel(ctx)
 	d.cancel = cancel
 	m.tasks.Go(func() {
 		defer close(d.done)
@@ -98,16 +98,17 @@ func (m *Mesh) dial(ctx context.Context, d *dialer) time.Duration {
 	if err != nil {
 		return 0
 	}
-	s := m.newStream(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := m.newStream(ctx, cancel)
 	s.member, s.caller = d.member, true
 	defer s.tasks.Wait()
-	defer s.end(Stopped, nil)
-	call, err := brokerv1.NewBrokerServiceClient(conn).Replicate(s.ctx, grpc.WaitForReady(true))
+	defer cancel(nil)
+	call, err := brokerv1.NewBrokerServiceClient(conn).Replicate(ctx, grpc.WaitForReady(true))
 	if err != nil {
 		return 0 // there was no connection until ctx ended
 	}
 	s.pipe, s.number = callerPipe{call}, m.nextNumber(time.Now())
-	s.converse()
+	_ = s.converse() // is reported
 	return s.lived
 }
 

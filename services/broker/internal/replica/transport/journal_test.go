@@ -9,8 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/replica"
 	"github.com/comet-push/comet/services/broker/internal/replica/transport"
@@ -159,6 +157,14 @@ func (j *journal) want(lines ...string) {
 // ended wants so many streams to have ended for a reason.
 func (m *member) ended(t *testing.T, why transport.Reason, want int) {
 	t.Helper()
+	if got := m.ends(t, why); got != want {
+		t.Errorf("%s: %d streams ended as %s, want %d", m.node.Member(), got, why, want)
+	}
+}
+
+// ends is how many streams have ended for a reason.
+func (m *member) ends(t *testing.T, why transport.Reason) int {
+	t.Helper()
 	synctest.Wait()
 	all, err := m.registry.Gather()
 	if err != nil {
@@ -167,13 +173,10 @@ func (m *member) ended(t *testing.T, why transport.Reason, want int) {
 	for _, family := range all {
 		for _, metric := range family.GetMetric() {
 			if family.GetName() == "comet_broker_replication_ends_total" && metric.GetLabel()[0].GetValue() == string(why) {
-				if got := int(metric.GetCounter().GetValue()); got != want {
-					t.Errorf("%s: %d streams ended as %s, want %d", m.node.Member(), got, why, want)
-				}
+				return int(metric.GetCounter().GetValue())
 			}
 		}
 	}
-	if problems, err := testutil.GatherAndLint(m.registry); err != nil || len(problems) > 0 {
-		t.Error(problems, err)
-	}
+	t.Fatalf("%s are not counted", why)
+	return 0
 }

@@ -118,18 +118,13 @@ func New(cfg Config) (*Mesh, error) {
 // Run keeps streams until ctx ends. When it has returned Down was told of all
 // of them, and the handler is not called any more.
 func (m *Mesh) Run(ctx context.Context) error {
-	streams, cancel := context.WithCancelCause(ctx)
-	m.begin(streams)
+	m.begin(ctx)
+	defer m.finish()
 	beat := time.NewTicker(m.cfg.Heartbeat)
 	defer beat.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			m.mu.Lock()
-			m.running = nil
-			m.mu.Unlock()
-			cancel(nil)
-			m.tasks.Wait()
 			return nil
 		case <-beat.C:
 			m.beat()
@@ -142,8 +137,16 @@ func (m *Mesh) begin(ctx context.Context) {
 	defer m.mu.Unlock()
 	m.running = ctx
 	for _, d := range m.dialers {
-		m.startLocked(d)
+		m.startLocked(ctx, d)
 	}
+}
+
+// finish waits for the streams, which end with the context of begin.
+func (m *Mesh) finish() {
+	m.mu.Lock()
+	m.running = nil
+	m.mu.Unlock()
+	m.tasks.Wait()
 }
 
 func (m *Mesh) beat() {

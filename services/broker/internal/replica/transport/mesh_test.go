@@ -66,9 +66,9 @@ func TestOrder(t *testing.T) {
 		a, z, ja, jz := pair(t, newMemory())
 		ja.want("up z@1")
 		jz.want("up a@1")
-		exchange(t, a, z, ja, jz, 20_000)
+		exchange(t, a, z, ja, jz, 4_000)
 		synctest.Wait()
-		if ja.total() != 20_000 || jz.total() != 20_000 {
+		if ja.total() != 4_000 || jz.total() != 4_000 {
 			t.Errorf("received %d and %d", ja.total(), jz.total())
 		}
 	})
@@ -78,7 +78,7 @@ func TestOrderOverTCP(t *testing.T) {
 	ja, jz := newJournal(t), newJournal(t)
 	connected := make(chan struct{})
 	all := make(chan struct{}, 2)
-	const each = 20_000
+	const each = 4_000
 	a := start(t, loopback{}, node("a", 1), upHandler{ja, connected})
 	z := start(t, loopback{}, node("z", 1), jz)
 	for _, j := range []*journal{ja, jz} {

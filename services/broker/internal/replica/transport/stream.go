@@ -52,17 +52,15 @@ type pipe interface {
 	recv() ([]*brokerv1.ReplicaFrame, error)
 }
 
-func (m *Mesh) newStream(ctx context.Context) *stream {
-	s := &stream{
-		mesh:  m,
+func (m *Mesh) newStream(ctx context.Context, cancel context.CancelCauseFunc) *stream {
+	return &stream{
+		mesh: m, ctx: ctx, cancel: cancel,
 		hello: make(chan *brokerv1.ReplicaHello, 1),
 		up:    make(chan struct{}),
 		turn:  make(chan struct{}, 1),
 		out:   newQueue(m.cfg.QueueBytes),
 		gone:  make(chan struct{}),
 	}
-	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	return s
 }
 
 // end ends the stream; only the first reason counts.
@@ -146,6 +144,9 @@ func (s *stream) live() {
 		return
 	}
 	defer s.mesh.detach(s)
+	if s.ctx.Err() != nil {
+		return // while it waited
+	}
 	if !s.caller {
 		if err := s.sayHello(); err != nil {
 			s.cancel(err)
@@ -206,7 +207,7 @@ func (m *Mesh) report(s *stream, e *ending) {
 			level = slog.LevelDebug // nobody has heard of it
 		}
 	}
-	m.cfg.Logger.Log(context.Background(), level, "replication stream ended",
+	m.cfg.Logger.Log(s.ctx, level, "replication stream ended",
 		slog.String("member", s.member), slog.String("reason", string(e.why)), slog.Any("error", e.err))
 }
 
