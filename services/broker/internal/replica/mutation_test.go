@@ -79,20 +79,6 @@ var mutations = []mutation{
 		seeds: "20000",
 	},
 	{
-		name:  "4 acknowledge alone while cut off",
-		file:  "lead.go",
-		old:   "upto > r.commit && !r.isolated(now)",
-		new:   "upto > r.commit",
-		seeds: "30000",
-	},
-	{
-		name:  "4 give up a log before its primary agreed",
-		file:  "simcontrol_test.go",
-		old:   "		row.InSync, row.UncleanAfter = heirs, 0\n",
-		new:   "		row.InSync = heirs\n",
-		seeds: "30000",
-	},
-	{
 		name:  "4 accept and acknowledge alone while cut off",
 		file:  "lead.go",
 		old:   "	return r.lead.alone > 0 && ",
@@ -114,13 +100,6 @@ var mutations = []mutation{
 		seeds: "30000",
 	},
 	{
-		name:  "5 the entry before a channel's first is 0",
-		file:  "../history/history.go",
-		old:   "	return Tail{Name: name, Prev: h.floor, Class: class}",
-		new:   "	return Tail{Name: name, Class: class}",
-		seeds: "30000",
-	},
-	{
 		name:  "9 marks of a primary that heard nothing",
 		file:  "lead.go",
 		old:   "		case p.heard.Before(asOf):\n			asOf = p.heard\n",
@@ -132,20 +111,6 @@ var mutations = []mutation{
 		file:  "machine.go",
 		old:   `	if r.leader.name != "" {`,
 		new:   `	if false {`,
-		seeds: "30000",
-	},
-	{
-		name:  "11 serve before the tail is committed anew",
-		file:  "lead.go",
-		old:   "!r.lead.serving && r.commit >= r.lead.inherited",
-		new:   "!r.lead.serving",
-		seeds: "20000",
-	},
-	{
-		name:  "11 a position not yet committed is lost",
-		file:  "../slot/slot.go",
-		old:   "			return history.Page{}, ErrAhead\n",
-		new:   "			return history.Page{Through: s.committed, Lost: true}, nil\n",
 		seeds: "30000",
 	},
 	{
@@ -184,20 +149,6 @@ var mutations = []mutation{
 		seeds: "20000",
 	},
 	{
-		name:  "13 keys stay when their entries are cut",
-		file:  "../slot/backup.go",
-		old:   "			s.keys.undo()\n",
-		new:   "",
-		seeds: "30000",
-	},
-	{
-		name:  "13 a snapshot leaves the keys behind",
-		file:  "../slot/snapshot.go",
-		old:   "{recordKey, len(keys), ",
-		new:   "{recordKey, len(keys[:0]), ",
-		seeds: "30000",
-	},
-	{
 		name: "15 count silence by the clock",
 		file: "machine.go",
 		old:  "func (r *Replica) Tick(now time.Time, out *Effects) {\n",
@@ -218,13 +169,6 @@ var lastTick = map[*Replica]time.Time{}
 func (r *Replica) ticked(now time.Time, out *Effects) {
 `,
 		seeds: "20000",
-	},
-	{
-		name:  "16 count acknowledgements of other terms and rounds",
-		file:  "peer.go",
-		old:   " || m.Term != r.term || m.Round < p.first || m.Round > p.round {",
-		new:   " {",
-		seeds: "30000",
 	},
 	{
 		name:  "16 commit before all are reconciled",

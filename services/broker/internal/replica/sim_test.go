@@ -23,7 +23,7 @@ type options struct {
 
 	// How often things happen; every schedule has other faults.
 	weights [9]int
-	faults  [11]int
+	faults  [9]int
 }
 
 // world is a cluster, its etcd, its network and its clients.
@@ -62,7 +62,7 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 		slots:     1,
 		minInSync: 1,
 		steps:     250 + r.IntN(100),
-		publishes: 2 + r.IntN(9),
+		publishes: 4 + r.IntN(12),
 		keep:      uint64(r.IntN(6)),
 		batch:     1 + r.IntN(300),
 		window:    1 + r.IntN(700),
@@ -105,7 +105,7 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 	for range 2 {
 		w.control = append(w.control, &controller{w: w})
 	}
-	for i := range 2 + r.IntN(6) {
+	for i := range 3 {
 		w.clients = append(w.clients, &client{w: w, id: i, slot: r.IntN(w.opt.slots)})
 	}
 	return w
@@ -281,11 +281,7 @@ func (w *world) disturb() {
 		w.trace("%s cut from etcd: %v", n.member, n.cut)
 	case 5:
 		w.outage()
-	case 6:
-		w.promoteInVain()
-	case 7:
-		w.removeInVain()
-	case 8: // several are cut from etcd, at about the same time
+	case 6: // several are cut from etcd, at about the same time
 		for _, n := range w.nodes {
 			n.cut = w.rng.IntN(2) == 0
 			w.trace("%s cut from etcd: %v", n.member, n.cut)
@@ -293,7 +289,7 @@ func (w *world) disturb() {
 				w.pass(int64(1+w.rng.IntN(300)) * millisecond)
 			}
 		}
-	case 9: // everybody sleeps
+	case 7: // everybody sleeps
 		w.pass(int64(1+w.rng.IntN(4000)) * millisecond)
 	default:
 		for range w.rng.IntN(40) {
@@ -306,66 +302,6 @@ func (w *world) disturb() {
 			n.start()
 		}
 	}
-}
-
-// linger lets time pass as if all was well but for the faults there are.
-func (w *world) linger(rounds int) {
-	for range rounds {
-		w.pass(tickEvery)
-		w.deliverSome(20)
-		w.control[0].look()
-		w.control[0].decide(0)
-		w.control[0].write()
-	}
-}
-
-// promoteInVain cuts a primary from etcd, and the next one before it hears that
-// it is.
-func (w *world) promoteInVain() {
-	for range 2 {
-		row := w.books[0].row()
-		if row.Version == 0 {
-			return
-		}
-		w.nodes[nameOf(row.Primary)].cut = true
-		w.trace("%s cut from etcd", row.Primary)
-		for range 10 {
-			if w.linger(1); w.books[0].row().Term > row.Term {
-				break
-			}
-		}
-	}
-	w.linger(w.rng.IntN(40))
-}
-
-// removeInVain parts a primary from a backup while a publish is on its way, and
-// from etcd before it hears that the backup is removed.
-func (w *world) removeInVain() {
-	row := w.books[0].row()
-	if len(row.InSync) < 2 {
-		return
-	}
-	a, b := w.nodes[nameOf(row.Primary)], w.nodes[nameOf(row.InSync[1])]
-	if a == b || a.member != row.Primary || !a.runs() {
-		return
-	}
-	w.blocks[a.index][b.index] = true
-	w.trace("%s and %s parted", a.member, b.member)
-	if op := w.clients[0].next(0); op.slot == 0 {
-		a.places[0].publish(op)
-	}
-	for range 2 * patience {
-		w.linger(1)
-		for _, r := range w.etcd.writes {
-			if !r.arrived {
-				w.arrive(r)
-				a.cut = true
-				w.trace("%s cut from etcd", a.member)
-			}
-		}
-	}
-	w.linger(w.rng.IntN(40))
-	w.blocks[a.index][b.index] = false
 }
 
 // wake lets a process go on: it reads what came meanwhile before its clock.
@@ -442,12 +378,12 @@ func (w *world) checkBegin(x *change) {
 	if x.row.Version != old.Version || x.row.Base == old.Base || old.Version == 0 {
 		return
 	}
-	end := NoPin
+	given := NoPin
 	for _, m := range old.InSync {
 		book.require(w.opt.unclean > 0 || w.lost(m), "R15: the slot begins anew though %s may hold its log", m)
-		end = min(end, w.logs[m][x.slot].end())
+		given = min(given, w.logs[m][x.slot].end())
 	}
-	book.given[old.Base] = given{old.InSync, end}
+	book.given[old.Base] = given
 }
 
 // heal ends all faults.

@@ -71,29 +71,23 @@ var channels = []string{"/a", "/b"}
 // step tries to publish what is to be published.
 func (c *client) step() {
 	w := c.w
-	if c.op == nil && (w.calm || c.made >= w.opt.publishes) {
-		return
-	}
-	c.next(w.rng.IntN(len(w.books)))
-	if n := c.pick(c.op.slot); n != nil {
-		n.places[c.op.slot].publish(c.op)
-	}
-}
-
-// next is what the client is about to publish.
-func (c *client) next(slot int) *publish {
 	if c.op == nil {
+		if w.calm || c.made >= w.opt.publishes {
+			return
+		}
 		c.made++
 		c.op = &publish{
 			c:       c,
-			slot:    slot,
-			channel: channels[c.w.rng.IntN(len(channels))],
+			slot:    w.rng.IntN(len(w.books)),
+			channel: channels[w.rng.IntN(len(channels))],
 			key:     strconv.Itoa(c.id) + "-" + strconv.Itoa(c.made),
-			call:    c.w.now,
+			call:    w.now,
 		}
-		c.w.publishes = append(c.w.publishes, c.op)
+		w.publishes = append(w.publishes, c.op)
 	}
-	return c.op
+	if n := c.pick(c.op.slot); n != nil {
+		n.places[c.op.slot].publish(c.op)
+	}
 }
 
 // pick returns a node that may lead a slot, or any.
@@ -111,16 +105,10 @@ func (c *client) pick(slot int) *node {
 // read follows a slot, or asks for a channel's history.
 func (c *client) read() {
 	n := c.pick(c.slot)
-	if n == nil || n.places[c.slot].rep.lead == nil {
+	if n == nil || !n.places[c.slot].serving {
 		return
 	}
 	p := n.places[c.slot]
-	if !p.serving { // and if it answered, it should say so
-		if c.position >= p.log.base && c.position <= p.log.end() {
-			p.log.read(c.position)
-		}
-		return
-	}
 	if len(p.reads) < 3 && c.w.rng.IntN(2) == 0 {
 		p.reads = append(p.reads, &query{client: c.id, slot: c.slot, channel: channels[c.w.rng.IntN(len(channels))], call: c.w.now})
 		return

@@ -99,7 +99,7 @@ func (c *controller) replace(slot int, row shard.Row, members []string) {
 		row.InSync, row.UncleanAfter = heirs, 0
 		row.Primary = heirs[c.w.rng.IntN(len(heirs))]
 		for _, m := range row.Replicas {
-			if slices.Contains(heirs, m) && (c.w.calm || c.w.rng.IntN(2) == 0) {
+			if slices.Contains(heirs, m) {
 				row.Primary = m
 				break
 			}

@@ -154,7 +154,6 @@ func (p *place) perform() {
 	}
 	if out.Serve {
 		p.serving = true
-		p.book.serves(p.log)
 	}
 	for _, s := range out.Sends {
 		w.send(p, s.To, s.Message)
