@@ -30,7 +30,6 @@ func TestChaos(t *testing.T) {
 func chaos(t *testing.T, random *rand.Rand) {
 	c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 	c.Balanced(time.Minute)
-	time.Sleep(2 * time.Second)
 	var channels []string
 	var publishers []*comettest.Publisher
 	for i := range 8 {

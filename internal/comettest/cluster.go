@@ -192,8 +192,8 @@ func (c *Cluster) missing() error {
 	return nil
 }
 
-// Balanced waits until every slot has an owner and no broker owns many more
-// than another.
+// Balanced waits until every slot has all its copies and no broker leads many
+// more than another.
 func (c *Cluster) Balanced(within time.Duration) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
@@ -205,11 +205,23 @@ func (c *Cluster) Balanced(within time.Duration) {
 			owned := len(view.Table.Owned(b.Member()))
 			least, most = min(least, owned), max(most, owned)
 		}
-		if view.Table.Complete() && len(brokers) == c.options.Brokers && most-least <= 1 {
+		if complete(view.Table) && len(brokers) == c.options.Brokers && most-least <= 1 {
 			return
 		}
 	}
 	c.t.Fatalf("slots are not balanced after %v", within)
+}
+
+// complete reports whether of every slot those hold a copy that should.
+func complete(t *shard.Table) bool {
+	for n := range shard.Slot(shard.Slots) {
+		row := t.Row(n)
+		is, should := slices.Sorted(slices.Values(row.InSync)), slices.Sorted(slices.Values(row.Replicas))
+		if len(is) == 0 || row.Primary != row.Replicas[0] || !slices.Equal(is, should) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *Cluster) stopAll() {

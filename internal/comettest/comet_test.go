@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/internal/comettest"
+	"github.com/comet-push/comet/internal/config"
 )
 
 // TestPublishReachesBrowsers is the thinnest path through all services.
@@ -16,7 +17,6 @@ func TestPublishReachesBrowsers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 		c.Balanced(time.Minute)
-		time.Sleep(2 * time.Second) // the last owners take over
 		one := c.Client("one", "edge-0", "/a", "/b/**")
 		two := c.Client("two", "edge-1", "/b/*")
 		clients := append(everyKind(c, "edge-0", "/a", "/b/**"), one, two)
@@ -90,7 +90,6 @@ func TestPartition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 		c.Balanced(time.Minute)
-		time.Sleep(2 * time.Second)
 		cut := c.Client("cut", "edge-0", "/slow", "/fast", "/many/**")
 		others := append(mixed(c, "edge-1", "/fast", "/slow", "/many/*"), c.Client("other", "edge-1", "/slow", "/fast", "/many/*"))
 		victims := append(mixed(c, "edge-0", "/fast", "/slow", "/fast", "/many/**"), cut)
@@ -140,83 +139,148 @@ func TestPartition(t *testing.T) {
 	})
 }
 
+// replicas makes a cluster keep so many copies of each slot.
+func replicas(n int) func(string, *config.Config) {
+	return func(_ string, cfg *config.Config) { cfg.Broker.Replicas = n }
+}
+
 // TestRollingRestartOfBrokers drains and restarts every broker in turn while
-// publishing goes on: same names, new and empty logs.
+// publishing goes on: same names, new and empty logs. Nobody notices, also with
+// one copy.
 func TestRollingRestartOfBrokers(t *testing.T) {
+	t.Parallel()
+	for _, copies := range []int{1, 2, 3} {
+		t.Run(fmt.Sprintf("replicas=%d", copies), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { rollingRestart(t, copies) })
+		})
+	}
+}
+
+func rollingRestart(t *testing.T, copies int) {
+	c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1, Configure: replicas(copies)})
+	c.Balanced(time.Minute)
+	channels, publishers := publishTwelve(c, "/roll")
+	literal := c.Client("literal", "edge-0", channels...)
+	pattern := c.Client("pattern", "edge-1", "/roll/*")
+	clients := append(mixed(c, "edge-0", channels[0], channels[:4]...), mixed(c, "edge-1", channels[1], "/roll/**")...)
+	clients = append(clients, literal, pattern)
+	time.Sleep(5 * time.Second)
+	for i := range 3 {
+		c.Restart(fmt.Sprintf("broker-%d", i))
+		time.Sleep(10 * time.Second)
+	}
+	c.Balanced(time.Minute)
+	time.Sleep(10 * time.Second)
+	settle(t, publishers)
+
+	check(t, publishers, clients...)
+	noResync(t, clients...)
+	for _, p := range publishers {
+		if p.Slowest() > 250*time.Millisecond || p.Tries() != p.Acked() {
+			t.Errorf("%s: %d tries for %d publishes, the slowest took %v", p.Channel, p.Tries(), p.Acked(), p.Slowest())
+		}
+	}
+}
+
+func noResync(t *testing.T, clients ...*comettest.Client) {
+	t.Helper()
+	for _, client := range clients {
+		if lost := client.Of(comettest.Resync); len(lost) > 0 {
+			t.Errorf("%s lost something: %v", client.Name, lost)
+		}
+	}
+}
+
+// TestKilledPrimaries kills every broker in turn under load. Clients of all
+// kinds see every message once, in order, and notice nothing but the time until
+// the lease has ended.
+func TestKilledPrimaries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
 		c.Balanced(time.Minute)
-		time.Sleep(2 * time.Second)
-		channels, publishers := publishTwelve(c, "/roll")
-		literal := c.Client("literal", "edge-0", channels...)
-		pattern := c.Client("pattern", "edge-1", "/roll/*")
-		clients := append(mixed(c, "edge-0", channels[0], channels[:4]...), mixed(c, "edge-1", channels[1], "/roll/**")...)
-		clients = append(clients, literal, pattern)
-		time.Sleep(5 * time.Second)
-		for i := range 3 {
-			c.Restart(fmt.Sprintf("broker-%d", i))
-			time.Sleep(10 * time.Second)
-		}
-		c.Balanced(time.Minute)
+		channels, publishers := publishTwelve(c, "/kill")
+		clients := append(everyKind(c, "edge-0", channels...), everyKind(c, "edge-1", "/kill/*")...)
+		clients = append(clients, mixed(c, "edge-0", channels[0], channels[:4]...)...)
 		time.Sleep(10 * time.Second)
+		for i := range 3 {
+			name := fmt.Sprintf("broker-%d", i)
+			c.Crash(name)
+			time.Sleep(20 * time.Second)
+			c.Start(name)
+			c.Ready(time.Minute)
+			c.Balanced(2 * time.Minute)
+		}
 		settle(t, publishers)
 
 		check(t, publishers, clients...)
-		for _, client := range clients {
-			if len(client.Of(comettest.Resync)) == 0 {
-				t.Errorf("%s: logs were lost, and no resync", client.Name)
-			}
-			t.Logf("%s: %d resyncs", client.Name, len(client.Of(comettest.Resync)))
-		}
+		noResync(t, clients...)
 		for _, p := range publishers {
-			if p.Slowest() > 5*time.Second {
+			if p.Slowest() > 4*time.Second {
 				t.Errorf("%s: a publish took %v", p.Channel, p.Slowest())
+			}
+		}
+		for i := range 3 {
+			if n := c.Value(fmt.Sprintf("broker-%d", i), "comet_broker_alarms_total"); n > 0 {
+				t.Errorf("broker-%d raised %v alarms", i, n)
 			}
 		}
 	})
 }
 
 // TestCrashes ends a broker, and then an edge, from one moment to the next.
+// With one copy, what the broker had is lost and told.
 func TestCrashes(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
-		c.Balanced(time.Minute)
-		time.Sleep(2 * time.Second)
-		channels, publishers := publishTwelve(c, "/crash")
-		one := c.Client("one", "edge-0", channels...)
-		two := c.Client("two", "edge-1", "/crash/**")
-		others := mixed(c, "edge-1", channels[0], "/crash/*")
-		victims := mixed(c, "edge-0", channels[1], channels[:4]...)
-		time.Sleep(5 * time.Second)
+	for _, copies := range []int{1, 2} {
+		t.Run(fmt.Sprintf("replicas=%d", copies), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { crashes(t, copies) })
+		})
+	}
+}
 
-		c.Crash("broker-1")
-		time.Sleep(20 * time.Second)
-		c.Start("broker-1")
-		c.Ready(time.Minute)
-		c.Crash("edge-0")
-		time.Sleep(5 * time.Second)
-		c.Start("edge-0") // which knows nobody: the client makes a new session
-		c.Ready(time.Minute)
-		time.Sleep(20 * time.Second)
-		settle(t, publishers)
+func crashes(t *testing.T, copies int) {
+	c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1, Configure: replicas(copies)})
+	c.Balanced(time.Minute)
+	channels, publishers := publishTwelve(c, "/crash")
+	one := c.Client("one", "edge-0", channels...)
+	two := c.Client("two", "edge-1", "/crash/**")
+	others := append(mixed(c, "edge-1", channels[0], "/crash/*"), two)
+	victims := mixed(c, "edge-0", channels[1], channels[:4]...)
+	time.Sleep(5 * time.Second)
 
-		check(t, publishers, append(others, two)...)
-		for _, client := range append(victims, one) {
-			if err := comettest.Check(client, publishers...); err != nil {
-				t.Error(err)
-			}
-			if n := len(client.Of(comettest.Session)); n != 2 && n != 0 {
-				t.Errorf("%s, of a crashed edge, had %d sessions", client.Name, n)
-			}
+	c.Crash("broker-1")
+	time.Sleep(20 * time.Second)
+	c.Start("broker-1")
+	c.Ready(time.Minute)
+	c.Crash("edge-0")
+	time.Sleep(5 * time.Second)
+	c.Start("edge-0") // which knows nobody: the client makes a new session
+	c.Ready(time.Minute)
+	time.Sleep(20 * time.Second)
+	settle(t, publishers)
+
+	check(t, publishers, others...)
+	if copies > 1 {
+		noResync(t, others...)
+	} else if len(two.Of(comettest.Resync)) == 0 {
+		t.Error("logs were lost, and no resync")
+	}
+	for _, client := range append(victims, one) {
+		if err := comettest.Check(client, publishers...); err != nil {
+			t.Error(err)
 		}
-		for _, p := range publishers {
-			if p.Slowest() > 5*time.Second {
-				t.Errorf("%s: a publish took %v", p.Channel, p.Slowest())
-			}
+		if n := len(client.Of(comettest.Session)); n != 2 && n != 0 {
+			t.Errorf("%s, of a crashed edge, had %d sessions", client.Name, n)
 		}
-	})
+	}
+	for _, p := range publishers {
+		if p.Slowest() > 5*time.Second {
+			t.Errorf("%s: a publish took %v", p.Channel, p.Slowest())
+		}
+	}
 }
 
 // TestDirectoryOutage takes the store away for a minute: traffic goes on.
@@ -225,7 +289,6 @@ func TestDirectoryOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := comettest.New(t, comettest.Options{Edges: 1, Brokers: 2, Presence: 1})
 		c.Balanced(time.Minute)
-		time.Sleep(2 * time.Second)
 		clients := append(mixed(c, "edge-0", "/x", "/x", "/y/**"), c.Client("client", "edge-0", "/x", "/y/**"))
 		publishers := []*comettest.Publisher{
 			c.Publish("backend", "/x", 100*time.Millisecond), c.Publish("backend", "/y/z", 100*time.Millisecond),

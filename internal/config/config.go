@@ -92,10 +92,16 @@ type EdgeConfig struct {
 	QueueBytes      Size
 }
 
-// BrokerConfig bounds what a broker keeps.
+// BrokerConfig says what a broker keeps, and how many others keep it, too.
 type BrokerConfig struct {
 	AnyPattern bool
 	SlotBytes  Size
+	// Replicas is how many copies of a slot there should be, MinInSync how many
+	// must hold a message before it is acknowledged.
+	Replicas, MinInSync int
+	// UncleanAfter is after how much silence of its last copy a slot starts
+	// anew.
+	UncleanAfter OrNever
 }
 
 // PresenceConfig says how long presence believes an edge that fell silent, and
@@ -139,7 +145,9 @@ func Serve() Config {
 		Internal: Listen{":8081"},
 		Etcd:     Etcd{Prefix: "/comet", LeaseTTL: 3 * time.Second},
 		Presence: PresenceConfig{Grace: 10 * time.Second, MaxSessions: 2_000_000},
-		Broker:   BrokerConfig{SlotBytes: 4 << 20},
+		Broker: BrokerConfig{
+			SlotBytes: 4 << 20, Replicas: 2, MinInSync: 1, UncleanAfter: OrNever(30 * time.Second),
+		},
 	}
 }
 
@@ -182,6 +190,11 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 
 	fs.BoolVar(&c.Broker.AnyPattern, "broker.any-pattern", c.Broker.AnyPattern, "let backends subscribe to patterns that fix no segment, as /**")
 	fs.Var(&c.Broker.SlotBytes, "broker.slot-bytes", "how many bytes of history one of the 256 slots may keep")
+	fs.IntVar(&c.Broker.Replicas, "broker.replicas", c.Broker.Replicas, "how many brokers hold each slot, if there are as many")
+	fs.IntVar(&c.Broker.MinInSync, "broker.min-insync", c.Broker.MinInSync,
+		"how many brokers must hold what is published; where there are fewer in sync publishes are refused")
+	fs.Var(&c.Broker.UncleanAfter, "broker.unclean-after",
+		"after how much silence of the only broker that may hold a slot it starts empty elsewhere, if replicas is above 1; or never")
 	fs.DurationVar(&c.Presence.Grace, "presence.grace", c.Presence.Grace, "how long the sessions of a silent edge count as present")
 	fs.IntVar(&c.Presence.MaxSessions, "presence.max-sessions", c.Presence.MaxSessions, "how many sessions presence remembers")
 }
@@ -211,6 +224,7 @@ func (c *Config) Validate() error {
 		{"edge.heartbeat", c.Edge.Heartbeat, time.Second, 10 * time.Minute},
 		{"etcd.lease-ttl", c.Etcd.LeaseTTL, time.Second, time.Minute},
 		{"presence.grace", c.Presence.Grace, 0, time.Hour},
+		{"broker.unclean-after", time.Duration(c.Broker.UncleanAfter), 0, 24 * time.Hour},
 	} {
 		if d.v < d.low || d.v > d.high {
 			fail("%s: %v is not between %v and %v", d.key, d.v, d.low, d.high)
@@ -228,10 +242,16 @@ func (c *Config) Validate() error {
 		{"edge.browser-connects", c.Edge.BrowserConnects, -1, 1000},
 		{"presence.max-sessions", c.Presence.MaxSessions, 1, 100_000_000},
 		{"broker.slot-bytes", int(c.Broker.SlotBytes), 1 << 20, 1 << 40},
+		{"broker.replicas", c.Broker.Replicas, 1, 7},
+		{"broker.min-insync", c.Broker.MinInSync, 1, c.Broker.Replicas},
 	} {
 		if n.v < n.low || n.v > n.high {
 			fail("%s: %d is not between %d and %d", n.key, n.v, n.low, n.high)
 		}
+	}
+	if after := time.Duration(c.Broker.UncleanAfter); after > 0 && after < 4*c.Etcd.LeaseTTL {
+		fail("broker.unclean-after: %v is less than four times etcd.lease-ttl, %v: a broker that only missed a renewal would be given up",
+			after, c.Etcd.LeaseTTL)
 	}
 	if c.Edge.Heartbeat%time.Second != 0 {
 		fail("edge.heartbeat: %v is not whole seconds", c.Edge.Heartbeat)

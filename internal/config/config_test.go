@@ -163,6 +163,9 @@ func TestLoadRefuses(t *testing.T) {
 		{"alone", "", nil, []string{"--target=edge"}, []string{"etcd.endpoints: target edge meets the other services through etcd"}},
 		{"range", "", nil, []string{"--edge.poll-timeout=1h"}, []string{"edge.poll-timeout: 1h0m0s is not between 1s and 10m0s"}},
 		{"name", "", nil, []string{"--node.name=a@b"}, []string{`node.name: "a@b" is not a name`}},
+		{"never", "", nil, []string{"--broker.unclean-after=sometimes"}, []string{`"sometimes" is neither a duration nor never`}},
+		{"too soon", "", nil, []string{"--broker.unclean-after=5s"}, []string{"broker.unclean-after: 5s is less than four times"}},
+		{"more in sync than there are", "", nil, []string{"--broker.min-insync=3"}, []string{"broker.min-insync: 3 is not between 1 and 2"}},
 		{"half of TLS", "", nil, []string{"--edge.tls-cert-file=x"}, []string{"give both or none"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -194,6 +197,21 @@ func TestSize(t *testing.T) {
 		var s config.Size
 		if err := s.Set(in); err == nil {
 			t.Errorf("%q is %d", in, s)
+		}
+	}
+}
+
+func TestOrNever(t *testing.T) {
+	for in, out := range map[string]string{"never": "never", "0": "never", "0s": "never", "90s": "1m30s"} {
+		var o config.OrNever
+		if err := o.Set(in); err != nil || o.String() != out {
+			t.Errorf("%q: %s %v", in, o.String(), err)
+		}
+	}
+	for _, in := range []string{"", "-1s", "5", "Never"} {
+		var o config.OrNever
+		if err := o.Set(in); err == nil {
+			t.Errorf("%q is %v", in, o.String())
 		}
 	}
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
@@ -206,9 +207,12 @@ func (l *loop) marks(st *attachment, f *brokerv1.Marks) error {
 		s.through = max(s.through, m.GetCommit())
 	}
 	for _, s := range l.slots {
-		if s != nil && s.state == pushed && s.peer == st.peer {
+		if s == nil || s.state != pushed || s.peer != st.peer {
+			continue
+		}
+		s.failures = 0
+		if !slices.Contains(f.GetStale(), uint32(s.slot)) {
 			l.sink.Through(shard.Position{Slot: s.slot, Offset: s.through})
-			s.failures = 0
 		}
 	}
 	return nil

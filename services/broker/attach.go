@@ -32,7 +32,7 @@ func (n *node) Attach(stream grpc.BidiStreamingServer[brokerv1.AttachRequest, br
 		if c.GetHello() == nil {
 			return status.Error(codes.InvalidArgument, "the first command is to be hello")
 		}
-		follower = n.slots.hub.Attach(c.GetHello().GetCredit())
+		follower = n.places.hub.Attach(c.GetHello().GetCredit())
 	}
 	defer follower.Close()
 	n.metrics.followers.Inc()

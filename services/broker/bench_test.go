@@ -14,40 +14,53 @@ import (
 var payload = []byte(`{"symbol":"ACME","bid":12345678901234567,"ask":12345678901234570,"at":"2026-01-01T00:00:00Z"}`)
 
 // BenchmarkPublishStream publishes over gRPC in memory, 1,000 in flight, to the
-// public door of one broker, which forwards to itself.
+// public door of one broker, which forwards to all.
 func BenchmarkPublishStream(b *testing.B) {
-	for _, channels := range []int{1, 256} {
-		b.Run(fmt.Sprintf("channels=%d", channels), func(b *testing.B) {
-			a := newCluster(b).start("a")
-			stream, err := a.pubsub.PublishStream(b.Context())
-			if err != nil {
-				b.Fatal(err)
-			}
-			requests := make([]*pubsubv1.PublishRequest, channels)
-			for i := range requests {
-				requests[i] = &pubsubv1.PublishRequest{Channel: fmt.Sprintf("/bench/%d", i), Data: payload}
-			}
-			window := make(chan struct{}, 1000)
-			b.ReportAllocs()
-			b.ResetTimer()
-			go func() {
-				for i := range b.N {
-					window <- struct{}{}
-					if stream.Send(&pubsubv1.PublishStreamRequest{RequestId: uint64(i), Message: requests[i%channels]}) != nil {
-						return // Recv says why
-					}
-				}
-			}()
-			for range b.N {
-				answer, err := stream.Recv()
-				if err != nil || answer.GetRefused() != nil {
-					b.Fatalf("%v, %v", answer, err)
-				}
-				<-window
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "publishes/s")
-		})
+	for _, copies := range []int{1, 2, 3} {
+		for _, channels := range []int{1, 256} {
+			b.Run(fmt.Sprintf("copies=%d/channels=%d", copies, channels), func(b *testing.B) {
+				benchmarkPublishStream(b, copies, channels)
+			})
+		}
 	}
+}
+
+func benchmarkPublishStream(b *testing.B, copies, channels int) {
+	b.Helper()
+	c := newCluster(b)
+	c.config.Replicas = copies
+	var members []*member
+	for i := range copies {
+		members = append(members, c.start(fmt.Sprint("broker-", i)))
+	}
+	c.settled(members...)
+	stream, err := members[0].pubsub.PublishStream(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	requests := make([]*pubsubv1.PublishRequest, channels)
+	for i := range requests {
+		requests[i] = &pubsubv1.PublishRequest{Channel: fmt.Sprintf("/bench/%d", i), Data: payload}
+	}
+	window := make(chan struct{}, 1000)
+	b.ReportAllocs()
+	b.ResetTimer()
+	go func() {
+		for i := range b.N {
+			window <- struct{}{}
+			if stream.Send(&pubsubv1.PublishStreamRequest{RequestId: uint64(i), Message: requests[i%channels]}) != nil {
+				return // Recv says why
+			}
+		}
+	}()
+	for range b.N {
+		answer, err := stream.Recv()
+		if err != nil || answer.GetRefused() != nil {
+			b.Fatalf("%v, %v", answer, err)
+		}
+		<-window
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "publishes/s")
 }
 
 // BenchmarkPublish publishes one message after another and waits for each.

@@ -1,18 +1,22 @@
-// Package broker orders, retains and fans out the messages of the slots it
-// owns, and is the door for backends.
+// Package broker orders, retains, replicates and fans out the messages of
+// slots, and is the door for backends.
 //
-//  1. A publish is acknowledged once it is committed in its slot's log, which
-//     lives in the memory of one process (one copy). What was acknowledged
-//     reaches every follower of its channel, or a resync names the channel:
-//     a slot that starts anew starts at a higher base, which followers see.
-//  2. A slot is served by one member at a time. Its owner by an older row is
-//     told to stop, and has stopped, before the new one begins.
+//  1. A publish is acknowledged once it is committed: held by every member that
+//     its slot's row names in sync (package replica). What was acknowledged
+//     reaches every follower of its channel, or a resync names the channel: a
+//     slot all of whose copies are lost starts anew at a higher base, which
+//     followers see.
+//  2. A slot is served by the member that leads its term, once all that earlier
+//     terms left behind is committed. Whoever led it before can commit nothing
+//     any more, whether it knows or not.
 //  3. Nothing is served before the directory's rows are known.
 //  4. Public calls are served whoever owns the channel: they go through package
 //     upstream, to this process's own slots too.
-//  5. A broker that drains serves its slots until others have taken them, then
-//     says goodbye to its followers. The last broker just stops.
-//  6. The brokers elect one of them to be the controller, which writes the rows.
+//  5. A broker that drains serves its slots until others have taken them, and
+//     keeps its copies until others have them, then says goodbye to its
+//     followers. The last broker just stops.
+//  6. The brokers elect one of them to be the controller, which writes who
+//     should have the slots; the primaries do the rest.
 package broker
 
 import (
@@ -34,9 +38,8 @@ import (
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/internal/upstream"
 	"github.com/comet-push/comet/services/broker/internal/controller"
-	"github.com/comet-push/comet/services/broker/internal/history"
+	"github.com/comet-push/comet/services/broker/internal/placement"
 	"github.com/comet-push/comet/services/broker/internal/replica/transport"
-	"github.com/comet-push/comet/services/broker/internal/slot"
 )
 
 // Deps are what a broker works with.
@@ -54,9 +57,10 @@ type Deps struct {
 type Service struct {
 	cfg        Config
 	deps       Deps
-	slots      *ownership
+	places     *places
+	conns      *rpc.Pool // of the mesh
+	mesh       *transport.Mesh
 	node       *node
-	mesh       *transport.Mesh // nil: slots have one copy
 	public     *pubsub
 	publisher  *upstream.Publisher
 	reader     *upstream.Reader
@@ -85,33 +89,45 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Registerer == nil {
 		deps.Registerer = prometheus.NewRegistry()
 	}
-	member := deps.Node.Member()
+	s := &Service{cfg: cfg, deps: deps, drained: make(chan struct{}), conns: rpc.NewPool(cfg.Dial)}
+	m := newMetrics(deps.Registerer)
+	s.places = newPlaces(cfg, deps, m)
+	deps.Registerer.MustRegister(newGauges(s.places))
+	var err error
+	s.mesh, err = transport.New(transport.Config{
+		Self: deps.Node.Member(), Conns: s.conns, Handler: s.places, Heartbeat: cfg.Heartbeat,
+		Registerer: deps.Registerer, Logger: deps.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect brokers: %w", err)
+	}
+	s.places.mesh = s.mesh
+	s.node = &node{
+		cfg: cfg, member: deps.Node.Member(), places: s.places, mesh: s.mesh, metrics: m, drained: s.drained,
+	}
+	s.serveBackends(m)
 	others := peers{cfg.Dial, deps.Conns}
-	slots := newOwnership(member, slot.Config{
-		Retention: history.Config{Class: classes(deps.Namespaces), Bytes: cfg.SlotBytes},
-		LogBytes:  1, // of one copy nobody has to catch up
-		KeyWindow: cfg.KeyWindow,
-	}, others, deps.Logger)
-	s := &Service{
-		cfg: cfg, deps: deps, slots: slots, drained: make(chan struct{}),
-		publisher: upstream.NewPublisher(upstream.PublisherConfig{
-			Node: member, Directory: deps.Directory, Conns: deps.Conns, Timeout: cfg.PublishTimeout,
-			Registerer: deps.Registerer, Logger: deps.Logger,
-		}),
-		reader: upstream.NewReader(upstream.ReaderConfig{
-			Directory: deps.Directory, Conns: deps.Conns, Timeout: cfg.Timeout,
-		}),
-	}
-	m := newMetrics(deps.Registerer, slots)
-	s.node = &node{cfg: cfg, member: member, slots: slots, metrics: m, drained: s.drained}
-	s.public = &pubsub{
-		cfg: cfg, deps: deps, view: slots.known, publisher: s.publisher, reader: s.reader, metrics: m, drained: s.drained,
-	}
 	s.controller = controller.New(controller.Config{
-		Directory: deps.Directory, Candidate: member, Probe: others.probe,
-		Lease: cfg.Lease, Moved: m.moved, Logger: deps.Logger,
+		Directory: deps.Directory, Candidate: deps.Node.Member(), Probe: others.probe, Lease: cfg.Lease,
+		Placement: placement.Config{Replicas: cfg.Replicas}, // the primaries write UncleanAfter
+		Moved:     m.moved, Logger: deps.Logger,
 	})
 	return s, nil
+}
+
+// serveBackends makes what serves the public door.
+func (s *Service) serveBackends(m *metrics) {
+	s.publisher = upstream.NewPublisher(upstream.PublisherConfig{
+		Node: s.deps.Node.Member(), Directory: s.deps.Directory, Conns: s.deps.Conns, Timeout: s.cfg.PublishTimeout,
+		Registerer: s.deps.Registerer, Logger: s.deps.Logger,
+	})
+	s.reader = upstream.NewReader(upstream.ReaderConfig{
+		Directory: s.deps.Directory, Conns: s.deps.Conns, Timeout: s.cfg.Timeout,
+	})
+	s.public = &pubsub{
+		cfg: s.cfg, deps: s.deps, view: s.places.known,
+		publisher: s.publisher, reader: s.reader, metrics: m, drained: s.drained,
+	}
 }
 
 // RegisterPublic registers PubSubService.
@@ -121,16 +137,12 @@ func (s *Service) RegisterPublic(r grpc.ServiceRegistrar) {
 
 // RegisterNode registers BrokerService.
 func (s *Service) RegisterNode(r grpc.ServiceRegistrar) {
-	if s.mesh == nil {
-		brokerv1.RegisterBrokerServiceServer(r, s.node)
-		return
-	}
-	brokerv1.RegisterBrokerServiceServer(r, replicatingNode{s.node, s.mesh})
+	brokerv1.RegisterBrokerServiceServer(r, s.node)
 }
 
 // Ready says why the broker should not get calls yet, or any more.
 func (s *Service) Ready() error {
-	switch view := s.slots.view.Load(); {
+	switch view := s.places.view.Load(); {
 	case s.draining.Load():
 		return run.ErrDraining
 	case view == nil:
@@ -144,40 +156,21 @@ func (s *Service) Ready() error {
 // Run serves until ctx ends, then drains.
 func (s *Service) Run(ctx context.Context) error {
 	err := run.All(ctx,
-		run.Named("ownership", run.Func(s.follow)),
-		run.Named("sweep", run.Func(s.sweep)),
+		run.Named("mesh", s.mesh),
+		run.Named("places", s.places),
 		run.Named("publisher", s.publisher),
 		run.Named("reader", s.reader),
 		run.Named("controller", s.controller),
 		run.Named("drain", run.Func(s.drain)), // stopped first: the others work on meanwhile
 	)
-	if err != nil {
+	if err = errors.Join(err, s.conns.Close()); err != nil {
 		return fmt.Errorf("run broker: %w", err)
 	}
 	return nil
 }
 
-func (s *Service) follow(ctx context.Context) error {
-	s.slots.follow(ctx, s.deps.Directory.Watch(ctx))
-	return nil
-}
-
-// sweep drops what is too old from the slots' histories.
-func (s *Service) sweep(ctx context.Context) error {
-	tick := time.NewTicker(s.cfg.SweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			s.slots.expire(now)
-		}
-	}
-}
-
-// drain waits for ctx to end, then until other brokers have taken the slots of
-// this one, or there are none, or the time for it is over.
+// drain waits for ctx to end, then until other brokers have all that this one
+// leads or is counted on for, or there are none, or the time for it is over.
 func (s *Service) drain(ctx context.Context) error {
 	<-ctx.Done()
 	defer close(s.drained)
@@ -186,10 +179,10 @@ func (s *Service) drain(ctx context.Context) error {
 	defer cutoff.Stop()
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
-	for s.slots.serving() > 0 && s.others() {
+	for s.places.needed() > 0 && s.others() {
 		select {
 		case <-cutoff.C:
-			s.deps.Logger.Warn("stopped with slots that nobody took", slog.Int("slots", s.slots.serving()))
+			s.deps.Logger.Warn("stopped with slots that nobody took", slog.Int("slots", s.places.needed()))
 			return nil
 		case <-look.C:
 		}
@@ -199,7 +192,7 @@ func (s *Service) drain(ctx context.Context) error {
 
 // others reports whether there are brokers that could take slots.
 func (s *Service) others() bool {
-	for _, b := range s.slots.known().With(membership.Broker) {
+	for _, b := range s.places.known().With(membership.Broker) {
 		if !b.Draining && b.Member() != s.deps.Node.Member() {
 			return true
 		}

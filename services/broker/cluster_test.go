@@ -6,16 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc/test/bufconn"
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
+	"github.com/comet-push/comet/internal/comettest"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/membership/memory"
 	"github.com/comet-push/comet/internal/namespace"
@@ -30,7 +28,7 @@ type cluster struct {
 	t     testing.TB
 	store *memory.Store
 	watch *memory.Directory
-	net   *network
+	net   *comettest.Network
 	pool  *rpc.Pool // of the test itself
 
 	namespaces []namespace.Options
@@ -40,10 +38,10 @@ type cluster struct {
 
 func newCluster(tb testing.TB) *cluster {
 	tb.Helper()
-	c := &cluster{t: tb, store: memory.NewStore(0), net: &network{doors: map[string]*bufconn.Listener{}}}
+	c := &cluster{t: tb, store: memory.NewStore(0), net: comettest.NewNetwork()}
 	c.watch = c.store.Directory()
-	c.config.AnyPattern = true
-	c.pool = rpc.NewPool(c.net.dial)
+	c.config.AnyPattern, c.config.Replicas = true, 1
+	c.pool = rpc.NewPool(c.net.Dial("test"))
 	tb.Cleanup(func() { _ = c.pool.Close() })
 	return c
 }
@@ -88,9 +86,9 @@ func (c *cluster) launch(name string) *member {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	conns := rpc.NewPool(c.net.dial)
 	cfg := c.config
-	cfg.Dial = c.net.dial
+	cfg.Dial = c.net.Dial(name)
+	conns := rpc.NewPool(cfg.Dial)
 	m.service, err = broker.New(cfg, broker.Deps{
 		Node: m.node, Directory: m.dir, Conns: conns, Namespaces: set, Registerer: m.registry,
 		Logger: slog.New(slog.NewTextHandler(c.t.Output(), nil)).With("broker", name),
@@ -98,8 +96,8 @@ func (c *cluster) launch(name string) *member {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	private := rpc.NewServer(rpc.ServerConfig{Grace: time.Second}, c.net.listen(m.doors[0]))
-	public := rpc.NewServer(rpc.ServerConfig{Grace: time.Second}, c.net.listen(m.doors[1]))
+	private := rpc.NewServer(rpc.ServerConfig{Grace: time.Second}, c.listen(m.doors[0]))
+	public := rpc.NewServer(rpc.ServerConfig{Grace: time.Second}, c.listen(m.doors[1]))
 	m.service.RegisterNode(private)
 	m.service.RegisterPublic(public)
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -134,7 +132,6 @@ func (m *member) drain() {
 	}
 	m.cancel(run.ErrDraining)
 	<-m.done
-	m.net.close(m.doors[:]...)
 }
 
 var errKilled = errors.New("killed")
@@ -142,8 +139,27 @@ var errKilled = errors.New("killed")
 // kill ends a broker as kill -9 does: to others it is gone at once.
 func (m *member) kill() {
 	m.dir.Kill()
-	m.net.close(m.doors[:]...)
+	m.net.Crash(m.name)
 	m.cancel(errKilled)
+}
+
+func (c *cluster) listen(addr string) net.Listener {
+	c.t.Helper()
+	l, err := c.net.Listen(addr)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return l
+}
+
+// delay makes everything between brokers, and to them, take so long.
+func (c *cluster) delay(d time.Duration, members ...*member) {
+	for i, m := range members {
+		c.net.Delay("test", m.name, d)
+		for _, other := range members[:i] {
+			c.net.Delay(other.name, m.name, d)
+		}
+	}
 }
 
 // owned is how many slots the table gives to the member.
@@ -158,14 +174,21 @@ func (c *cluster) view() membership.View {
 	return <-c.watch.Watch(ctx)
 }
 
-// settled waits until all slots are served by announced members, as evenly as
-// can be.
+// settled waits until all slots are led by these members, as evenly as can be,
+// and have all their copies.
 func (c *cluster) settled(members ...*member) {
 	c.t.Helper()
 	c.eventually(time.Minute, func() error {
 		for _, m := range members {
 			if n := m.owned(); n < shard.Slots/len(members) || n > shard.Slots/len(members)+1 {
 				return fmt.Errorf("%s owns %d slots", m.name, n)
+			}
+		}
+		table := c.view().Table
+		for n := range shard.Slot(shard.Slots) {
+			row := table.Row(n)
+			if want := min(c.config.Replicas, len(members)); len(row.InSync) != want || len(row.Replicas) != want {
+				return fmt.Errorf("slot %d is %+v", n, row)
 			}
 		}
 		return nil
@@ -183,71 +206,4 @@ func (c *cluster) eventually(within time.Duration, ok func() error) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	c.t.Fatalf("not within %v: %v", within, err)
-}
-
-// network connects doors by name.
-type network struct {
-	mu    sync.Mutex
-	doors map[string]*bufconn.Listener
-	links []net.Conn
-}
-
-func (n *network) listen(addr string) net.Listener {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	l := bufconn.Listen(1 << 20)
-	n.doors[addr] = l
-	return l
-}
-
-// close closes doors and cuts what is connected to them.
-func (n *network) close(addrs ...string) {
-	n.mu.Lock()
-	for _, a := range addrs {
-		if l := n.doors[a]; l != nil {
-			_ = l.Close()
-		}
-	}
-	n.mu.Unlock()
-	n.cut(addrs...)
-}
-
-// cut makes doors refuse, and cuts what is connected to them.
-func (n *network) cut(addrs ...string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, a := range addrs {
-		delete(n.doors, a)
-	}
-	kept := n.links[:0]
-	for _, l := range n.links {
-		if n.doors[l.(link).to] == nil {
-			_ = l.Close()
-			continue
-		}
-		kept = append(kept, l)
-	}
-	n.links = kept
-}
-
-type link struct {
-	net.Conn
-	to string
-}
-
-func (n *network) dial(ctx context.Context, addr string) (net.Conn, error) {
-	n.mu.Lock()
-	l := n.doors[addr]
-	n.mu.Unlock()
-	if l == nil {
-		return nil, fmt.Errorf("dial %s: %w", addr, syscall.ECONNREFUSED)
-	}
-	conn, err := l.DialContext(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", addr, syscall.ECONNREFUSED)
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.links = append(n.links, link{conn, addr})
-	return conn, nil
 }

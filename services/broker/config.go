@@ -9,6 +9,7 @@ import (
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/services/broker/internal/history"
+	"github.com/comet-push/comet/services/broker/internal/placement"
 	"github.com/comet-push/comet/services/broker/internal/slot"
 )
 
@@ -16,12 +17,23 @@ import (
 type Config struct {
 	// AnyPattern lets backends subscribe to patterns that fix no segment, as /**.
 	AnyPattern bool
-	// Heartbeat is how often followers get freshness marks; 1 s.
+	// Heartbeat is how often followers get freshness marks, and other brokers
+	// are asked whether they are there; 1 s.
 	Heartbeat time.Duration
 	// DrainTimeout is how long a drain waits for others to take the slots; 20 s.
 	DrainTimeout time.Duration
 	// Lease is that of the directory; 3 s.
 	Lease time.Duration
+
+	// Replicas is how many copies of each slot there should be, if there are as
+	// many brokers; 2. MinInSync is how many must be in sync for a publish to be
+	// accepted, the primary's included; 1.
+	Replicas  int
+	MinInSync int
+	// UncleanAfter is after how much silence of the only copy of a slot that is
+	// not known to be lost it starts anew, 30 s; negative, or with one replica:
+	// never. A primary alone acknowledges for half of it without the directory.
+	UncleanAfter time.Duration
 
 	// PublishTimeout is how long a publish may take; 8 s.
 	PublishTimeout time.Duration
@@ -60,6 +72,12 @@ func (c Config) withDefaults() Config {
 	c.Heartbeat = cmp.Or(c.Heartbeat, time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 20*time.Second)
 	c.Lease = cmp.Or(c.Lease, membership.DefaultLease)
+	c.Replicas = cmp.Or(c.Replicas, placement.DefaultReplicas)
+	c.MinInSync = cmp.Or(c.MinInSync, 1)
+	c.UncleanAfter = max(cmp.Or(c.UncleanAfter, 30*time.Second), 0) // from here on 0 is never
+	if c.Replicas == 1 {
+		c.UncleanAfter = 0
+	}
 	c.PublishTimeout = cmp.Or(c.PublishTimeout, 8*time.Second)
 	c.Timeout = cmp.Or(c.Timeout, 5*time.Second)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 1024)
@@ -78,6 +96,27 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	return c
+}
+
+// freshFor is how old the proof may be that nobody else leads a slot: other
+// brokers are asked once a heartbeat, and followers are told once.
+func (c Config) freshFor() time.Duration { return 2 * c.Heartbeat }
+
+// tickEvery is the pace of the machines.
+func (c Config) tickEvery() time.Duration { return c.Heartbeat / 10 }
+
+// catchUpBytes is what each slot keeps of its log beyond its history, for
+// copies that were away for a moment. Those that were longer get a snapshot,
+// during which four times as much is kept.
+const catchUpBytes = 512 << 10
+
+// logs is how each slot's log is kept.
+func (c Config) logs(set *namespace.Set) slot.Config {
+	return slot.Config{
+		Retention: history.Config{Class: classes(set), Bytes: c.SlotBytes},
+		LogBytes:  catchUpBytes,
+		KeyWindow: c.KeyWindow,
+	}
 }
 
 // classes is what namespaces say about retention.

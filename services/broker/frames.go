@@ -111,9 +111,12 @@ func joined(f hub.Joined) *brokerv1.Joined {
 }
 
 func marks(f hub.Marks) *brokerv1.Marks {
-	m := &brokerv1.Marks{Marks: make([]*brokerv1.Mark, len(f))}
-	for i, k := range f {
+	m := &brokerv1.Marks{Marks: make([]*brokerv1.Mark, len(f.Moved)), Stale: make([]uint32, len(f.Stale))}
+	for i, k := range f.Moved {
 		m.Marks[i] = &brokerv1.Mark{Slot: uint32(k.Slot), Term: k.Term, Commit: k.Commit, Version: k.Version}
+	}
+	for i, n := range f.Stale {
+		m.Stale[i] = uint32(n)
 	}
 	return m
 }

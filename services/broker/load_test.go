@@ -29,6 +29,8 @@ type load struct {
 	acked     map[string]map[int]bool // by channel
 	published int
 	refused   map[channelv1.ErrorReason]int
+	sent      map[int]time.Time
+	slowest   time.Duration
 }
 
 func (m *member) load(every time.Duration, channels ...string) *load {
@@ -36,6 +38,7 @@ func (m *member) load(every time.Duration, channels ...string) *load {
 	l := &load{
 		member: m, channels: channels, stop: make(chan struct{}), done: make(chan struct{}),
 		acked: map[string]map[int]bool{}, refused: map[channelv1.ErrorReason]int{},
+		sent: map[int]time.Time{},
 	}
 	stream, err := m.pubsub.PublishStream(context.Background())
 	if err != nil {
@@ -74,6 +77,9 @@ func (l *load) send(stream publishStream, every time.Duration) {
 			return
 		case <-tick.C:
 		}
+		l.mu.Lock()
+		l.sent[n] = time.Now()
+		l.mu.Unlock()
 		err := stream.Send(&pubsubv1.PublishStreamRequest{RequestId: uint64(n), Message: &pubsubv1.PublishRequest{
 			Channel: l.channels[n%len(l.channels)], Data: strconv.AppendInt(nil, int64(n/len(l.channels)), 10),
 		}})
@@ -94,6 +100,7 @@ func (l *load) answer(a *pubsubv1.PublishStreamResponse) {
 		return
 	}
 	n := int(a.GetRequestId())
+	l.slowest = max(l.slowest, time.Since(l.sent[n]))
 	channel := l.channels[n%len(l.channels)]
 	if l.acked[channel] == nil {
 		l.acked[channel] = map[int]bool{}
@@ -177,45 +184,47 @@ func manyChannels(n int) []string {
 }
 
 func TestOrderSurvivesMoves(t *testing.T) {
+	const quick = 250 * time.Millisecond
 	tests := []struct {
-		name  string
-		moves bool
-		do    func(c *cluster, members map[string]*member)
+		name    string
+		lossy   bool // where there is one copy only
+		slowest time.Duration
+		do      func(c *cluster, members map[string]*member)
 	}{
-		{"nothing", false, func(*cluster, map[string]*member) { time.Sleep(time.Second) }},
-		{"join", true, func(c *cluster, members map[string]*member) {
+		{"nothing", false, quick, func(*cluster, map[string]*member) { time.Sleep(time.Second) }},
+		{"join", false, quick, func(c *cluster, members map[string]*member) {
 			members["d"] = c.start("d")
-			time.Sleep(5 * time.Second)
+			time.Sleep(20 * time.Second)
 		}},
-		{"drain", true, func(_ *cluster, members map[string]*member) {
+		{"drain", false, quick, func(_ *cluster, members map[string]*member) {
 			members["b"].drain()
 			time.Sleep(time.Second)
 		}},
-		{"rolling restart", true, func(c *cluster, members map[string]*member) {
+		{"rolling restart", false, quick, func(c *cluster, members map[string]*member) {
 			for _, name := range []string{"c", "b"} {
 				members[name].drain()
 				members[name] = c.start(name)
 				time.Sleep(2 * time.Second)
 			}
 		}},
-		{"crash and return", true, func(c *cluster, members map[string]*member) {
+		{"crash and return", true, 2 * time.Second, func(c *cluster, members map[string]*member) {
 			members["b"].kill()
 			time.Sleep(time.Second)
 			members["b"] = c.start("b")
 			time.Sleep(time.Second)
 		}},
-		{"crash", true, func(_ *cluster, members map[string]*member) {
+		{"crash", true, 5 * time.Second, func(_ *cluster, members map[string]*member) {
 			time.Sleep(8 * time.Second) // the controller is no longer cautious
 			members["b"].kill()
 			time.Sleep(10 * time.Second)
 		}},
-		{"store out of reach", false, func(c *cluster, _ map[string]*member) {
+		{"store out of reach", false, quick, func(c *cluster, _ map[string]*member) {
 			c.store.Disconnect(true)
 			time.Sleep(time.Minute)
 			c.store.Disconnect(false)
 			time.Sleep(10 * time.Second)
 		}},
-		{"one cut off from the store", false, func(_ *cluster, members map[string]*member) {
+		{"one cut off from the store", false, quick, func(_ *cluster, members map[string]*member) {
 			members["b"].dir.Disconnect(true)
 			time.Sleep(time.Minute)
 			members["b"].dir.Disconnect(false)
@@ -223,26 +232,40 @@ func TestOrderSurvivesMoves(t *testing.T) {
 		}},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := newCluster(t)
-				members := map[string]*member{"a": c.start("a"), "b": c.start("b"), "c": c.start("c")}
-				c.settled(members["a"], members["b"], members["c"])
-				channels := manyChannels(20)
-				pattern := members["a"].subscribe("", "/load/**")
-				literals := members["a"].subscribe("", channels[:3]...)
-				load := members["a"].load(20*time.Millisecond, channels...)
-				tt.do(c, maps.Clone(members))
-				load.finish()
-				v := pattern.check(load)
-				literals.checkSome(load, channels[:3])
-				if v.received < 40 || tt.moves != (v.resyncs > 0) {
-					t.Errorf("%+v, want resyncs: %v", v, tt.moves)
-				}
-				t.Logf("%s: %d published, %+v", tt.name, load.published, v)
+		for _, replicas := range []int{1, 2, 3} {
+			t.Run(fmt.Sprintf("%s/replicas=%d", tt.name, replicas), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := newCluster(t)
+					c.config.Replicas = replicas
+					slowest := survive(t, c, tt.do, tt.lossy && replicas == 1)
+					if slowest > tt.slowest {
+						t.Errorf("a publish took %v, want %v at most", slowest, tt.slowest)
+					}
+				})
 			})
-		})
+		}
 	}
+}
+
+// survive has three brokers under load while something happens, and returns
+// how long the slowest publish took.
+func survive(t *testing.T, c *cluster, do func(*cluster, map[string]*member), lossy bool) time.Duration {
+	members := map[string]*member{"a": c.start("a"), "b": c.start("b"), "c": c.start("c")}
+	c.settled(members["a"], members["b"], members["c"])
+	c.delay(2*time.Millisecond, members["a"], members["b"], members["c"])
+	channels := manyChannels(20)
+	pattern := members["a"].subscribe("", "/load/**")
+	literals := members["a"].subscribe("", channels[:3]...)
+	load := members["a"].load(20*time.Millisecond, channels...)
+	do(c, maps.Clone(members))
+	load.finish()
+	v := pattern.check(load)
+	literals.checkSome(load, channels[:3])
+	if v.received < 40 || lossy != (v.resyncs > 0) {
+		t.Errorf("%+v, want resyncs: %v", v, lossy)
+	}
+	t.Logf("%d published, slowest answer after %v, %+v", load.published, load.slowest, v)
+	return load.slowest
 }
 
 // checkSome is check for a subscriber of some of the channels.

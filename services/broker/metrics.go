@@ -1,16 +1,19 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/services/broker/internal/placement"
+	"github.com/comet-push/comet/services/broker/internal/replica"
 )
 
 // metrics are what a broker counts. Labels come from closed lists: reasons of
-// the contract, reasons of moves.
+// the contract, reasons of moves, kinds of alarms.
 type metrics struct {
 	publishes  prometheus.Counter
 	deliveries prometheus.Counter
@@ -19,19 +22,15 @@ type metrics struct {
 	followers  prometheus.Gauge
 	lags       prometheus.Counter
 	moves      *prometheus.CounterVec
+	handovers  prometheus.Counter
+	alarms     *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, o *ownership) *metrics {
+func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "comet_broker_slots_owned", Help: "Slots this broker is the primary of.",
-	}, func() float64 { return float64(o.serving()) })
-	f.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "comet_broker_history_bytes", Help: "Memory that the retained entries of owned slots take.",
-	}, func() float64 { return float64(o.bytes()) })
 	m := &metrics{
 		publishes: f.NewCounter(prometheus.CounterOpts{
-			Name: "comet_broker_publishes_total", Help: "Messages appended to owned slots.",
+			Name: "comet_broker_publishes_total", Help: "Messages committed in slots that this broker leads.",
 		}),
 		deliveries: f.NewCounter(prometheus.CounterOpts{
 			Name: "comet_broker_deliveries_total", Help: "Entries sent to followers.",
@@ -41,7 +40,7 @@ func newMetrics(reg prometheus.Registerer, o *ownership) *metrics {
 		}, []string{"reason"}),
 		committed: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "comet_broker_publish_to_commit_seconds", Help: "How long a publish took from its arrival at the primary to its commit.",
-			Buckets: []float64{1e-6, 1e-5, 1e-4, .001, .01, .1, 1},
+			Buckets: []float64{1e-5, 1e-4, 3e-4, .001, .003, .01, .03, .1, .3, 1, 3},
 		}),
 		followers: f.NewGauge(prometheus.GaugeOpts{
 			Name: "comet_broker_followers", Help: "Streams that follow slots of this broker.",
@@ -50,11 +49,20 @@ func newMetrics(reg prometheus.Registerer, o *ownership) *metrics {
 			Name: "comet_broker_lags_total", Help: "How often a follower had no credit left for a slot.",
 		}),
 		moves: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "comet_broker_moves_total", Help: "Slots to which this broker, as the controller, gave a new primary, by reason.",
+			Name: "comet_broker_moves_total", Help: "Rows of slots that this broker wrote as the controller, by reason.",
 		}, []string{"reason"}),
+		handovers: f.NewCounter(prometheus.CounterOpts{
+			Name: "comet_broker_handovers_total", Help: "Slots that this broker led and handed over.",
+		}),
+		alarms: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "comet_broker_alarms_total", Help: "Things that must not happen between the copies of a slot, by kind.",
+		}, []string{"kind"}),
 	}
-	for _, why := range []placement.Reason{placement.Unassigned, placement.Lost, placement.Draining, placement.Balance} {
+	for _, why := range placement.Reasons() {
 		m.moves.WithLabelValues(string(why))
+	}
+	for _, what := range []replica.Trouble{replica.Diverged, replica.Rivals, replica.Unfit, replica.Damaged} {
+		m.alarms.WithLabelValues(string(what))
 	}
 	return m
 }
@@ -72,3 +80,10 @@ func (m *metrics) refuseReason(r channelv1.ErrorReason) {
 }
 
 func (m *metrics) moved(why placement.Reason) { m.moves.WithLabelValues(string(why)).Inc() }
+
+func (m *metrics) alarmed(what replica.Trouble) { m.alarms.WithLabelValues(string(what)).Inc() }
+
+func (m *metrics) published(arrived time.Time) {
+	m.publishes.Inc()
+	m.committed.Observe(time.Since(arrived).Seconds())
+}

@@ -23,18 +23,6 @@ type peers struct {
 	conns *rpc.Pool
 }
 
-// stepDown tells a broker that slots have a newer primary.
-func (p peers) stepDown(ctx context.Context, n membership.Node, slots []*brokerv1.SlotTerm) error {
-	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
-	defer cancel()
-	conn, err := p.conns.Conn(n.Addr)
-	if err != nil {
-		return err
-	}
-	_, err = brokerv1.NewBrokerServiceClient(conn).StepDown(ctx, &brokerv1.StepDownRequest{Slots: slots})
-	return err
-}
-
 // probe finds out whether a broker is still at its address.
 func (p peers) probe(ctx context.Context, n membership.Node) controller.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -158,6 +159,9 @@ func (p *Process) broker(d deps) (*broker.Service, error) {
 		Dial:         d.dial,
 		Heartbeat:    d.pace,
 		SweepEvery:   d.pace,
+		Replicas:     p.cfg.Broker.Replicas,
+		MinInSync:    p.cfg.Broker.MinInSync,
+		UncleanAfter: cmp.Or(time.Duration(p.cfg.Broker.UncleanAfter), -1),
 	}, broker.Deps{
 		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", brokerName)),

@@ -77,19 +77,23 @@ func (c *Topology) Edge(t testing.TB, args ...string) *Process {
 	return p
 }
 
-// Settle waits until the brokers have the slots that they will keep: what moves
-// leaves its history behind.
+// Settle waits until the brokers have the slots that they will keep, with all
+// their copies.
 func (c *Topology) Settle(t testing.TB) {
 	t.Helper()
 	const slots = 256
-	Eventually(t, time.Minute, "slots are spread", func() error {
+	Eventually(t, 2*time.Minute, "slots are spread", func() error {
 		for _, p := range c.Brokers {
-			owned, err := p.Metric("comet_broker_slots_owned")
+			led, err := p.Metric(`comet_broker_slots{role="primary"}`)
 			if err != nil {
 				return err
 			}
-			if owned < float64(slots/len(c.Brokers)) {
-				return fmt.Errorf("%s owns %v", p.Name, owned)
+			lacking, err := p.Metric("comet_broker_slots_under_replicated")
+			if err != nil {
+				return err
+			}
+			if led < float64(slots/len(c.Brokers)) || lacking > 0 {
+				return fmt.Errorf("%s leads %v slots, and %v lack a copy", p.Name, led, lacking)
 			}
 		}
 		return nil

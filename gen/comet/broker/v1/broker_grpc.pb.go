@@ -26,7 +26,6 @@ const (
 	BrokerService_Read_FullMethodName         = "/comet.broker.v1.BrokerService/Read"
 	BrokerService_ListChannels_FullMethodName = "/comet.broker.v1.BrokerService/ListChannels"
 	BrokerService_Identify_FullMethodName     = "/comet.broker.v1.BrokerService/Identify"
-	BrokerService_StepDown_FullMethodName     = "/comet.broker.v1.BrokerService/StepDown"
 	BrokerService_Replicate_FullMethodName    = "/comet.broker.v1.BrokerService/Replicate"
 )
 
@@ -51,10 +50,6 @@ type BrokerServiceClient interface {
 	// Identify says who answers at this address. The controller asks it before
 	// it believes that a silent broker's log is lost.
 	Identify(ctx context.Context, in *IdentifyRequest, opts ...grpc.CallOption) (*IdentifyResponse, error)
-	// StepDown tells this broker that slots have a newer primary, who waits for
-	// the answer before it serves them: from then on nothing is acknowledged
-	// here that its followers could miss.
-	StepDown(ctx context.Context, in *StepDownRequest, opts ...grpc.CallOption) (*StepDownResponse, error)
 	// Replicate carries what the replicas of all slots at two brokers tell each
 	// other, in both directions. Of the two the one whose name@log-id sorts lower
 	// calls. A newer stream of the two replaces an older one.
@@ -125,16 +120,6 @@ func (c *brokerServiceClient) Identify(ctx context.Context, in *IdentifyRequest,
 	return out, nil
 }
 
-func (c *brokerServiceClient) StepDown(ctx context.Context, in *StepDownRequest, opts ...grpc.CallOption) (*StepDownResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(StepDownResponse)
-	err := c.cc.Invoke(ctx, BrokerService_StepDown_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 func (c *brokerServiceClient) Replicate(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReplicateRequest, ReplicateResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &BrokerService_ServiceDesc.Streams[2], BrokerService_Replicate_FullMethodName, cOpts...)
@@ -169,10 +154,6 @@ type BrokerServiceServer interface {
 	// Identify says who answers at this address. The controller asks it before
 	// it believes that a silent broker's log is lost.
 	Identify(context.Context, *IdentifyRequest) (*IdentifyResponse, error)
-	// StepDown tells this broker that slots have a newer primary, who waits for
-	// the answer before it serves them: from then on nothing is acknowledged
-	// here that its followers could miss.
-	StepDown(context.Context, *StepDownRequest) (*StepDownResponse, error)
 	// Replicate carries what the replicas of all slots at two brokers tell each
 	// other, in both directions. Of the two the one whose name@log-id sorts lower
 	// calls. A newer stream of the two replaces an older one.
@@ -201,9 +182,6 @@ func (UnimplementedBrokerServiceServer) ListChannels(context.Context, *ListChann
 }
 func (UnimplementedBrokerServiceServer) Identify(context.Context, *IdentifyRequest) (*IdentifyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Identify not implemented")
-}
-func (UnimplementedBrokerServiceServer) StepDown(context.Context, *StepDownRequest) (*StepDownResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method StepDown not implemented")
 }
 func (UnimplementedBrokerServiceServer) Replicate(grpc.BidiStreamingServer[ReplicateRequest, ReplicateResponse]) error {
 	return status.Error(codes.Unimplemented, "method Replicate not implemented")
@@ -297,24 +275,6 @@ func _BrokerService_Identify_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
-func _BrokerService_StepDown_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(StepDownRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(BrokerServiceServer).StepDown(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: BrokerService_StepDown_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(BrokerServiceServer).StepDown(ctx, req.(*StepDownRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 func _BrokerService_Replicate_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(BrokerServiceServer).Replicate(&grpc.GenericServerStream[ReplicateRequest, ReplicateResponse]{ServerStream: stream})
 }
@@ -340,10 +300,6 @@ var BrokerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Identify",
 			Handler:    _BrokerService_Identify_Handler,
-		},
-		{
-			MethodName: "StepDown",
-			Handler:    _BrokerService_StepDown_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -86,6 +86,12 @@ const (
 	ErrorReason_ERROR_REASON_JSON_INVALID ErrorReason = 25
 	// More messages in one request than allowed.
 	ErrorReason_ERROR_REASON_BATCH_TOO_LARGE ErrorReason = 26
+	// Fewer copies of the channel's log are in sync than are required; nothing
+	// was published, try again.
+	ErrorReason_ERROR_REASON_UNDER_REPLICATED ErrorReason = 27
+	// The only copy of the channel's log has lost touch with the cluster, which
+	// may have given it up; try again.
+	ErrorReason_ERROR_REASON_ISOLATED ErrorReason = 28
 )
 
 // Enum value maps for ErrorReason.
@@ -118,6 +124,8 @@ var (
 		24: "ERROR_REASON_NOT_READY",
 		25: "ERROR_REASON_JSON_INVALID",
 		26: "ERROR_REASON_BATCH_TOO_LARGE",
+		27: "ERROR_REASON_UNDER_REPLICATED",
+		28: "ERROR_REASON_ISOLATED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":              0,
@@ -147,6 +155,8 @@ var (
 		"ERROR_REASON_NOT_READY":                24,
 		"ERROR_REASON_JSON_INVALID":             25,
 		"ERROR_REASON_BATCH_TOO_LARGE":          26,
+		"ERROR_REASON_UNDER_REPLICATED":         27,
+		"ERROR_REASON_ISOLATED":                 28,
 	}
 )
 
@@ -315,7 +325,7 @@ const file_comet_channel_v1_channel_proto_rawDesc = "" +
 	"\x02id\x18\a \x01(\tH\x01R\x02id\x88\x01\x01B\n" +
 	"\n" +
 	"\b_sessionB\x05\n" +
-	"\x03_id*\xff\x06\n" +
+	"\x03_id*\xbd\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_CHANNEL_INVALID\x10\x01\x12\x1f\n" +
@@ -344,7 +354,9 @@ const file_comet_channel_v1_channel_proto_rawDesc = "" +
 	"\x1cERROR_REASON_SESSION_UNKNOWN\x10\x17\x12\x1a\n" +
 	"\x16ERROR_REASON_NOT_READY\x10\x18\x12\x1d\n" +
 	"\x19ERROR_REASON_JSON_INVALID\x10\x19\x12 \n" +
-	"\x1cERROR_REASON_BATCH_TOO_LARGE\x10\x1a:3\n" +
+	"\x1cERROR_REASON_BATCH_TOO_LARGE\x10\x1a\x12!\n" +
+	"\x1dERROR_REASON_UNDER_REPLICATED\x10\x1b\x12\x19\n" +
+	"\x15ERROR_REASON_ISOLATED\x10\x1c:3\n" +
 	"\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xa1\x96\x03 \x01(\bR\x04jsonB<Z:github.com/comet-push/comet/gen/comet/channel/v1;channelv1b\x06proto3"
 
 var (

@@ -1,19 +1,25 @@
-// Package controller writes the rows of the slot table: every broker
-// campaigns, one of them leads, and what package placement plans it writes by
-// compare-and-swap.
+// Package controller writes the rows of the slot table that are not their
+// primaries' to write: every broker campaigns, one of them leads, and what
+// package placement plans it writes by compare-and-swap.
 //
-//  1. Rows are written only while leading. A leader that may have lost its
-//     place stops at once.
+//  1. Rows are written only while leading: each write compares the row's
+//     version, the leader's own election key, and who must be absent and
+//     present. A leader that may have lost its place stops at once.
 //  2. A silent member's log counts as lost only on evidence: another id is
-//     announced under its name (package placement sees that), or it is absent
-//     and the probe says that it is gone, or it is absent after draining and
-//     its address is silent. A member that answers keeps its slots, announced
-//     or not.
+//     announced under its name (package placement sees that), or it is absent,
+//     not durable, and the probe says that it is gone, or it is so after
+//     draining and its address is silent. A member that answers keeps its
+//     slots, announced or not. Only slots nobody in sync of which is announced
+//     need evidence.
 //  3. For three leases after the store came into reach, at its start or after
-//     a gap, a leader gathers no evidence and declares nobody lost: everybody
-//     has had the time to announce itself again (CORRECTNESS rule 14). What
-//     counts is how long this process has watched, also before its election.
+//     a gap, and after a pause of this process, a leader gathers no evidence
+//     and declares nobody absent: everybody has had the time to announce itself
+//     again (CORRECTNESS rule 14). What counts is how long this process has
+//     watched, also before its election.
 //  4. A plan is made only from a view that shows the outcome of the plan before.
+//     Every view is seen, also while a plan is being written.
+//  5. Orders are carried out by the leader, or refused with a reason; they end
+//     with its leadership.
 package controller
 
 import (
@@ -33,6 +39,7 @@ const (
 	retryAfter   = 500 * time.Millisecond
 	quarantine   = 3  // leases
 	maxProbes    = 16 // under way
+	maxOrders    = 64 // under way
 )
 
 // Verdict is what a probe found at a member's address.
@@ -48,7 +55,8 @@ const (
 	Gone
 )
 
-// Config says what a controller works with. All fields are required.
+// Config says what a controller works with. All fields but Placement and
+// Durable are required.
 type Config struct {
 	Directory membership.Directory
 	// Candidate is this broker as name@id.
@@ -57,6 +65,11 @@ type Config struct {
 	Probe func(ctx context.Context, n membership.Node) Verdict
 	// Lease is the directory's.
 	Lease time.Duration
+	// Placement is what is wanted.
+	Placement placement.Config
+	// Durable is what members are taken for that were never seen announced;
+	// of others their nodes say it.
+	Durable bool
 	// Moved is told of every row that was written.
 	Moved  func(why placement.Reason)
 	Logger *slog.Logger
@@ -66,6 +79,9 @@ type Config struct {
 type Controller struct {
 	cfg     Config
 	members memory
+
+	mu    sync.Mutex
+	reign *reign // nil while not leading
 }
 
 // New returns a Controller that does nothing yet.
@@ -107,6 +123,9 @@ func (c *Controller) lead(ctx context.Context, leadership membership.Leadership)
 		}
 	})
 	r := newReign(c, leadership, &helpers, time.Now())
+	c.crown(r)
+	defer r.end()
+	defer c.crown(nil)
 	views := c.cfg.Directory.Watch(ctx)
 	tick := time.NewTicker(planEvery)
 	defer tick.Stop()
@@ -122,14 +141,29 @@ func (c *Controller) lead(ctx context.Context, leadership membership.Leadership)
 			r.probe(ctx, time.Now())
 		case f := <-r.findings:
 			r.learn(f, time.Now())
+		case o := <-r.orders:
+			r.take(o)
+		case w := <-r.written:
+			current, err := r.note(w)
+			if err != nil {
+				c.cfg.Logger.Warn("stopped writing slots", slog.Any("error", err))
+				return
+			}
+			if !current {
+				continue // until there is a newer view
+			}
 		case <-tick.C:
 			r.probe(ctx, time.Now())
 		}
-		if err := r.act(ctx, time.Now()); err != nil {
-			c.cfg.Logger.Warn("stopped writing slots", slog.Any("error", err))
-			return
-		}
+		r.act(ctx, time.Now())
 	}
+}
+
+// crown says who leads here now.
+func (c *Controller) crown(r *reign) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reign = r
 }
 
 // resign lets others lead at once, also when ctx has ended.

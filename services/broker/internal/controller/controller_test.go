@@ -1,169 +1,58 @@
 package controller_test
 
 import (
-	"context"
-	"log/slog"
-	"slices"
-	"sync"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/comet-push/comet/internal/membership"
-	"github.com/comet-push/comet/internal/membership/memory"
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/controller"
 	"github.com/comet-push/comet/services/broker/internal/placement"
 )
 
-const lease = membership.DefaultLease
-
-// fixture is a directory with brokers that are only announced, in a bubble.
-type fixture struct {
-	t     *testing.T
-	store *memory.Store
-	watch *memory.Directory
-	ends  []func()
-
-	mu       sync.Mutex
-	verdicts map[string]controller.Verdict // by member
-}
-
-func newFixture(t *testing.T) *fixture {
-	t.Helper()
-	store := memory.NewStore(lease)
-	f := &fixture{t: t, store: store, watch: store.Directory(), verdicts: map[string]controller.Verdict{}}
-	t.Cleanup(func() {
-		for _, end := range slices.Backward(f.ends) {
-			end()
-		}
-	})
-	return f
-}
-
-// live runs something until the end of the test, or until it is ended before.
-func (f *fixture) live(run func(ctx context.Context)) (end func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { run(ctx) })
-	end = func() { cancel(); wg.Wait() }
-	f.ends = append(f.ends, end)
-	return end
-}
-
-// announce announces a broker. Disconnecting its handle is its crash, ending
-// it its withdrawal.
-func (f *fixture) announce(name, id string) (handle *memory.Directory, updates chan<- membership.Node, withdraw func()) {
-	handle = f.store.Directory()
-	ch := make(chan membership.Node)
-	end := f.live(func(ctx context.Context) { _ = handle.Register(ctx, node(name, id), ch) })
-	synctest.Wait()
-	return handle, ch, end
-}
-
-func node(name, id string) membership.Node {
-	return membership.Node{Name: name, ID: id, Roles: []membership.Role{membership.Broker}, Addr: name + ":7070"}
-}
-
-// control runs a controller.
-func (f *fixture) control(candidate string, dir membership.Directory) {
-	c := controller.New(controller.Config{
-		Directory: dir, Candidate: candidate, Lease: lease,
-		Probe: func(_ context.Context, n membership.Node) controller.Verdict {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			if n.Addr != n.Name+":7070" {
-				f.t.Errorf("%s was asked for at %q", n.Member(), n.Addr)
-			}
-			return f.verdicts[n.Member()]
-		},
-		Moved:  func(placement.Reason) {},
-		Logger: slog.New(slog.NewTextHandler(f.t.Output(), nil)).With("candidate", candidate),
-	})
-	f.live(func(ctx context.Context) {
-		if err := c.Run(ctx); err != nil {
-			f.t.Errorf("%s: %v", candidate, err)
-		}
-	})
-	synctest.Wait()
-}
-
-func (f *fixture) say(member string, v controller.Verdict) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.verdicts[member] = v
-}
-
-func (f *fixture) owned(member string) int {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	v := <-f.watch.Watch(ctx)
-	return len(v.Table.Owned(member))
-}
-
-// movedAfter waits until a member owns nothing and says how long that took.
-func (f *fixture) movedAfter(member string, within time.Duration) (time.Duration, bool) {
-	start := time.Now()
-	for time.Since(start) < within {
-		if f.owned(member) == 0 {
-			return time.Since(start), true
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	return within, false
-}
-
-// settle lets a fixture with brokers a and b come to rest, out of quarantine.
-func (f *fixture) settle() {
-	f.t.Helper()
-	time.Sleep(20 * time.Second)
-	if a, b := f.owned("a@1"), f.owned("b@1"); a != shard.Slots/2 || b != shard.Slots/2 {
-		f.t.Fatalf("a owns %d slots, b %d", a, b)
-	}
-}
-
-func TestLostOnlyOnEvidence(t *testing.T) {
+func TestSoleCopiesAreLostOnlyOnEvidence(t *testing.T) {
 	tests := []struct {
-		name  string
-		do    func(f *fixture, b *memory.Directory, updates chan<- membership.Node, withdraw func())
-		moved time.Duration // at most; 0: never
+		name    string
+		do      func(f *fixture, b *process)
+		durable bool
+		moved   time.Duration // at most; 0: never
 	}{
-		{"crashed, refuses", func(f *fixture, b *memory.Directory, _ chan<- membership.Node, _ func()) {
+		{"crashed, refuses", func(f *fixture, b *process) {
 			f.say("b@1", controller.Gone)
-			b.Kill()
-		}, lease + 2*time.Second},
-		{"crashed, silent", func(_ *fixture, b *memory.Directory, _ chan<- membership.Node, _ func()) { b.Kill() }, 0},
-		{"cut off from the store, answers", func(f *fixture, b *memory.Directory, _ chan<- membership.Node, _ func()) {
+			b.dir.Kill()
+		}, false, lease + 2*time.Second},
+		{"crashed, refuses, has a disk", func(f *fixture, b *process) {
+			f.say("b@1", controller.Gone)
+			b.dir.Kill()
+		}, true, 0},
+		{"crashed, silent", func(_ *fixture, b *process) { b.dir.Kill() }, false, 0},
+		{"cut off from the store, answers", func(f *fixture, b *process) {
 			f.say("b@1", controller.Alive)
-			b.Disconnect(true)
-		}, 0},
-		{"came back with another id", func(f *fixture, b *memory.Directory, _ chan<- membership.Node, _ func()) {
-			b.Kill()
-			f.announce("b", "2")
-		}, time.Second},
-		{"draining", func(_ *fixture, _ *memory.Directory, updates chan<- membership.Node, _ func()) {
-			leaving := node("b", "1")
-			leaving.Draining = true
-			updates <- leaving
-		}, time.Second},
-		{"withdrew without a word", func(_ *fixture, _ *memory.Directory, _ chan<- membership.Node, withdraw func()) {
-			withdraw()
-		}, 0},
+			b.dir.Disconnect(true)
+		}, false, 0},
+		{"came back with another id", func(f *fixture, b *process) {
+			b.dir.Kill()
+			f.start("b", "2", false)
+		}, true, time.Second},
+		{"draining", func(_ *fixture, b *process) { b.drain() }, false, 3 * time.Second},
+		{"withdrew without a word", func(_ *fixture, b *process) { b.end() }, false, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFixture(t)
-				a, _, _ := f.announce("a", "1")
-				b, updates, withdraw := f.announce("b", "1")
-				f.control("a@1", a)
+				f := newFixture(t, placement.Config{Replicas: 1})
+				a, b := f.start("a", "1", tt.durable), f.start("b", "1", tt.durable)
+				f.control("a@1", a.dir)
 				f.settle()
-				tt.do(f, b, updates, withdraw)
+				tt.do(f, b)
 				within := tt.moved
 				if within == 0 {
 					within = 5 * time.Minute
 				}
-				if after, moved := f.movedAfter("b@1", within); moved != (tt.moved > 0) {
+				if after, moved := f.leadsNothing("b@1", within); moved != (tt.moved > 0) {
 					t.Errorf("moved: %v after %v", moved, after)
 				}
 			})
@@ -171,62 +60,141 @@ func TestLostOnlyOnEvidence(t *testing.T) {
 	}
 }
 
-// TestDrainedWithNobodyToTakeTheSlots has all brokers leave, and new ones come.
+func TestDrainKeepsHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, placement.Config{})
+		a, b := f.start("a", "1", false), f.start("b", "1", false)
+		f.start("c", "1", false)
+		f.control("a@1", a.dir)
+		f.settle()
+		before := f.table()
+		b.drain()
+		after, moved := f.leadsNothing("b@1", 10*time.Second)
+		if !moved {
+			t.Fatalf("b leads %d slots after %v", f.leads("b@1"), after)
+		}
+		for f.holds("b@1") > 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		now := f.table()
+		for n := range shard.Slot(shard.Slots) {
+			if now.Row(n).Base != before.Row(n).Base || len(now.Row(n).InSync) != 2 {
+				t.Fatalf("slot %d went from %+v to %+v", n, before.Row(n), now.Row(n))
+			}
+		}
+	})
+}
+
 func TestDrainedWithNobodyToTakeTheSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		a, toA, _ := f.announce("a", "1")
-		_, toB, withdraw := f.announce("b", "1")
-		f.control("a@1", a)
+		f := newFixture(t, placement.Config{Replicas: 1})
+		a, b := f.start("a", "1", false), f.start("b", "1", false)
+		f.control("a@1", a.dir)
 		f.settle()
-		for name, updates := range map[string]chan<- membership.Node{"a": toA, "b": toB} {
-			leaving := node(name, "1")
-			leaving.Draining = true
-			updates <- leaving
-		}
+		a.drain()
+		b.drain()
 		synctest.Wait()
-		withdraw()
-		f.announce("c", "1")
-		if after, moved := f.movedAfter("b@1", 3*time.Second); !moved || f.owned("c@1") != shard.Slots {
-			t.Errorf("moved: %v after %v; c owns %d slots", moved, after, f.owned("c@1"))
+		b.end()
+		f.start("c", "1", false)
+		if after, moved := f.leadsNothing("b@1", 5*time.Second); !moved || f.leads("c@1") == 0 {
+			t.Errorf("moved: %v after %v; c leads %d slots", moved, after, f.leads("c@1"))
+		}
+	})
+}
+
+func TestFailover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, placement.Config{UncleanAfter: 30 * time.Second})
+		a, b := f.start("a", "1", false), f.start("b", "1", false)
+		f.start("c", "1", false)
+		f.control("a@1", a.dir)
+		f.settle()
+		before := f.table()
+		b.dir.Kill() // no probe says anything
+		after, moved := f.leadsNothing("b@1", time.Minute)
+		if !moved || after > lease+time.Second {
+			t.Errorf("moved: %v after %v", moved, after)
+		}
+		f.rest()
+		for n := range shard.Slot(shard.Slots) {
+			if r := f.table().Row(n); r.Base != before.Row(n).Base || len(r.InSync) != 2 {
+				t.Fatalf("slot %d: %+v", n, r)
+			}
+		}
+	})
+}
+
+// TestSilenceOfAll kills both holders of a third of the slots; of one of them
+// it is known.
+func TestSilenceOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, placement.Config{UncleanAfter: 30 * time.Second})
+		a := f.start("a", "1", false)
+		b, c := f.start("b", "1", false), f.start("c", "1", false)
+		ca := f.control("a@1", a.dir)
+		f.settle()
+		begin := time.Now()
+		f.say("b@1", controller.Gone)
+		b.dir.Kill()
+		c.dir.Kill()
+		time.Sleep(lease + 2*time.Second)
+		waiting, leads := ca.Waiting()
+		if !leads || len(waiting) < 80 || len(waiting) > 90 {
+			t.Errorf("%d slots wait; leads: %v", len(waiting), leads)
+		}
+		for n, what := range waiting {
+			if what != placement.ForSilence {
+				t.Errorf("slot %d waits for %s", n, what)
+			}
+		}
+		for f.leads("a@1") < shard.Slots {
+			time.Sleep(100 * time.Millisecond)
+			if time.Since(begin) > time.Minute {
+				t.Fatalf("a leads %d slots", f.leads("a@1"))
+			}
+		}
+		if took := time.Since(begin); took < lease+30*time.Second || took > lease+32*time.Second {
+			t.Errorf("all slots are led after %v, want %v", took, lease+30*time.Second)
+		}
+		if waiting, _ := ca.Waiting(); len(waiting) > 0 {
+			t.Errorf("%d slots wait in the end", len(waiting))
 		}
 	})
 }
 
 func TestNobodyIsLostInQuarantine(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		a, _, _ := f.announce("a", "1")
-		b, _, _ := f.announce("b", "1")
-		f.control("a@1", a)
-		f.settle()
-		f.say("b@1", controller.Gone)
-		// An outage in which b crashes: it may only be late to come back.
-		f.store.Disconnect(true)
-		b.Kill()
-		time.Sleep(time.Minute)
-		f.store.Disconnect(false)
-		after, moved := f.movedAfter("b@1", time.Minute)
-		if !moved || after < 3*lease || after > 10*time.Second {
-			t.Errorf("moved: %v after %v, want after %v", moved, after, 3*lease)
-		}
-	})
+	for _, replicas := range []int{1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t, placement.Config{Replicas: replicas})
+			a, b := f.start("a", "1", false), f.start("b", "1", false)
+			f.control("a@1", a.dir)
+			f.settle()
+			f.say("b@1", controller.Gone)
+			// An outage in which b crashes: it may only be late to come back.
+			f.store.Disconnect(true)
+			b.dir.Kill()
+			time.Sleep(time.Minute)
+			f.store.Disconnect(false)
+			after, moved := f.leadsNothing("b@1", time.Minute)
+			if !moved || after < 3*lease || after > 3*lease+4*time.Second {
+				t.Errorf("%d copies: moved: %v after %v, want after %v", replicas, moved, after, 3*lease)
+			}
+		})
+	}
 }
 
 func TestTheNextLeaderGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		a, _, _ := f.announce("a", "1")
-		b, _, _ := f.announce("b", "1")
-		f.control("a@1", a)
-		f.control("b@1", b)
+		f := newFixture(t, placement.Config{})
+		a, b := f.start("a", "1", false), f.start("b", "1", false)
+		f.control("a@1", a.dir)
+		f.control("b@1", b.dir)
 		f.settle()
-		f.say("a@1", controller.Gone)
-		a.Kill()
+		a.dir.Kill()
 		// b has watched all the time, so it need not wait after its election.
-		after, moved := f.movedAfter("a@1", time.Minute)
-		if !moved || after > 2*lease || f.owned("b@1") != shard.Slots {
-			t.Errorf("moved: %v after %v; b owns %d slots", moved, after, f.owned("b@1"))
+		after, moved := f.leadsNothing("a@1", time.Minute)
+		if !moved || after > lease+time.Second || f.leads("b@1") != shard.Slots {
+			t.Errorf("moved: %v after %v; b leads %d slots", moved, after, f.leads("b@1"))
 		}
 	})
 }
@@ -234,49 +202,81 @@ func TestTheNextLeaderGoesOn(t *testing.T) {
 // TestALeaderThatNeverSawTheOwner asks at the address that the row has.
 func TestALeaderThatNeverSawTheOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		a, _, _ := f.announce("a", "1")
-		f.control("a@1", a)
+		f := newFixture(t, placement.Config{Replicas: 1})
+		a := f.start("a", "1", false)
+		f.control("a@1", a.dir)
 		time.Sleep(10 * time.Second)
-		a.Kill()
+		a.dir.Kill()
 		time.Sleep(time.Minute)
 		f.say("a@1", controller.Gone)
-		b, _, _ := f.announce("b", "1")
-		f.control("b@1", b)
-		after, moved := f.movedAfter("a@1", time.Minute)
-		if !moved || after < 3*lease || f.owned("b@1") != shard.Slots {
-			t.Errorf("moved: %v after %v; b owns %d slots", moved, after, f.owned("b@1"))
+		b := f.start("b", "1", false)
+		f.control("b@1", b.dir)
+		after, moved := f.leadsNothing("a@1", time.Minute)
+		if !moved || after < 3*lease || f.leads("b@1") != shard.Slots {
+			t.Errorf("moved: %v after %v; b leads %d slots", moved, after, f.leads("b@1"))
 		}
 	})
 }
 
-// slowly makes every write take as long as an fsync of etcd.
-type slowly struct{ membership.Directory }
-
-func (s slowly) Campaign(ctx context.Context, candidate string) (membership.Leadership, error) {
-	l, err := s.Directory.Campaign(ctx, candidate)
-	return slowLeader{l}, err
-}
-
-type slowLeader struct{ membership.Leadership }
-
-func (l slowLeader) Write(ctx context.Context, c membership.Change) error {
-	time.Sleep(20 * time.Millisecond)
-	return l.Leadership.Write(ctx, c)
-}
-
 func TestTheFirstRowsAreWrittenQuickly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t)
-		a, _, _ := f.announce("a", "1")
-		start := time.Now()
-		f.control("a@1", slowly{a})
-		for f.owned("a@1") < shard.Slots {
+		f := newFixture(t, placement.Config{})
+		a := f.start("a", "1", false)
+		begin := time.Now()
+		f.control("a@1", slowly{a.dir})
+		for f.leads("a@1") < shard.Slots {
 			time.Sleep(10 * time.Millisecond)
-			if time.Since(start) > time.Second {
-				t.Fatalf("a owns %d slots after a second", f.owned("a@1"))
+			if time.Since(begin) > time.Second {
+				t.Fatalf("a leads %d slots after a second", f.leads("a@1"))
 			}
 		}
-		t.Logf("all slots have an owner after %v", time.Since(start))
+		t.Logf("all slots have a primary after %v", time.Since(begin))
+	})
+}
+
+func TestOrders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, placement.Config{Replicas: 1})
+		a, b := f.start("a", "1", false), f.start("b", "1", false)
+		ca, cb := f.control("a@1", a.dir), f.control("b@1", b.dir)
+		f.settle()
+		n := f.ledBy("b@1")
+		if err := cb.Move(t.Context(), n, "a"); !errors.Is(err, membership.ErrNotLeader) {
+			t.Errorf("order to one who does not lead: %v", err)
+		}
+		var refused *controller.RefusedError
+		if err := ca.Move(t.Context(), n, "x"); !errors.As(err, &refused) || !strings.Contains(err.Error(), "no broker named x") {
+			t.Errorf("move to nobody: %v", err)
+		}
+		if err := ca.Recover(t.Context(), n); !errors.As(err, &refused) {
+			t.Errorf("recovery of what is led: %v", err)
+		}
+		base := f.table().Row(n).Base
+		if err := ca.Move(t.Context(), n, "a"); err != nil {
+			t.Fatal(err)
+		}
+		f.rest()
+		if r := f.table().Row(n); r.Primary != "a@1" || r.Base != base || len(r.InSync) != 1 {
+			t.Errorf("moved: %+v", r)
+		}
+
+		n = f.ledBy("b@1")
+		b.dir.Kill()
+		time.Sleep(time.Minute)
+		before := f.table().Row(n)
+		if before.Primary != "b@1" {
+			t.Fatalf("given to another without a word: %+v", before)
+		}
+		if err := ca.Recover(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		if r := f.table().Row(n); r.Primary != "a@1" || r.Term != before.Term+1 || r.Base <= before.Base {
+			t.Errorf("recovered: %+v", r)
+		}
+		f.store.Disconnect(true)
+		time.Sleep(time.Second)
+		if err := ca.Recover(t.Context(), f.ledBy("b@1")); !errors.Is(err, controller.ErrStore) {
+			t.Errorf("order while the store is away: %v", err)
+		}
 	})
 }

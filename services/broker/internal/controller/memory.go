@@ -23,7 +23,7 @@ func (m *memory) follow(views <-chan membership.View) {
 }
 
 // see remembers the brokers of a view, and forgets those that are neither
-// announced nor owners.
+// announced nor hold a slot.
 func (m *memory) see(v membership.View, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -35,9 +35,10 @@ func (m *memory) see(v membership.View, now time.Time) {
 	}
 	nodes := map[string]membership.Node{}
 	for n := range shard.Slot(shard.Slots) {
-		owner := v.Table.Row(n).Primary
-		if node, ok := m.nodes[owner]; ok {
-			nodes[owner] = node
+		for _, member := range holders(v.Table.Row(n)) {
+			if node, ok := m.nodes[member]; ok {
+				nodes[member] = node
+			}
 		}
 	}
 	for _, node := range v.With(membership.Broker) {
@@ -61,4 +62,12 @@ func (m *memory) node(member string) (membership.Node, bool) {
 	defer m.mu.Unlock()
 	n, ok := m.nodes[member]
 	return n, ok
+}
+
+// holders are the members that may hold what a slot committed.
+func holders(row shard.Row) []string {
+	if row.Primary == "" {
+		return row.InSync
+	}
+	return append([]string{row.Primary}, row.InSync...)
 }

@@ -2,35 +2,41 @@ package controller
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/broker/internal/placement"
 )
 
-// reign is the state of one time of leading. Only lead's goroutine touches it.
+// reign is the state of one time of leading. But for waiting, which c.mu
+// guards, only lead's goroutine touches it.
 type reign struct {
 	*Controller
 	leadership membership.Leadership
 	planner    *placement.Planner
-	probes     *sync.WaitGroup
+	helpers    *sync.WaitGroup
 	findings   chan finding // has room for what every probe under way will say
+	written    chan written // has room for the one write under way
+	orders     chan *order
+	ended      chan struct{}
 
 	view     membership.View // the zero view: none yet
-	cautious time.Time       // nobody is lost before
+	cautious time.Time       // nobody is absent before
+	acted    time.Time       // the last time
 	verdicts map[string]Verdict
 	probing  map[string]bool
+	standing []*order
 
+	writing  bool
 	unseen   map[shard.Slot]int64 // written, and not in the view yet: what version they replaced
 	patience time.Time            // when unseen is given up
+	waiting  map[shard.Slot]placement.Wait
 }
 
 // finding is what a probe found.
@@ -39,21 +45,25 @@ type finding struct {
 	verdict Verdict
 }
 
-func newReign(c *Controller, l membership.Leadership, probes *sync.WaitGroup, now time.Time) *reign {
+func newReign(c *Controller, l membership.Leadership, helpers *sync.WaitGroup, now time.Time) *reign {
 	return &reign{
-		Controller: c, leadership: l, planner: placement.New(placement.Config{}), probes: probes,
-		findings: make(chan finding, maxProbes), cautious: c.members.steady(now).Add(quarantine * c.cfg.Lease),
+		Controller: c, leadership: l, planner: placement.New(c.cfg.Placement), helpers: helpers,
+		findings: make(chan finding, maxProbes), written: make(chan written, 1),
+		orders: make(chan *order), ended: make(chan struct{}),
+		cautious: c.members.steady(now).Add(quarantine * c.cfg.Lease), acted: now,
 		verdicts: map[string]Verdict{}, probing: map[string]bool{}, unseen: map[shard.Slot]int64{},
 	}
 }
+
+// end refuses the orders that are left.
+func (r *reign) end() { close(r.ended) }
 
 // see takes a view. While the store was out of reach leases may have run out
 // that nobody could renew.
 func (r *reign) see(v membership.View, now time.Time) {
 	first := r.view.Table == nil
 	if !v.Connected || !r.view.Connected && !first {
-		r.cautious = now.Add(quarantine * r.cfg.Lease)
-		clear(r.verdicts)
+		r.doubt(now)
 	}
 	r.view = v
 	for member := range r.verdicts {
@@ -68,37 +78,87 @@ func (r *reign) see(v membership.View, now time.Time) {
 	}
 }
 
-// probe asks the owners that are not announced whether they are there.
+// doubt begins the time anew in which everybody can announce itself.
+func (r *reign) doubt(now time.Time) {
+	r.cautious = now.Add(quarantine * r.cfg.Lease)
+	clear(r.verdicts)
+}
+
+// act does what follows from the view, as far as it can be done now.
+func (r *reign) act(ctx context.Context, now time.Time) {
+	if now.Sub(r.acted) > max(r.cfg.Lease, 2*planEvery) { // who came and went meanwhile was not seen
+		r.doubt(now)
+	}
+	r.acted = now
+	if !r.view.Connected {
+		return
+	}
+	v := placement.View{Table: r.view.Table, Lost: r.lost(), Cautious: now.Before(r.cautious)}
+	for _, n := range r.view.With(membership.Broker) {
+		v.Brokers = append(v.Brokers, placement.Broker{Member: n.Member(), Addr: n.Addr, Zone: n.Zone, Draining: n.Draining})
+	}
+	if r.writing || len(r.unseen) > 0 && now.Before(r.patience) {
+		r.planner.See(v, now)
+		return
+	}
+	clear(r.unseen)
+	v.Orders = r.ordered(v)
+	plan := r.planner.Plan(v, now)
+	r.tell(plan.Waiting)
+	if len(plan.Changes) > 0 {
+		r.patience = now.Add(writeTimeout)
+		r.writing = true
+		r.helpers.Go(func() { r.written <- r.write(ctx, plan.Changes) })
+	}
+}
+
+// probe asks those who hold slots that nobody in sync of which is announced
+// whether they are there. A finding is no reason to ask again.
 func (r *reign) probe(ctx context.Context, now time.Time) {
 	if !r.view.Connected || now.Before(r.cautious) {
 		return
 	}
 	for n := range shard.Slot(shard.Slots) {
-		owner := r.view.Table.Row(n).Primary
-		if owner == "" || r.probing[owner] || len(r.probing) == maxProbes {
+		row := r.view.Table.Row(n)
+		if slices.ContainsFunc(holders(row), r.announced) {
 			continue
 		}
-		if _, announced := r.view.Node(owner); announced {
-			continue
+		for _, member := range holders(row) {
+			node, ok := r.holder(member, row)
+			if !ok || node.Durable || r.replaced(member) || r.probing[member] || len(r.probing) == maxProbes {
+				continue
+			}
+			r.probing[member] = true
+			r.helpers.Go(func() { r.findings <- finding{member, r.cfg.Probe(ctx, node)} })
 		}
-		node, known := r.members.node(owner)
-		if !known {
-			node = silentOwner(r.view.Table.Row(n))
-		}
-		r.probing[owner] = true
-		r.probes.Go(func() { r.findings <- finding{owner, r.cfg.Probe(ctx, node)} })
 	}
 }
 
-// silentOwner is what a row says of a primary that was never seen here.
-func silentOwner(row shard.Row) membership.Node {
-	name, id, _ := strings.Cut(row.Primary, "@")
-	return membership.Node{Name: name, ID: id, Addr: row.Addr}
+func (r *reign) announced(member string) bool {
+	_, announced := r.view.Node(member)
+	return announced
+}
+
+// replaced reports whether another id is announced under the member's name.
+func (r *reign) replaced(member string) bool {
+	name, id, _ := strings.Cut(member, "@")
+	now, ok := r.view.Nodes[name]
+	return ok && now.ID != id
+}
+
+// holder is what is known of a member that is not announced: at least, of a
+// primary, what its row says; false if that is nothing.
+func (r *reign) holder(member string, row shard.Row) (membership.Node, bool) {
+	if node, known := r.members.node(member); known {
+		return node, true
+	}
+	name, id, _ := strings.Cut(member, "@")
+	return membership.Node{Name: name, ID: id, Addr: row.Addr, Durable: r.cfg.Durable}, member == row.Primary && row.Addr != ""
 }
 
 func (r *reign) learn(f finding, now time.Time) {
 	delete(r.probing, f.member)
-	if _, announced := r.view.Node(f.member); !announced && !now.Before(r.cautious) {
+	if !r.announced(f.member) && !now.Before(r.cautious) {
 		r.verdicts[f.member] = f.verdict
 	}
 }
@@ -115,60 +175,47 @@ func (r *reign) lost() map[string]bool {
 	return lost
 }
 
-// act writes what is planned; an error means that this is not the leader.
-func (r *reign) act(ctx context.Context, now time.Time) error {
-	if !r.view.Connected || len(r.unseen) > 0 && now.Before(r.patience) {
-		return nil
+// tell keeps what slots wait for, and says so when it changes.
+func (r *reign) tell(waiting map[shard.Slot]placement.Wait) {
+	before := tally(r.waiting)
+	func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.waiting = waiting
+	}()
+	counts := tally(waiting)
+	if maps.Equal(before, counts) {
+		return
 	}
-	clear(r.unseen)
-	var brokers []placement.Broker
-	for _, n := range r.view.With(membership.Broker) {
-		brokers = append(brokers, placement.Broker{Member: n.Member(), Addr: n.Addr, Draining: n.Draining})
+	for what, n := range counts {
+		r.cfg.Logger.Warn("slots have no primary, and wait",
+			slog.String("for", string(what)), slog.Int("slots", n), slog.String("hint", hint(what)))
 	}
-	changes := r.planner.Plan(placement.View{
-		Table: r.view.Table, Brokers: brokers, Lost: r.lost(), Cautious: now.Before(r.cautious),
-	}, now)
-	if len(changes) == 0 {
-		return nil
+	if len(waiting) == 0 {
+		r.cfg.Logger.Info("no slot waits for a primary any more")
 	}
-	r.patience = now.Add(writeTimeout)
-	return r.write(ctx, changes)
 }
 
-// write writes rows, many at a time, each for itself.
-func (r *reign) write(ctx context.Context, changes []placement.Change) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	outcomes := make([]error, len(changes))
-	var group errgroup.Group
-	group.SetLimit(maxWrites)
-	for i, c := range changes {
-		group.Go(func() error {
-			outcomes[i] = r.leadership.Write(ctx, membership.Change{Slot: c.Slot, Row: c.Row, Absent: c.Absent})
-			return nil
-		})
+func tally(waiting map[shard.Slot]placement.Wait) map[placement.Wait]int {
+	counts := map[placement.Wait]int{}
+	for _, what := range waiting {
+		counts[what]++
 	}
-	_ = group.Wait()
-	written := map[placement.Reason]int{}
-	var failed error
-	for i, err := range outcomes {
-		switch {
-		case err == nil:
-			written[changes[i].Why]++
-			r.cfg.Moved(changes[i].Why)
-			r.unseen[changes[i].Slot] = changes[i].Row.Version
-		case errors.Is(err, membership.ErrNotLeader):
-			return fmt.Errorf("write slots: %w", err)
-		case !errors.Is(err, membership.ErrConflict):
-			failed = err
-			r.unseen[changes[i].Slot] = changes[i].Row.Version
-		}
+	return counts
+}
+
+// hint says what slots wait for to those who know the system from outside.
+func hint(what placement.Wait) string {
+	switch what {
+	case placement.ForCaution:
+		return "etcd was out of reach a moment ago, or this leader is new: brokers may be late to announce themselves"
+	case placement.ForMajority:
+		return "more than half of the brokers vanished at once; check their network before their processes"
+	case placement.ForSilence:
+		return "all who hold their messages are silent; they start empty after --broker.unclean-after"
+	case placement.ForBrokers:
+		return "there is no broker that does not drain"
+	case placement.ForReturn:
 	}
-	for why, n := range written {
-		r.cfg.Logger.Info("gave slots a new owner", slog.String("reason", string(why)), slog.Int("slots", n))
-	}
-	if failed != nil {
-		r.cfg.Logger.Warn("slots may not have been written; looking again", slog.Any("error", failed))
-	}
-	return nil
+	return "all who hold their messages are silent; start these brokers again, or give the messages up with comet slots recover"
 }

@@ -92,7 +92,7 @@ func (w *world) listen(t *rapid.T, c *client) {
 				return !bayeux.IsPattern(name) && shard.Of(name) == fr.Slot
 			})
 		case Marks:
-			for _, m := range fr {
+			for _, m := range fr.Moved {
 				if !c.seats[m.Slot].pushed {
 					t.Fatalf("mark of slot %d, which is not pushed", m.Slot)
 				}

@@ -9,8 +9,10 @@
 //     and comes after its Joined position, in offset order and once, or a
 //     Resync that names the interest. Entries between a lagging slot's position
 //     and a later Joined position may come, too.
-//  2. Joined and Opened precede all entries after their positions. A Mark
-//     follows all committed entries up to its commit.
+//  2. Joined and Opened precede all entries after their positions. Marks prove
+//     of every slot that is pushed and not stale: all entries up to its last
+//     mark precede it, and no others are committed, by this broker or another
+//     (CORRECTNESS rule 9).
 //  3. A pull checks what was lost, sends what is retained, and turns the slot
 //     back to pushed in one step under the slot's lock: no entry falls between.
 //     A long pull takes several steps; each checks again.
@@ -23,9 +25,9 @@
 // # Locks
 //
 // The lock of a slot is the caller's, the one that also guards its log; slots
-// can be published to in parallel. Slot.Publish and Slot.List want it held;
-// methods of Hub and Follower take it, one at a time, and must be called without
-// any. Under it, as leaves, come the lock of the patterns and those of the
+// can be published to in parallel. Hub.Add, Hub.Remove, Slot.Publish and
+// Slot.List want it held; methods of Follower take it, one at a time, and must
+// be called without any. Under it, as leaves, come the lock of the patterns and those of the
 // followers. All methods of one Follower belong to one goroutine, that of its
 // stream, except Ready.
 package hub

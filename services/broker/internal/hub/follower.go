@@ -54,7 +54,8 @@ type Start struct {
 }
 
 // Open follows a slot, or starts over in one it follows. It is answered by
-// Opened, and Lag if start is given; or by Moved.
+// Opened, and Lag if start is given; or by Moved, also where it is not sure that
+// a position beyond the log is lost.
 func (f *Follower) Open(n shard.Slot, start Start) error {
 	if n >= shard.Slots {
 		return ErrSlotInvalid
@@ -71,6 +72,13 @@ func (f *Follower) Open(n shard.Slot, start Start) error {
 		return nil
 	}
 	p := f.places[n].Load()
+	if start.Given && start.Since > s.log.End() && !s.log.Surely() {
+		if p != nil && p.slot == s {
+			p.remove()
+		}
+		f.moved(n)
+		return nil
+	}
 	if p == nil || p.slot != s {
 		f.forget(p)
 		p = &place{follower: f, slot: s, literals: make(map[*interest]struct{})}

@@ -56,8 +56,15 @@ type Moved struct {
 	Version int64
 }
 
-// Marks are the freshness marks of pushed slots that moved since the last ones.
-type Marks []Mark
+// Marks say how far followers are. They say nothing of slots that lag.
+type Marks struct {
+	// Moved are the marks of the pushed slots whose commit moved since the last
+	// ones.
+	Moved []Mark
+	// Stale are pushed slots of which nothing is proved: another broker may
+	// have committed entries.
+	Stale []shard.Slot
+}
 
 // Mark says that all committed entries up to Commit precede it.
 type Mark struct {

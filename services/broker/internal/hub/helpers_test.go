@@ -19,6 +19,8 @@ type owned struct {
 	mu  sync.Mutex
 	log *slot.Slot
 	fan *Slot
+
+	stale bool
 }
 
 // broker is a hub with slots.
@@ -52,9 +54,28 @@ func (b *broker) serve(n shard.Slot) *owned {
 	o := &owned{now: &b.now, log: slot.New(slot.Config{Term: 3, Base: b.base, LogBytes: 1, Retention: history.Config{
 		Class: b.class, PositionTTL: 1000 * time.Hour,
 	}})}
-	o.fan = b.hub.Add(n, &o.mu, o.log)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fan = b.hub.Add(n, &o.mu, led{o.log, o})
 	b.slots[n] = o
 	return o
+}
+
+// led is a log as its primary knows it.
+type led struct {
+	*slot.Slot
+	owned *owned
+}
+
+func (l led) Fresh() bool  { return !l.owned.stale }
+func (l led) Surely() bool { return !l.owned.stale }
+
+// remove ends serving a slot.
+func (b *broker) remove(n shard.Slot) {
+	o := b.slots[n]
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b.hub.Remove(n)
 }
 
 func (o *owned) append(channel string) {
@@ -131,9 +152,12 @@ func (b *broker) describe(it Item) string {
 	case Moved:
 		return fmt.Sprintf("moved v%d", fr.Version)
 	case Marks:
-		at := make([]uint64, len(fr))
-		for i, m := range fr {
+		at := make([]uint64, len(fr.Moved))
+		for i, m := range fr.Moved {
 			at[i] = rel(m.Commit)
+		}
+		if len(fr.Stale) > 0 {
+			return fmt.Sprintf("marks %v, stale %v", at, fr.Stale)
 		}
 		return fmt.Sprintf("marks %v", at)
 	}

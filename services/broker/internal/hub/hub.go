@@ -9,7 +9,7 @@ import (
 	"github.com/comet-push/comet/services/broker/internal/history"
 )
 
-// Hub connects the slots a broker owns with its followers.
+// Hub connects the slots a broker serves with its followers.
 type Hub struct {
 	version func(shard.Slot) int64
 	slots   [shard.Slots]atomic.Pointer[Slot]
@@ -18,12 +18,12 @@ type Hub struct {
 	patterns bayeux.Tree[*fans] // guarded by mu
 }
 
-// New returns a Hub that owns no slots. version returns the version of the row
+// New returns a Hub that serves no slots. version returns the version of the row
 // this broker knows; it is called with slot locks held, so it must take none.
 func New(version func(shard.Slot) int64) *Hub { return &Hub{version: version} }
 
-// Add begins to serve a slot, whose log the lock guards. A slot of that number
-// that is served already is removed first.
+// Add begins to serve a slot, whose log the lock guards; the lock is held. A
+// slot of that number that is served already is removed first.
 func (h *Hub) Add(n shard.Slot, lock sync.Locker, log Log) *Slot {
 	h.Remove(n)
 	s := &Slot{
@@ -38,15 +38,13 @@ func (h *Hub) Add(n shard.Slot, lock sync.Locker, log Log) *Slot {
 	return s
 }
 
-// Remove ends serving a slot. Its followers are told Moved, with the version
-// that version now returns.
+// Remove ends serving a slot, whose lock is held. Its followers are told Moved,
+// with the version that version now returns.
 func (h *Hub) Remove(n shard.Slot) {
 	s := h.slots[n].Swap(nil)
 	if s == nil {
 		return
 	}
-	s.lock.Lock()
-	defer s.lock.Unlock()
 	s.removed.Store(true)
 	s.gone = h.version(n)
 	for p := range s.places {
@@ -55,16 +53,22 @@ func (h *Hub) Remove(n shard.Slot) {
 	s.places, s.literals = nil, nil
 }
 
-// Log is what the hub reads of a slot, under the slot's lock. *slot.Slot is one.
+// Log is what the hub reads of a slot, under the slot's lock.
 type Log interface {
 	Term() uint64
 	Base() uint64
 	End() uint64
 	Committed() uint64
 	History() *history.History
+	// Fresh reports whether the log has everything that is committed in the
+	// slot anywhere, or had it a moment ago.
+	Fresh() bool
+	// Surely reports whether a position beyond the end is not of this log. If
+	// not it is to be asked again: another broker may have gone on with the log.
+	Surely() bool
 }
 
-// Slot is the fan-out of one owned slot.
+// Slot is the fan-out of one served slot.
 type Slot struct {
 	hub    *Hub
 	number shard.Slot

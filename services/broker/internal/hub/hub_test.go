@@ -40,6 +40,14 @@ func TestPush(t *testing.T) {
 	f.Marks()
 	f.Marks()
 	check(t, "marks", b.news(f), "marks [7], marks []")
+
+	b.slots[n].stale = true
+	b.publish(a[1])
+	f.Marks()
+	check(t, "nothing is proved", b.news(f), "marks [], stale [17]")
+	b.slots[n].stale = false
+	f.Marks()
+	check(t, "proved again", b.news(f), "marks [8]")
 }
 
 func TestLagAndPull(t *testing.T) {
@@ -188,8 +196,8 @@ func TestMoved(t *testing.T) {
 	must(t, f.Join(1, a[0]))
 	must(t, f.Join(2, "/a/*"))
 	b.news(f)
-	b.hub.Remove(n)
-	b.hub.Remove(n)
+	b.remove(n)
+	b.remove(n)
 	must(t, f.Pull(n))
 	must(t, f.Join(3, a[1])) // crossed the Moved
 	check(t, "removed", b.news(f), "moved v9, moved v9")
@@ -207,6 +215,25 @@ func TestMoved(t *testing.T) {
 	check(t, "closed", b.news(f), "")
 	check(t, "places left", len(b.slots[n].fan.places), 0)
 	check(t, "patterns left", b.hub.patterns.Len(), 0)
+}
+
+// A position beyond the log may be of a log that another broker leads by now.
+func TestBeyondTheLog(t *testing.T) {
+	b, f, a := fixture(1 << 20)
+	b.publish(a[0])
+	must(t, f.Open(n, Start{}))
+	must(t, f.Join(1, a[0]))
+	b.slots[n].stale = true
+	must(t, f.Open(n, Start{Given: true, Since: 1009}))
+	must(t, f.Join(1, a[0]))
+	b.publish(a[0])
+	check(t, "not sure", b.news(f), "opened 1, joined#1 [1], moved v9, moved v9")
+	must(t, f.Open(n, Start{Given: true, Since: 1001}))
+	b.slots[n].stale = false
+	must(t, f.Open(n, Start{Given: true, Since: 1009}))
+	must(t, f.Join(1, a[0]))
+	must(t, f.Pull(n))
+	check(t, "sure", b.news(f), "opened 2, lag 1, reset 2, lag 0, joined#1 [2], resync [1] 0, 1, 2, resumed 2")
 }
 
 func TestOpenAgain(t *testing.T) {

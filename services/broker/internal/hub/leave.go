@@ -59,6 +59,17 @@ func (p *place) leave(in *interest) {
 	}
 }
 
+// remove takes a place with its interests from its slot, whose lock is held.
+func (p *place) remove() {
+	s := p.slot
+	for in := range p.literals {
+		if f := s.literals[in.channel]; f != nil && f.remove(in) {
+			delete(s.literals, in.channel)
+		}
+	}
+	delete(s.places, p)
+}
+
 func (p *place) close() {
 	p.slot.lock.Lock()
 	defer p.slot.lock.Unlock()

@@ -104,28 +104,31 @@ func (p *place) checkPatterns(past *history.History, lost []uint64) []uint64 {
 	return lost
 }
 
-// Marks sends the marks of the pushed slots whose commit has moved; it is to be
-// called once per heartbeat, and answers even if none has.
+// Marks sends the marks of the pushed slots; it is to be called once per
+// heartbeat, and answers even if none has moved.
 func (f *Follower) Marks() {
 	var marks Marks
 	for n := range f.places {
 		if p := f.places[n].Load(); p != nil {
-			if m, ok := p.mark(); ok {
-				marks = append(marks, m)
-			}
+			p.mark(&marks)
 		}
 	}
 	f.frame(marks)
 }
 
-func (p *place) mark() (Mark, bool) {
+func (p *place) mark(marks *Marks) {
 	s := p.slot
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	commit := s.log.Committed()
-	if s.removed.Load() || !p.pushed || commit < p.sent || commit <= p.marked {
-		return Mark{}, false
+	if s.removed.Load() || !p.pushed {
+		return
 	}
-	p.marked = commit
-	return Mark{s.number, s.log.Term(), commit, s.hub.version(s.number)}, true
+	if !s.log.Fresh() {
+		marks.Stale = append(marks.Stale, s.number)
+		return
+	}
+	if commit := s.log.Committed(); commit >= p.sent && commit > p.marked {
+		p.marked = commit
+		marks.Moved = append(marks.Moved, Mark{s.number, s.log.Term(), commit, s.hub.version(s.number)})
+	}
 }

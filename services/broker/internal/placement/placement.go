@@ -2,31 +2,62 @@ package placement
 
 import (
 	"cmp"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/comet-push/comet/internal/shard"
 )
 
-// The pace unless Config says otherwise.
+// What Config means by zero.
 const (
-	DefaultBurst = 16
-	DefaultEvery = time.Second
-	DefaultRest  = 10 * time.Second
+	DefaultReplicas = 2
+	DefaultCopies   = 16
+	DefaultBurst    = 16
+	DefaultEvery    = time.Second
+	DefaultRest     = 10 * time.Second
 )
 
-// Config paces the moves for balance. The zero value of a field is its default.
+const (
+	// massWait is how long evidence waits after more than half of the brokers
+	// vanished, where no time is configured.
+	massWait = 30 * time.Second
+	// copyPatience is how long a copy under way holds up others.
+	copyPatience = time.Minute
+	// orderRest is how long a slot stays where an operator put it.
+	orderRest = time.Hour
+)
+
+// Config says what is wanted. The zero value of a field is its default, where
+// there is one.
 type Config struct {
-	// Burst is how many slots are moved at a time, Every the least time between
-	// two bursts.
+	// Replicas is how many members should hold a slot.
+	Replicas int
+	// UncleanAfter is after how much silence a slot may start anew whose only
+	// copy that is not known to be lost is silent; 0: never. Not with Replicas 1:
+	// it would stop every slot while the store is away.
+	UncleanAfter time.Duration
+	// RepairAfter is how long a member may be absent before another takes its
+	// place; 0: at once. Members with disks come back with what they had.
+	RepairAfter time.Duration
+	// Copies is how many slots are copied at a time.
+	Copies int
+	// Burst is how many slots are moved for balance at a time, Every the least
+	// time between two bursts.
 	Burst int
 	Every time.Duration
 	// Rest is how long a slot that was moved for balance stays where it is.
 	Rest time.Duration
 }
 
-// View is what the controller knows when it decides.
+func (c Config) withDefaults() Config {
+	c.Replicas = cmp.Or(max(c.Replicas, 0), DefaultReplicas)
+	c.Copies = cmp.Or(max(c.Copies, 0), DefaultCopies)
+	c.Burst = cmp.Or(max(c.Burst, 0), DefaultBurst)
+	c.Every = cmp.Or(max(c.Every, 0), DefaultEvery)
+	c.Rest = cmp.Or(max(c.Rest, 0), DefaultRest)
+	return c
+}
+
+// View is what the controller knows when it decides, with the store in reach.
 type View struct {
 	// Table are the rows as last read.
 	Table *shard.Table
@@ -36,9 +67,11 @@ type View struct {
 	// lost. A member replaced by another id under its name need not be listed:
 	// that is seen from Brokers.
 	Lost map[string]bool
-	// Cautious: declare nobody lost yet, because the leader is new or the store
-	// was out of reach (CORRECTNESS rule 14).
+	// Cautious: whoever is absent may only be late to announce itself, because
+	// the leader is new or the store was out of reach (CORRECTNESS rule 14).
 	Cautious bool
+	// Orders are what operators want.
+	Orders Orders
 }
 
 // Broker is an announced broker.
@@ -47,8 +80,18 @@ type Broker struct {
 	Member string
 	// Addr is its private gRPC address.
 	Addr string
+	// Zone is its failure domain, or empty.
+	Zone string
 	// Draining: give it nothing, take what it has.
 	Draining bool
+}
+
+// Plan is what to do now.
+type Plan struct {
+	// Changes are to be written in order, each of another slot.
+	Changes []Change
+	// Waiting are the slots that nobody leads and that may not start anew yet.
+	Waiting map[shard.Slot]Wait
 }
 
 // Change is one compare-and-swap of a row.
@@ -56,165 +99,90 @@ type Change struct {
 	Slot shard.Slot
 	// Row is what to write; its Version is the one it replaces.
 	Row shard.Row
-	// Absent are members that must not be announced for it to apply.
-	Absent []string
+	// Absent are members that must not be announced for it to apply, Present
+	// those that must be.
+	Absent, Present []string
 	// Why it is made.
 	Why Reason
 }
 
-// Reason says why a slot gets a new primary.
+// Reason says why a row is written.
 type Reason string
 
 // The reasons.
 const (
-	Unassigned Reason = "unassigned" // nobody owns it
-	Lost       Reason = "lost"       // its owner's log is lost
-	Draining   Reason = "draining"   // its owner is leaving
-	Balance    Reason = "balance"    // another broker has fewer slots
+	Unassigned Reason = "unassigned" // it is the slot's first row
+	Failover   Reason = "failover"   // the primary is gone, and somebody in sync is promoted
+	Lost       Reason = "lost"       // a new incarnation: everybody in sync is known to have lost the log
+	Unclean    Reason = "unclean"    // a new incarnation: the only one who may have the log was silent for too long
+	Recovered  Reason = "recovered"  // a new incarnation by an operator's word
+	Repair     Reason = "repair"     // too few hold the slot, or too many, or one who is gone
+	Draining   Reason = "draining"   // one who holds it is leaving
+	Ordered    Reason = "ordered"    // an operator moves it
+	Zones      Reason = "zones"      // it can be in more zones
+	Balance    Reason = "balance"    // another broker holds fewer slots
+	Preferred  Reason = "preferred"  // another broker that holds it leads fewer slots
 )
 
-// Planner decides, and remembers what it moved for balance.
+// Reasons are all of them.
+func Reasons() []Reason {
+	return []Reason{
+		Unassigned, Failover, Lost, Unclean, Recovered, Repair, Draining, Ordered, Zones, Balance, Preferred,
+	}
+}
+
+// Wait says what a slot waits for that nobody leads.
+type Wait string
+
+// What slots wait for.
+const (
+	ForReturn   Wait = "return"   // a member in sync, evidence that its log is lost, or an operator
+	ForCaution  Wait = "caution"  // the end of the time in which nobody counts as absent
+	ForMajority Wait = "majority" // more than half of the brokers vanished at once: they may come back
+	ForSilence  Wait = "silence"  // the end of the row's UncleanAfter
+	ForBrokers  Wait = "brokers"  // a broker that does not drain
+)
+
+// Planner decides, and remembers what views do not show.
 type Planner struct {
-	cfg   Config
-	next  time.Time              // no burst before
-	until [shard.Slots]time.Time // the slot rests
+	cfg     Config
+	absent  map[string]time.Time     // members that rows name: not announced since
+	copying map[shard.Slot]time.Time // copies begun here and not finished
+	next    time.Time                // no burst before
+	until   [shard.Slots]time.Time   // the slot rests
 }
 
 // New returns a Planner.
 func New(cfg Config) *Planner {
-	if cfg.Burst <= 0 {
-		cfg.Burst = DefaultBurst
+	return &Planner{
+		cfg:    cfg.withDefaults(),
+		absent: map[string]time.Time{}, copying: map[shard.Slot]time.Time{},
 	}
-	if cfg.Every <= 0 {
-		cfg.Every = DefaultEvery
-	}
-	if cfg.Rest <= 0 {
-		cfg.Rest = DefaultRest
-	}
-	return &Planner{cfg: cfg}
 }
 
-// Plan returns the changes to write now, in order, each of another slot. Call
-// it with every new view, and at least once a second, but not before the
-// outcome of the last plan is in the view.
-func (p *Planner) Plan(v View, now time.Time) []Change {
-	a := newAssignment(v, now)
-	if len(a.hosts) == 0 {
-		return nil
-	}
-	for n := range shard.Slot(shard.Slots) {
-		if why, absent := a.needs(v, v.Table.Row(n)); why != "" {
-			a.move(n, a.least(), why, absent)
+// See notes who is absent in a view that no plan is made from. A member that
+// comes and goes unseen counts as absent all the time.
+func (p *Planner) See(v View, now time.Time) { newAssignment(p, v, now) }
+
+// Plan returns what to do now. Call it with every new view, and at least once a
+// second, but not before the outcome of the last plan is in the view, and never
+// with a view from before an outage of the store has ended.
+func (p *Planner) Plan(v View, now time.Time) Plan {
+	a := newAssignment(p, v, now)
+	for i := range a.places {
+		s := &a.places[i]
+		switch {
+		case s.row.Primary == "":
+			a.first(s)
+		case !a.announces(s.row.Primary):
+			a.withoutPrimary(s)
 		}
 	}
-	p.balance(a, now)
-	return a.changes
-}
-
-// balance moves slots that need no rest from the fullest host to the emptiest.
-// None of them was placed a moment ago: that went to the emptiest, which cannot
-// have become the fullest by two.
-func (p *Planner) balance(a *assignment, now time.Time) {
-	if now.Before(p.next) {
-		return
-	}
-	for range p.cfg.Burst {
-		from, to := a.most(), a.least()
-		if len(from.slots) < len(to.slots)+2 {
-			return
+	for i := range a.places {
+		if s := &a.places[i]; !s.changed && a.announces(s.row.Primary) {
+			a.adjust(s)
 		}
-		i := slices.IndexFunc(from.slots, func(n shard.Slot) bool {
-			return !now.Before(p.until[n])
-		})
-		if i < 0 {
-			return
-		}
-		n := from.slots[i]
-		from.slots = slices.Delete(from.slots, i, i+1)
-		a.move(n, to, Balance, nil)
-		p.until[n] = now.Add(p.cfg.Rest)
-		p.next = now.Add(p.cfg.Every)
 	}
-}
-
-// assignment is a plan in the making.
-type assignment struct {
-	now     time.Time
-	table   *shard.Table
-	hosts   []*host           // announced and not draining, by member
-	names   map[string]string // announced: name -> member
-	drained map[string]bool   // members that drain
-	changes []Change
-}
-
-// host is a broker that may own slots, and those it would own.
-type host struct {
-	member string
-	addr   string
-	slots  []shard.Slot
-}
-
-func newAssignment(v View, now time.Time) *assignment {
-	a := &assignment{now: now, table: v.Table, names: map[string]string{}, drained: map[string]bool{}}
-	for _, b := range v.Brokers {
-		a.names[name(b.Member)] = b.Member
-		if b.Draining {
-			a.drained[b.Member] = true
-			continue
-		}
-		a.hosts = append(a.hosts, &host{member: b.Member, addr: b.Addr, slots: v.Table.Owned(b.Member)})
-	}
-	slices.SortFunc(a.hosts, func(x, y *host) int { return cmp.Compare(x.member, y.member) })
-	return a
-}
-
-// needs says why a row must get a new primary, empty if it need not, and who
-// must be absent for that.
-func (a *assignment) needs(v View, row shard.Row) (why Reason, absent []string) {
-	owner := row.Primary
-	if owner == "" {
-		return Unassigned, nil
-	}
-	switch announced := a.names[name(owner)]; {
-	case announced == owner && a.drained[owner]:
-		return Draining, nil
-	case announced == owner:
-		return "", nil
-	case announced != "", v.Lost[owner] && !v.Cautious:
-		return Lost, []string{owner}
-	}
-	return "", nil
-}
-
-func (a *assignment) move(n shard.Slot, to *host, why Reason, absent []string) {
-	to.slots = append(to.slots, n)
-	old := a.table.Row(n)
-	a.changes = append(a.changes, Change{
-		Slot: n,
-		Row: shard.Row{
-			Term:     old.Term + 1,
-			Primary:  to.member,
-			Addr:     to.addr,
-			InSync:   []string{to.member},
-			Replicas: []string{to.member},
-			Base:     shard.NextBase(old.Base, a.now),
-			Version:  old.Version,
-		},
-		Absent: absent,
-		Why:    why,
-	})
-}
-
-func (a *assignment) least() *host { return slices.MinFunc(a.hosts, (*host).compare) }
-
-func (a *assignment) most() *host { return slices.MaxFunc(a.hosts, (*host).compare) }
-
-func (h *host) compare(other *host) int { return cmp.Compare(len(h.slots), len(other.slots)) }
-
-// name is the part of a member before its id.
-func name(member string) string {
-	if i := strings.LastIndexByte(member, '@'); i >= 0 {
-		return member[:i]
-	}
-	return member
+	a.balance()
+	return Plan{Changes: a.changes, Waiting: a.waiting}
 }

@@ -125,8 +125,8 @@ func (r *Replica) AsOf(now time.Time) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	asOf := now
-	if r.lead.alone > 0 {
-		asOf = r.renewed
+	if r.isolated(now) {
+		asOf = r.renewed.Add(r.lead.alone / 2)
 	}
 	for _, p := range r.lead.peers {
 		switch {

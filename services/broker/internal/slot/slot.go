@@ -187,5 +187,8 @@ func (s *Slot) Held() uint64 { return s.end }
 // Committed is the commit mark.
 func (s *Slot) Committed() uint64 { return s.committed }
 
+// Uncommitted is the cost of the entries that wait for their commit.
+func (s *Slot) Uncommitted() int { return s.waiting }
+
 // History is what is retained of the committed log.
 func (s *Slot) History() *history.History { return s.hist }

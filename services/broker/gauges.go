@@ -1,0 +1,83 @@
+package broker
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// maxCopies is the most copies that are told apart.
+const maxCopies = 4
+
+// gauges show the state of all places: counted when somebody asks.
+type gauges struct {
+	places *places
+
+	slots, inSync, underReplicated, uncommitted, history *prometheus.Desc
+}
+
+func newGauges(s *places) *gauges {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("comet_broker_"+name, help, labels, nil)
+	}
+	return &gauges{
+		places:          s,
+		slots:           desc("slots", "Slots of which this broker has a copy: as their primary, or as a backup.", "role"),
+		inSync:          desc("slots_in_sync", "Slots led here, by how many copies are in sync; 4 is 4 or more.", "copies"),
+		underReplicated: desc("slots_under_replicated", "Slots led here of which a copy that there should be is not in sync."),
+		uncommitted:     desc("uncommitted_bytes", "What waits in slots led here until all copies in sync have it."),
+		history:         desc("history_bytes", "Memory that the retained entries of all copies here take."),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (g *gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{g.slots, g.inSync, g.underReplicated, g.uncommitted, g.history} {
+		to <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (g *gauges) Collect(to chan<- prometheus.Metric) {
+	c := g.places.count()
+	send := func(d *prometheus.Desc, n int, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	send(g.slots, c.primaries, "primary")
+	send(g.slots, c.backups, "backup")
+	for i, n := range c.inSync {
+		send(g.inSync, n, strconv.Itoa(i+1))
+	}
+	send(g.underReplicated, c.underReplicated)
+	send(g.uncommitted, c.uncommitted)
+	send(g.history, c.history)
+}
+
+// counts is the state of all places.
+type counts struct {
+	primaries, backups   int
+	inSync               [maxCopies]int // of slots led here, from 1
+	underReplicated      int
+	uncommitted, history int // bytes
+}
+
+func (s *places) count() counts {
+	var c counts
+	s.each(func(p *place) {
+		c.history += p.log.History().Bytes()
+		if p.fanOut == nil {
+			if slices.Contains(p.row.InSync, s.self) {
+				c.backups++
+			}
+			return
+		}
+		c.primaries++
+		c.inSync[min(max(len(p.row.InSync), 1), maxCopies)-1]++
+		c.uncommitted += p.log.Uncommitted()
+		if slices.ContainsFunc(p.row.Replicas, func(m string) bool { return !slices.Contains(p.row.InSync, m) }) {
+			c.underReplicated++
+		}
+	})
+	return c
+}
