@@ -34,8 +34,8 @@ func (s *Service) Loaded() <-chan struct{} { return s.loaded }
 
 // load makes the slots what the data directory holds.
 func (s *Service) load(ctx context.Context) error {
-	defer close(s.loaded)
 	if s.deps.Disk == nil {
+		close(s.loaded)
 		return nil
 	}
 	cluster, err := s.deps.Directory.ClusterID(ctx)
@@ -45,7 +45,11 @@ func (s *Service) load(ctx context.Context) error {
 	if err := s.deps.Disk.Join(cluster); err != nil {
 		return err //nolint:wrapcheck // it says what to do
 	}
-	return s.places.load(ctx, s.deps.Disk)
+	if err := s.places.load(ctx, s.deps.Disk); err != nil {
+		return err
+	}
+	close(s.loaded)
+	return nil
 }
 
 // load makes the places what the data directory holds, before anybody else

@@ -192,8 +192,12 @@ func judged(err error) error {
 // ID is the log-id: 128 random bits in hex, as old as the logs.
 func (s *Store) ID() string { return s.identity.LogID }
 
-// Close closes a Store that does not run.
+// Close closes a Store that does not run. After a failure of the disk it does
+// nothing: what is left of the database may never let go.
 func (s *Store) Close() error {
+	if s.lost() {
+		return nil
+	}
 	var err error
 	s.close.Do(func() {
 		if err = s.db.Close(); err != nil {
@@ -228,6 +232,12 @@ func (s *Store) full() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.broken || s.bytes >= s.cfg.QueueBytes
+}
+
+func (s *Store) lost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
 }
 
 // waiting is how many bytes wait to be written.
