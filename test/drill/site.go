@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -28,6 +27,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	lan "github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
@@ -274,7 +274,7 @@ func (s *site) ready(ctx context.Context, n *node) error {
 // keepLog keeps what a container has said, among the test's artifacts.
 func (s *site) keepLog(n *node) {
 	said, err := s.engine.ContainerLogs(context.Background(), n.id,
-		client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true})
+		client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true})
 	if err != nil {
 		s.t.Logf("no log of %s: %v", n.Name, err)
 		return
@@ -286,7 +286,7 @@ func (s *site) keepLog(n *node) {
 		return
 	}
 	defer func() { _ = file.Close() }()
-	if _, err := io.Copy(file, said); err != nil {
+	if _, err := stdcopy.StdCopy(file, file, said); err != nil {
 		s.t.Logf("log of %s: %v", n.Name, err)
 	}
 }
