@@ -227,12 +227,6 @@ func (c *Config) Validate() error {
 	if c.Target != All && len(c.Etcd.Endpoints) == 0 {
 		fail("etcd.endpoints: target %s meets the other services through etcd; name its endpoints, or use target all", c.Target)
 	}
-	if c.Broker.DataDir != "" && len(c.Etcd.Endpoints) == 0 {
-		fail("broker.data-dir: who holds what is written down in etcd; name its endpoints with etcd.endpoints, or leave broker.data-dir out")
-	}
-	if c.Broker.Sync != SyncCommit && c.Broker.Sync != SyncInterval {
-		fail("broker.sync: %q is not one of %s, %s", c.Broker.Sync, SyncCommit, SyncInterval)
-	}
 	if c.Node.Name == "" || strings.ContainsAny(c.Node.Name, "@/ \t\n") || len(c.Node.Name) > 128 {
 		fail("node.name: %q is not a name: 1 to 128 characters without @, / and spaces", c.Node.Name)
 	}
@@ -273,15 +267,28 @@ func (c *Config) Validate() error {
 			fail("%s: %d is not between %d and %d", n.key, n.v, n.low, n.high)
 		}
 	}
-	if after := time.Duration(c.Broker.UncleanAfter); after > 0 && after < 4*c.Etcd.LeaseTTL {
-		fail("broker.unclean-after: %v is less than four times etcd.lease-ttl, %v: a broker that only missed a renewal would be given up",
-			after, c.Etcd.LeaseTTL)
-	}
+	errs = append(errs, c.Broker.validate(c.Etcd))
 	if c.Edge.Heartbeat%time.Second != 0 {
 		fail("edge.heartbeat: %v is not whole seconds", c.Edge.Heartbeat)
 	}
 	if (c.Edge.TLSCertFile == "") != (c.Edge.TLSKeyFile == "") {
 		fail("edge.tls-cert-file, edge.tls-key-file: give both or none")
+	}
+	return errors.Join(errs...)
+}
+
+func (b *BrokerConfig) validate(e Etcd) error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if after := time.Duration(b.UncleanAfter); after > 0 && after < 4*e.LeaseTTL {
+		fail("broker.unclean-after: %v is less than four times etcd.lease-ttl, %v: a broker that only missed a renewal would be given up",
+			after, e.LeaseTTL)
+	}
+	if b.DataDir != "" && len(e.Endpoints) == 0 {
+		fail("broker.data-dir: who holds what is written down in etcd; name its endpoints with etcd.endpoints, or leave broker.data-dir out")
+	}
+	if b.Sync != SyncCommit && b.Sync != SyncInterval {
+		fail("broker.sync: %q is not one of %s, %s", b.Sync, SyncCommit, SyncInterval)
 	}
 	return errors.Join(errs...)
 }

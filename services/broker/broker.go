@@ -45,7 +45,7 @@ import (
 // Deps are what a broker works with.
 type Deps struct {
 	// Node is this process as it is announced; its ID is the log-id.
-	Node       membership.Node
+	Node membership.Node
 	// Disk keeps the logs; nil: they end with the process.
 	Disk       *Disk
 	Directory  membership.Directory

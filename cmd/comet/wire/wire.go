@@ -69,7 +69,7 @@ type Process struct {
 	conns     []*rpc.Pool
 	listeners []net.Listener
 	addrs     Addrs
-	disk      *broker.Disk // nil: none
+	disk      *broker.Disk    // nil: none
 	waits     <-chan struct{} // closed when the node may be announced; nil: it may
 	updates   chan membership.Node
 	draining  atomic.Bool

@@ -234,6 +234,7 @@ func (s *Store) full() bool {
 	return s.broken || s.bytes >= s.cfg.QueueBytes
 }
 
+// lost reports whether the disk failed.
 func (s *Store) lost() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

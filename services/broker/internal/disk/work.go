@@ -147,7 +147,7 @@ func (s *Store) commit(b *pebble.Batch) error {
 	return nil
 }
 
-// syncs syncs what was written, again and again until ctx ends.
+// syncs makes the disk sync what was written, again and again until ctx ends.
 func (s *Store) syncs(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.SyncEvery)
 	defer tick.Stop()
