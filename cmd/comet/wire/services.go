@@ -42,7 +42,7 @@ type deps struct {
 
 // public is a service that backends call.
 type public struct {
-	name     string
+	names    []string // of what it registers
 	register func(grpc.ServiceRegistrar)
 }
 
@@ -66,7 +66,7 @@ func (p *Process) addServices(env Env, targets []membership.Role, d deps, node g
 		}
 		s.RegisterNode(node)
 		p.addService(presenceName, s)
-		doors = append(doors, public{httpd.Presence, s.RegisterPublic})
+		doors = append(doors, public{[]string{httpd.Presence}, s.RegisterPublic})
 	}
 	if slices.Contains(targets, membership.Broker) {
 		s, err := p.broker(d)
@@ -75,7 +75,7 @@ func (p *Process) addServices(env Env, targets []membership.Role, d deps, node g
 		}
 		s.RegisterNode(node)
 		p.addService(brokerName, s)
-		doors = append(doors, public{httpd.PubSub, s.RegisterPublic})
+		doors = append(doors, public{[]string{httpd.PubSub, httpd.Admin}, s.RegisterPublic})
 	}
 	return p.publicDoor(env, doors)
 }
@@ -163,7 +163,7 @@ func (p *Process) broker(d deps) (*broker.Service, error) {
 		MinInSync:    p.cfg.Broker.MinInSync,
 		UncleanAfter: cmp.Or(time.Duration(p.cfg.Broker.UncleanAfter), -1),
 	}, broker.Deps{
-		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
+		Node: d.node, Announcement: p.announcement, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", brokerName)),
 	})
 }
