@@ -149,7 +149,7 @@ func TestListSlotsOfABroker(t *testing.T) {
 func TestMoveSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, m := copies(t, 2, "a", "b", "c")
-		load := m[2].load(5*time.Millisecond, manyChannels(50)...)
+		load := m[2].load(20*time.Millisecond, manyChannels(50)...)
 		for i, via := range m {
 			n, to := c.apart(shard.Slot(60*i), m)
 			before := c.view().Table.Row(n)
@@ -277,7 +277,7 @@ func TestDrainByOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, m := copies(t, 2, "a", "b", "c", "d")
 		a, b := m[0], m[1]
-		load := b.load(5*time.Millisecond, manyChannels(50)...)
+		load := b.load(20*time.Millisecond, manyChannels(50)...)
 		live := b.subscribe("", "/load/**")
 		drained, err := a.admin.DrainBroker(t.Context(), &adminv1.DrainBrokerRequest{Broker: "b"})
 		if err != nil || drained.GetBroker().GetState() != adminv1.BrokerState_BROKER_STATE_DRAINING {

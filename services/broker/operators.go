@@ -273,7 +273,7 @@ func (o *operators) client(n membership.Node) (adminv1.AdminServiceClient, error
 }
 
 // errNoController says that nobody carries orders out now.
-var errNoController = rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_NO_CONTROLLER, //nolint:gochecknoglobals // a sentinel
+var errNoController = rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_NO_CONTROLLER,
 	"no broker is elected to be the controller, which carries orders out; try again in a few seconds")
 
 func noCheck(membership.View) error { return nil }
