@@ -13,6 +13,8 @@ BUF_VERSION := v1.71.0
 GOLANGCI_VERSION := v2.13.2
 GOTESTSUM_VERSION := v1.13.0
 BENCHSTAT_VERSION := v0.0.0-20250813145418-2f7363a06fe1
+# Not a tool: measured beside brokers.
+NATS_VERSION := v2.15.2
 
 # SKIP=forbid makes make test fail when a test was skipped.
 SKIP ?= allow
@@ -57,7 +59,7 @@ fuzz: ## Fuzz every parser for FUZZTIME (30s) each
 	test/fuzz.sh $(or $(FUZZTIME),30s)
 
 .PHONY: bench
-bench: $(BIN)/benchstat ## Run the benchmarks; docs/benchmarks.md says how to read them
+bench: $(BIN)/benchstat $(BIN)/nats-server ## Run the benchmarks; docs/benchmarks.md says how to read them
 	test/bench.sh
 
 ##@ Check
@@ -101,6 +103,7 @@ $(BIN)/buf: ; cd / && GOBIN=$(BIN) GOWORK=off GOFLAGS=-trimpath go install githu
 $(BIN)/golangci-lint: ; cd / && GOBIN=$(BIN) GOWORK=off GOFLAGS=-trimpath go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 $(BIN)/gotestsum: ; cd / && GOBIN=$(BIN) GOWORK=off GOFLAGS=-trimpath go install gotest.tools/gotestsum@$(GOTESTSUM_VERSION)
 $(BIN)/benchstat: ; cd / && GOBIN=$(BIN) GOWORK=off GOFLAGS=-trimpath go install golang.org/x/perf/cmd/benchstat@$(BENCHSTAT_VERSION)
+$(BIN)/nats-server: ; cd / && GOBIN=$(BIN) GOWORK=off GOFLAGS=-trimpath go install github.com/nats-io/nats-server/v2@$(NATS_VERSION)
 
 .PHONY: test-tools
 test-tools: $(BIN)/gotestsum
