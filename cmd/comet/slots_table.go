@@ -135,7 +135,10 @@ func slotsSummary(resp *adminv1.ListSlotsResponse) string {
 	}
 	total := len(resp.GetSlots())
 	text := fmt.Sprintf("%d slots", total)
-	if total < shard.Slots {
+	switch {
+	case total == 0:
+		return fmt.Sprintf("0 of %d slots\n", shard.Slots)
+	case total < shard.Slots:
 		text = fmt.Sprintf("%d of %d slots", total, shard.Slots)
 	}
 	text += fmt.Sprintf(": %d led", total-leaderless)

@@ -160,7 +160,7 @@ func orderError(err error) error {
 	case errors.Is(err, membership.ErrNotLeader):
 		return errNoController
 	case errors.As(err, &refused):
-		return rpc.Error(codes.FailedPrecondition, channelv1.ErrorReason_ERROR_REASON_ORDER_REFUSED, "%v", err)
+		return rpc.Error(codes.FailedPrecondition, channelv1.ErrorReason_ERROR_REASON_ORDER_REFUSED, "%v", refused)
 	case errors.Is(err, controller.ErrBusy):
 		return rpc.Error(codes.ResourceExhausted, channelv1.ErrorReason_ERROR_REASON_BUSY, "%v; try again in a moment", err)
 	case errors.Is(err, controller.ErrStore):
