@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
 	adminv1 "github.com/comet-push/comet/gen/comet/admin/v1"
@@ -34,6 +35,7 @@ type cluster struct {
 
 	namespaces []namespace.Options
 	config     broker.Config
+	disks      map[string]*vfs.MemFS // by broker; nil: there are none
 	starts     int
 	members    []*member
 }
@@ -56,6 +58,7 @@ type member struct {
 	announcement *membership.Announcement
 	dir          *memory.Directory
 	service      *broker.Service
+	disk         *broker.Disk // or nil
 	registry     *prometheus.Registry
 	pubsub       pubsubv1.PubSubServiceClient
 	broker       brokerv1.BrokerServiceClient
@@ -85,6 +88,7 @@ func (c *cluster) launch(name string) *member {
 	m.node = membership.Node{
 		Name: name, ID: fmt.Sprintf("%032x", c.starts), Roles: []membership.Role{membership.Broker}, Addr: m.doors[0],
 	}
+	m.open()
 	m.announcement = membership.NewAnnouncement(m.node)
 	set, err := namespace.NewSet(c.namespaces, namespace.Open())
 	if err != nil {
@@ -94,7 +98,8 @@ func (c *cluster) launch(name string) *member {
 	cfg.Dial = c.net.Dial(name)
 	conns := rpc.NewPool(cfg.Dial)
 	m.service, err = broker.New(cfg, broker.Deps{
-		Node: m.node, Announcement: m.announcement, Directory: m.dir, Conns: conns, Namespaces: set, Registerer: m.registry,
+		Node: m.node, Announcement: m.announcement, Disk: m.disk, Directory: m.dir,
+		Conns: conns, Namespaces: set, Registerer: m.registry,
 		Logger: slog.New(slog.NewTextHandler(c.t.Output(), nil)).With("broker", name),
 	})
 	if err != nil {
@@ -109,7 +114,14 @@ func (c *cluster) launch(name string) *member {
 	go func() {
 		defer close(m.done)
 		err := run.All(ctx,
-			run.Func(func(ctx context.Context) error { return m.dir.Register(ctx, m.node, m.announcement.Updates()) }),
+			run.Func(func(ctx context.Context) error {
+				select {
+				case <-m.service.Loaded():
+				case <-ctx.Done():
+					return nil
+				}
+				return m.dir.Register(ctx, m.node, m.announcement.Updates())
+			}),
 			private, m.service, public)
 		if err := errors.Join(err, conns.Close()); err != nil && !errors.Is(context.Cause(ctx), errKilled) {
 			c.t.Errorf("%s ended: %v", name, err)
@@ -137,8 +149,12 @@ func (m *member) drain() {
 
 var errKilled = errors.New("killed")
 
-// kill ends a broker as kill -9 does: to others it is gone at once.
+// kill ends a broker as a crash of its machine does: to others it is gone at
+// once, and what it did not sync is lost.
 func (m *member) kill() {
+	if m.disk != nil {
+		m.disks[m.name] = m.disks[m.name].CrashClone(vfs.CrashCloneCfg{})
+	}
 	m.dir.Kill()
 	m.net.Crash(m.name)
 	m.cancel(errKilled)
