@@ -1,0 +1,209 @@
+package comettest_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/comet-push/comet/internal/comettest"
+	"github.com/comet-push/comet/internal/config"
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/shard"
+)
+
+// world is a cluster under load from publishers of all manners, for clients of
+// all transports: some follow busy channels, of which history keeps little, and
+// some only calm ones, of which it keeps all.
+type world struct {
+	*comettest.Cluster
+
+	t          *testing.T
+	audit      *comettest.Audit
+	publishers []*comettest.Publisher
+	calm, busy []*comettest.Client
+	goroutines int // before there were clients and publishers
+}
+
+// calmChannels are published to so seldom that nothing is dropped before a test
+// is over, each beside a busy channel in its slot.
+const calmChannels = 4
+
+func newWorld(t *testing.T, o comettest.Options) *world {
+	t.Helper()
+	if o.Edges == 0 {
+		o.Edges, o.Brokers, o.Presence = 2, 3, 1
+	}
+	w := &world{Cluster: comettest.New(t, o), t: t}
+	w.audit = w.Audit()
+	w.Balanced(time.Minute)
+	manners := []comettest.Manner{comettest.Keyed, comettest.Streamed, comettest.Unkeyed, comettest.Posted}
+	for i := range calmChannels {
+		calm := fmt.Sprintf("/calm/%d", i)
+		w.publish(calm, manners[i], 4*time.Second)
+		w.publish(neighbour(calm), manners[(i+1)%len(manners)], time.Duration(100+30*i)*time.Millisecond)
+	}
+	w.connect()
+	return w
+}
+
+// neighbour is a busy channel in the slot of another.
+func neighbour(channel string) string {
+	for i := 0; ; i++ {
+		if name := fmt.Sprintf("/busy/%d", i); shard.Of(name) == shard.Of(channel) {
+			return name
+		}
+	}
+}
+
+func (w *world) publish(channel string, how comettest.Manner, every time.Duration) {
+	w.publishers = append(w.publishers, w.PublishAs(comettest.Publishing{Channel: channel, Manner: how, Every: every}))
+}
+
+func (w *world) connect() {
+	one := w.publishers[1].Channel
+	for i, p := range []comettest.Profile{
+		{Transport: comettest.LongPolling, Channels: []string{"/calm/*"}},
+		{Transport: comettest.LongPolling, Ack: true, Channels: []string{"/calm/0", "/calm/1", "/calm/2", "/calm/3"}},
+		{Transport: comettest.SSE, Channels: []string{"/calm/1"}},
+		{Transport: comettest.Stream, Channels: []string{"/calm/**"}},
+		{Transport: comettest.PlainSocket, Channels: []string{"/calm/2", "/calm/3"}},
+		{Transport: comettest.WebSocket, Ack: true, Channels: []string{"/busy/*"}},
+		{Transport: comettest.LongPolling, Channels: []string{one}},
+		{Transport: comettest.LongPoll, Channels: []string{"/busy/**", "/calm/0"}},
+		{Transport: comettest.SSE, Channels: []string{one}},
+	} {
+		p.Name = fmt.Sprintf("%s-%d", p.Transport, i)
+		p.Edges = []string{fmt.Sprintf("edge-%d", i%2)}
+		if i < 5 {
+			w.calm = append(w.calm, w.Connect(p))
+		} else {
+			w.busy = append(w.busy, w.Connect(p))
+		}
+	}
+}
+
+// finish ends all faults, waits until the cluster is well, which must not take
+// long, and checks everything that anybody was told.
+func (w *world) finish() {
+	w.t.Helper()
+	w.Calm()
+	for i := range 3 {
+		if name := fmt.Sprintf("broker-%d", i); !w.Runs(name) {
+			w.Start(name)
+		}
+	}
+	before := w.acked()
+	time.Sleep(20 * time.Second)
+	for i, n := range w.acked() {
+		if n == before[i] {
+			w.t.Errorf("%s: nothing was acknowledged for 20 s after everything was mended", w.publishers[i].Channel)
+		}
+	}
+	w.Ready(time.Minute)
+	w.Balanced(2 * time.Minute)
+	settle(w.t, w.publishers)
+	w.check()
+}
+
+func (w *world) acked() (last []int) {
+	for _, p := range w.publishers {
+		last = append(last, p.Acked())
+	}
+	return last
+}
+
+// check checks what everybody was told. Of calm channels nothing may be lost,
+// but with all copies.
+func (w *world) check() {
+	w.t.Helper()
+	clients := slices.Concat(w.calm, w.busy)
+	for _, client := range clients {
+		if err := comettest.Check(client, w.publishers...); err != nil {
+			w.t.Error(err)
+		}
+		if len(client.Of(comettest.Event)) == 0 {
+			w.t.Errorf("%s: nothing came", client.Name)
+		}
+	}
+	if err := w.CheckTogether(w.publishers, clients); err != nil {
+		w.t.Error(err)
+	}
+	for _, err := range w.audit.Err() {
+		w.t.Error(err)
+	}
+	if len(w.audit.Anew()) == 0 {
+		noResync(w.t, w.calm...)
+	}
+	for i := range 3 {
+		name := fmt.Sprintf("broker-%d", i)
+		for _, metric := range []string{"comet_broker_alarms_total", "comet_broker_publishes_waiting", "comet_broker_uncommitted_bytes"} {
+			if n := w.Value(name, metric); n != 0 {
+				w.t.Errorf("%s of %s is %v", metric, name, n)
+			}
+		}
+	}
+}
+
+// kept fails the test if a log began anew.
+func (w *world) kept() {
+	w.t.Helper()
+	if anew := w.audit.Anew(); len(anew) > 0 {
+		w.t.Errorf("%d slots began anew", len(anew))
+	}
+}
+
+// primary is the node that leads the slot of a channel, and backup another that
+// holds it.
+func (w *world) primary(channel string) string { return nameOf(w.audit.Row(channel).Primary) }
+
+func (w *world) backup(channel string) string {
+	w.t.Helper()
+	row := w.audit.Row(channel)
+	for _, m := range row.InSync {
+		if m != row.Primary {
+			return nameOf(m)
+		}
+	}
+	w.t.Fatalf("%s has one copy: %+v", channel, row)
+	return ""
+}
+
+func nameOf(member string) string {
+	for i, c := range member {
+		if c == '@' {
+			return member[:i]
+		}
+	}
+	return member
+}
+
+// lease is that of the store.
+const lease = 2 * time.Second
+
+// others are the brokers but one.
+func others(broker string) (names []string) {
+	for i := range 3 {
+		if name := fmt.Sprintf("broker-%d", i); name != broker {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// within runs a scenario in a bubble.
+func within(t *testing.T, name string, do func(w *world), configure func(string, *config.Config)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, comettest.Options{Configure: configure})
+			time.Sleep(5 * time.Second)
+			do(w)
+			w.finish()
+		})
+	})
+}
+
+var _ = membership.Broker
