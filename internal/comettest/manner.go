@@ -34,7 +34,7 @@ type calls struct {
 
 func (w *calls) run() {
 	for more := true; more; more = w.p.rest() {
-		n, _ := w.p.begin()
+		n := w.p.begin()
 		position, ok := w.call(n)
 		for !ok {
 			w.at++
@@ -73,7 +73,7 @@ type posts struct {
 
 func (w *posts) run() {
 	for more := true; more; more = w.p.rest() {
-		n, _ := w.p.begin()
+		n := w.p.begin()
 		if position, err := w.post(n); err == nil {
 			w.p.ack(n, position)
 		} else {
@@ -125,7 +125,7 @@ func (w *streaming) run() {
 		defer close(w.numbers)
 		for more := true; more; more = w.p.rest() {
 			if w.count() < most {
-				n, _ := w.p.begin()
+				n := w.p.begin()
 				w.add(n)
 				w.numbers <- n
 			}
@@ -206,7 +206,7 @@ func (w *streaming) life() bool {
 		select {
 		case <-received:
 			return w.over()
-		case n, more := <-w.next():
+		case n, more := <-w.numbers:
 			switch {
 			case !more:
 				w.finish()
@@ -230,9 +230,6 @@ func (w *streaming) unanswered() []int {
 	defer w.mu.Unlock()
 	return append([]int(nil), w.waiting...)
 }
-
-// next is where numbers come from.
-func (w *streaming) next() <-chan int { return w.numbers }
 
 func (w *streaming) finish() {
 	w.mu.Lock()

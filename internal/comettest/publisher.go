@@ -205,12 +205,11 @@ func (p *Publisher) Retried(n int) bool {
 }
 
 // begin notes that the next number is published from now on.
-func (p *Publisher) begin() (n int, at time.Time) {
+func (p *Publisher) begin() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at = time.Now()
-	p.started, p.placed = append(p.started, at), append(p.placed, 0)
-	return len(p.started), at
+	p.started, p.placed = append(p.started, time.Now()), append(p.placed, 0)
+	return len(p.started)
 }
 
 // try notes that a broker is called.

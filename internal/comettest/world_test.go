@@ -1,15 +1,16 @@
 package comettest_test
 
 import (
+	"flag"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/comet-push/comet/internal/comettest"
 	"github.com/comet-push/comet/internal/config"
-	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/shard"
 )
 
@@ -23,7 +24,7 @@ type world struct {
 	audit      *comettest.Audit
 	publishers []*comettest.Publisher
 	calm, busy []*comettest.Client
-	goroutines int // before there were clients and publishers
+	brokers    int
 }
 
 // calmChannels are published to so seldom that nothing is dropped before a test
@@ -35,14 +36,14 @@ func newWorld(t *testing.T, o comettest.Options) *world {
 	if o.Edges == 0 {
 		o.Edges, o.Brokers, o.Presence = 2, 3, 1
 	}
-	w := &world{Cluster: comettest.New(t, o), t: t}
+	w := &world{Cluster: comettest.New(t, o), t: t, brokers: o.Brokers}
 	w.audit = w.Audit()
 	w.Balanced(time.Minute)
 	manners := []comettest.Manner{comettest.Keyed, comettest.Streamed, comettest.Unkeyed, comettest.Posted}
 	for i := range calmChannels {
 		calm := fmt.Sprintf("/calm/%d", i)
 		w.publish(calm, manners[i], 4*time.Second)
-		w.publish(neighbour(calm), manners[(i+1)%len(manners)], time.Duration(100+30*i)*time.Millisecond)
+		w.publish(neighbour(calm), manners[(i+1)%len(manners)], time.Duration(150+150*i)*time.Millisecond)
 	}
 	w.connect()
 	return w
@@ -89,8 +90,8 @@ func (w *world) connect() {
 func (w *world) finish() {
 	w.t.Helper()
 	w.Calm()
-	for i := range 3 {
-		if name := fmt.Sprintf("broker-%d", i); !w.Runs(name) {
+	for _, name := range w.names() {
+		if !w.Runs(name) {
 			w.Start(name)
 		}
 	}
@@ -136,8 +137,7 @@ func (w *world) check() {
 	if len(w.audit.Anew()) == 0 {
 		noResync(w.t, w.calm...)
 	}
-	for i := range 3 {
-		name := fmt.Sprintf("broker-%d", i)
+	for _, name := range w.names() {
 		for _, metric := range []string{"comet_broker_alarms_total", "comet_broker_publishes_waiting", "comet_broker_uncommitted_bytes"} {
 			if n := w.Value(name, metric); n != 0 {
 				w.t.Errorf("%s of %s is %v", metric, name, n)
@@ -154,56 +154,53 @@ func (w *world) kept() {
 	}
 }
 
-// primary is the node that leads the slot of a channel, and backup another that
-// holds it.
-func (w *world) primary(channel string) string { return nameOf(w.audit.Row(channel).Primary) }
-
-func (w *world) backup(channel string) string {
-	w.t.Helper()
-	row := w.audit.Row(channel)
-	for _, m := range row.InSync {
-		if m != row.Primary {
-			return nameOf(m)
-		}
-	}
-	w.t.Fatalf("%s has one copy: %+v", channel, row)
-	return ""
-}
-
+// nameOf is the node that a member is.
 func nameOf(member string) string {
-	for i, c := range member {
-		if c == '@' {
-			return member[:i]
-		}
-	}
-	return member
+	name, _, _ := strings.Cut(member, "@")
+	return name
 }
 
-// lease is that of the store.
-const lease = 2 * time.Second
-
-// others are the brokers but one.
-func others(broker string) (names []string) {
-	for i := range 3 {
-		if name := fmt.Sprintf("broker-%d", i); name != broker {
-			names = append(names, name)
-		}
+// names are the brokers.
+func (w *world) names() (names []string) {
+	for i := range w.brokers {
+		names = append(names, fmt.Sprintf("broker-%d", i))
 	}
 	return names
 }
 
-// within runs a scenario in a bubble.
-func within(t *testing.T, name string, do func(w *world), configure func(string, *config.Config)) {
-	t.Helper()
-	t.Run(name, func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, comettest.Options{Configure: configure})
-			time.Sleep(5 * time.Second)
-			do(w)
-			w.finish()
-		})
-	})
+// others are the brokers but one.
+func (w *world) others(broker string) []string {
+	return slices.DeleteFunc(w.names(), func(name string) bool { return name == broker })
 }
 
-var _ = membership.Broker
+// all plays every scenario; without it those marked with CI are.
+var all = flag.Bool("all", false, "play every scenario, not only those that CI does")
+
+// scenario is what happens to a world, in a bubble. The faults that it begins
+// end with it at the latest.
+type scenario struct {
+	name      string
+	ci        bool
+	do        func(w *world)
+	configure func(string, *config.Config)
+}
+
+// playAll plays scenarios.
+func playAll(t *testing.T, scenarios []scenario) {
+	t.Helper()
+	t.Parallel()
+	for _, s := range scenarios {
+		if !s.ci && !*all {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, comettest.Options{Configure: s.configure})
+				time.Sleep(5 * time.Second)
+				s.do(w)
+				w.finish()
+			})
+		})
+	}
+}

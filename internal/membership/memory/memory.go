@@ -82,6 +82,16 @@ func (s *Store) Trace(tell func(shard.Slot, shard.Row)) {
 	}
 }
 
+// Leader is the candidate that leads, or empty.
+func (s *Store) Leader() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leader == nil {
+		return ""
+	}
+	return s.leader.name
+}
+
 // Disconnect begins an outage of the store for all handles, or ends it.
 func (s *Store) Disconnect(down bool) {
 	s.mu.Lock()
