@@ -53,6 +53,9 @@ func (p *Process) memory() *bufconn.Listener {
 // memory: its services meet there all the same.
 func (p *Process) nodeDoor(env Env, alone bool, targets []membership.Role) (*rpc.Server, dialer, error) {
 	p.node = membership.Node{Name: p.cfg.Node.Name, ID: newID(), Roles: targets, Zone: p.cfg.Zone}
+	if p.disk != nil {
+		p.node.ID, p.node.Durable = p.disk.ID(), true
+	}
 	dial := dialer(env.Dial)
 	var door net.Listener
 	if alone {
