@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -48,7 +49,6 @@ func (a *acked) check(t *testing.T, edge *cluster.Process, client pubsubv1.PubSu
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
 	var batch struct {
 		Messages []struct {
 			Position uint64
@@ -56,7 +56,7 @@ func (a *acked) check(t *testing.T, edge *cluster.Process, client pubsubv1.PubSu
 		}
 		Resync []string
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&batch); err != nil {
+	if err := errors.Join(json.NewDecoder(resp.Body).Decode(&batch), resp.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if len(batch.Resync) > 0 {

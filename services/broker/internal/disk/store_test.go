@@ -21,6 +21,11 @@ func open(t *testing.T, cfg Config) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return s
 }
 
@@ -59,7 +64,6 @@ func TestDirectory(t *testing.T) {
 	stop(t, s)
 
 	again := open(t, Config{Dir: dir})
-	defer again.Close()
 	if again.ID() != s.ID() {
 		t.Errorf("log-id %s after %s", again.ID(), s.ID())
 	}
@@ -111,7 +115,6 @@ func TestUncleanStopOfAnInterval(t *testing.T) {
 	}
 	cfg.Interval = false // which makes no difference for what was before
 	third := open(t, cfg)
-	defer third.Close()
 	loaded := slot.New(logConfig())
 	if _, err := third.Load(7, loaded); err != nil || loaded.Base() != 0 || third.ID() == first.ID() {
 		t.Errorf("base %d, log-id %s, %v", loaded.Base(), third.ID(), err)
@@ -158,7 +161,6 @@ func TestIntervalSyncs(t *testing.T) {
 // TestFull lets more wait than may.
 func TestFull(t *testing.T) {
 	s := open(t, Config{Dir: "/data", FS: vfs.NewMem(), QueueBytes: 1000})
-	defer s.Close()
 	log := slot.New(logConfig())
 	if _, err := s.Load(7, log); err != nil {
 		t.Fatal(err)
