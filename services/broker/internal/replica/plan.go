@@ -26,6 +26,9 @@ func (r *Replica) plan(out *Effects) {
 }
 
 func (r *Replica) planLead(out *Effects) {
+	if r.lead.settled && !r.lead.moving && !slices.ContainsFunc(r.lead.peers, r.fails) {
+		return // nearly always
+	}
 	failed := func(m string) bool { p := r.peer(m); return p != nil && r.fails(p) }
 	next := r.row
 	next.UncleanAfter = r.cfg.UncleanAfter
