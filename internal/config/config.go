@@ -100,9 +100,22 @@ type BrokerConfig struct {
 	// must hold a message before it is acknowledged.
 	Replicas, MinInSync int
 	// UncleanAfter is after how much silence of its last copy a slot starts
-	// anew.
+	// anew. With a DataDir Load makes it never, unless it is given.
 	UncleanAfter OrNever
+	// DataDir is where slots are kept, too; empty: in memory only. Sync is
+	// SyncCommit or SyncInterval, then every SyncInterval.
+	DataDir      string
+	Sync         string
+	SyncInterval time.Duration
 }
+
+// When what a broker writes to its data directory is synced.
+const (
+	// SyncCommit: before it is acknowledged.
+	SyncCommit = "commit"
+	// SyncInterval: from time to time.
+	SyncInterval = "interval"
+)
 
 // PresenceConfig says how long presence believes an edge that fell silent, and
 // how many sessions it remembers.
@@ -147,6 +160,7 @@ func Serve() Config {
 		Presence: PresenceConfig{Grace: 10 * time.Second, MaxSessions: 2_000_000},
 		Broker: BrokerConfig{
 			SlotBytes: 4 << 20, Replicas: 2, MinInSync: 1, UncleanAfter: OrNever(30 * time.Second),
+			Sync: SyncCommit, SyncInterval: 100 * time.Millisecond,
 		},
 	}
 }
@@ -194,7 +208,10 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Broker.MinInSync, "broker.min-insync", c.Broker.MinInSync,
 		"how many brokers must hold what is published; where there are fewer in sync publishes are refused")
 	fs.Var(&c.Broker.UncleanAfter, "broker.unclean-after",
-		"after how much silence of the only broker that may hold a slot it starts empty elsewhere, if replicas is above 1; or never")
+		"after how much silence of the only broker that may hold a slot it starts empty elsewhere, if replicas is above 1; or never, which is the default with broker.data-dir")
+	fs.StringVar(&c.Broker.DataDir, "broker.data-dir", c.Broker.DataDir, "directory in which a broker keeps its slots, too; none: in memory only")
+	fs.StringVar(&c.Broker.Sync, "broker.sync", c.Broker.Sync, "when that is synced: commit (before a publish is acknowledged) or interval")
+	fs.DurationVar(&c.Broker.SyncInterval, "broker.sync-interval", c.Broker.SyncInterval, "how often it is with broker.sync=interval")
 	fs.DurationVar(&c.Presence.Grace, "presence.grace", c.Presence.Grace, "how long the sessions of a silent edge count as present")
 	fs.IntVar(&c.Presence.MaxSessions, "presence.max-sessions", c.Presence.MaxSessions, "how many sessions presence remembers")
 }
@@ -225,6 +242,7 @@ func (c *Config) Validate() error {
 		{"etcd.lease-ttl", c.Etcd.LeaseTTL, time.Second, time.Minute},
 		{"presence.grace", c.Presence.Grace, 0, time.Hour},
 		{"broker.unclean-after", time.Duration(c.Broker.UncleanAfter), 0, 24 * time.Hour},
+		{"broker.sync-interval", c.Broker.SyncInterval, time.Millisecond, 10 * time.Second},
 	} {
 		if d.v < d.low || d.v > d.high {
 			fail("%s: %v is not between %v and %v", d.key, d.v, d.low, d.high)
@@ -249,15 +267,28 @@ func (c *Config) Validate() error {
 			fail("%s: %d is not between %d and %d", n.key, n.v, n.low, n.high)
 		}
 	}
-	if after := time.Duration(c.Broker.UncleanAfter); after > 0 && after < 4*c.Etcd.LeaseTTL {
-		fail("broker.unclean-after: %v is less than four times etcd.lease-ttl, %v: a broker that only missed a renewal would be given up",
-			after, c.Etcd.LeaseTTL)
-	}
+	errs = append(errs, c.Broker.validate(c.Etcd))
 	if c.Edge.Heartbeat%time.Second != 0 {
 		fail("edge.heartbeat: %v is not whole seconds", c.Edge.Heartbeat)
 	}
 	if (c.Edge.TLSCertFile == "") != (c.Edge.TLSKeyFile == "") {
 		fail("edge.tls-cert-file, edge.tls-key-file: give both or none")
+	}
+	return errors.Join(errs...)
+}
+
+func (b *BrokerConfig) validate(e Etcd) error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if after := time.Duration(b.UncleanAfter); after > 0 && after < 4*e.LeaseTTL {
+		fail("broker.unclean-after: %v is less than four times etcd.lease-ttl, %v: a broker that only missed a renewal would be given up",
+			after, e.LeaseTTL)
+	}
+	if b.DataDir != "" && len(e.Endpoints) == 0 {
+		fail("broker.data-dir: who holds what is written down in etcd; name its endpoints with etcd.endpoints, or leave broker.data-dir out")
+	}
+	if b.Sync != SyncCommit && b.Sync != SyncInterval {
+		fail("broker.sync: %q is not one of %s, %s", b.Sync, SyncCommit, SyncInterval)
 	}
 	return errors.Join(errs...)
 }

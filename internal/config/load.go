@@ -13,6 +13,9 @@ import (
 
 const envPrefix = "COMET_"
 
+// uncleanAfter has a default that depends on another key.
+const uncleanAfter = "broker.unclean-after"
+
 // Load fills in what the flags, which are parsed, leave open: from the
 // environment (as os.Environ has it) and from the file. Then it validates.
 func (c *Config) Load(fs *pflag.FlagSet, environ []string) error {
@@ -45,6 +48,11 @@ func (c *Config) Load(fs *pflag.FlagSet, environ []string) error {
 		}
 	})
 	c.Namespaces = file.namespaces
+	_, inFile := file.values[uncleanAfter]
+	_, inVars := vars[uncleanAfter]
+	if c.Broker.DataDir != "" && !fs.Changed(uncleanAfter) && !inFile && !inVars {
+		c.Broker.UncleanAfter = 0 // what is silent comes back with its disk
+	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -45,7 +45,9 @@ import (
 // Deps are what a broker works with.
 type Deps struct {
 	// Node is this process as it is announced; its ID is the log-id.
-	Node       membership.Node
+	Node membership.Node
+	// Disk keeps the logs; nil: they end with the process.
+	Disk       *Disk
 	Directory  membership.Directory
 	Conns      *rpc.Pool
 	Namespaces *namespace.Set
@@ -67,6 +69,8 @@ type Service struct {
 	controller *controller.Controller
 	draining   atomic.Bool
 	drained    chan struct{}
+	loaded     chan struct{}
+	lost       atomic.Bool // the disk is not written any more
 }
 
 // drainLook is how often a draining broker looks whether it may go.
@@ -76,10 +80,12 @@ const drainLook = 20 * time.Millisecond
 // withdrawn after Run, by the caller, who announces it as draining before or
 // while Run's context ends.
 func New(cfg Config, deps Deps) (*Service, error) {
-	cfg = cfg.withDefaults()
+	cfg = cfg.withDefaults(deps.Disk != nil)
 	switch {
 	case deps.Node.Name == "" || deps.Node.ID == "":
 		return nil, errors.New("a broker needs a node with a name and an id")
+	case deps.Disk != nil && (deps.Node.ID != deps.Disk.ID() || !deps.Node.Durable):
+		return nil, errors.New("a broker with a disk needs a durable node with the disk's id")
 	case deps.Directory == nil || deps.Conns == nil || deps.Namespaces == nil:
 		return nil, errors.New("a broker needs a directory, connections and namespaces")
 	}
@@ -89,7 +95,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.Registerer == nil {
 		deps.Registerer = prometheus.NewRegistry()
 	}
-	s := &Service{cfg: cfg, deps: deps, drained: make(chan struct{}), conns: rpc.NewPool(cfg.Dial)}
+	s := &Service{cfg: cfg, deps: deps, drained: make(chan struct{}), loaded: make(chan struct{}), conns: rpc.NewPool(cfg.Dial)}
 	m := newMetrics(deps.Registerer)
 	s.places = newPlaces(cfg, deps, m)
 	deps.Registerer.MustRegister(newGauges(s.places))
@@ -109,7 +115,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	others := peers{cfg.Dial, deps.Conns}
 	s.controller = controller.New(controller.Config{
 		Directory: deps.Directory, Candidate: deps.Node.Member(), Probe: others.probe, Lease: cfg.Lease,
-		Placement: placement.Config{Replicas: cfg.Replicas}, // the primaries write UncleanAfter
+		Placement: placement.Config{Replicas: cfg.Replicas, RepairAfter: cfg.RepairAfter}, // the primaries write UncleanAfter
+		Durable:   deps.Disk != nil,
 		Moved:     m.moved, Logger: deps.Logger,
 	})
 	return s, nil
@@ -155,7 +162,14 @@ func (s *Service) Ready() error {
 
 // Run serves until ctx ends, then drains.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.load(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = nil
+		}
+		return errors.Join(err, s.conns.Close())
+	}
 	err := run.All(ctx,
+		run.Named("disk", s.keep()),
 		run.Named("mesh", s.mesh),
 		run.Named("places", s.places),
 		run.Named("publisher", s.publisher),
@@ -179,7 +193,7 @@ func (s *Service) drain(ctx context.Context) error {
 	defer cutoff.Stop()
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
-	for s.places.needed() > 0 && s.others() {
+	for s.places.needed() > 0 && s.others() && !s.lost.Load() {
 		select {
 		case <-cutoff.C:
 			s.deps.Logger.Warn("stopped with slots that nobody took", slog.Int("slots", s.places.needed()))

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
@@ -33,6 +34,7 @@ type cluster struct {
 
 	namespaces []namespace.Options
 	config     broker.Config
+	disks      map[string]*vfs.MemFS // by broker; nil: there are none
 	starts     int
 }
 
@@ -53,6 +55,7 @@ type member struct {
 	node     membership.Node
 	dir      *memory.Directory
 	service  *broker.Service
+	disk     *broker.Disk // or nil
 	registry *prometheus.Registry
 	pubsub   pubsubv1.PubSubServiceClient
 	broker   brokerv1.BrokerServiceClient
@@ -82,6 +85,7 @@ func (c *cluster) launch(name string) *member {
 	m.node = membership.Node{
 		Name: name, ID: fmt.Sprintf("%032x", c.starts), Roles: []membership.Role{membership.Broker}, Addr: m.doors[0],
 	}
+	m.open()
 	set, err := namespace.NewSet(c.namespaces, namespace.Open())
 	if err != nil {
 		c.t.Fatal(err)
@@ -90,7 +94,7 @@ func (c *cluster) launch(name string) *member {
 	cfg.Dial = c.net.Dial(name)
 	conns := rpc.NewPool(cfg.Dial)
 	m.service, err = broker.New(cfg, broker.Deps{
-		Node: m.node, Directory: m.dir, Conns: conns, Namespaces: set, Registerer: m.registry,
+		Node: m.node, Disk: m.disk, Directory: m.dir, Conns: conns, Namespaces: set, Registerer: m.registry,
 		Logger: slog.New(slog.NewTextHandler(c.t.Output(), nil)).With("broker", name),
 	})
 	if err != nil {
@@ -105,7 +109,14 @@ func (c *cluster) launch(name string) *member {
 	go func() {
 		defer close(m.done)
 		err := run.All(ctx,
-			run.Func(func(ctx context.Context) error { return m.dir.Register(ctx, m.node, m.updates) }),
+			run.Func(func(ctx context.Context) error {
+				select {
+				case <-m.service.Loaded():
+				case <-ctx.Done():
+					return nil
+				}
+				return m.dir.Register(ctx, m.node, m.updates)
+			}),
 			private, m.service, public)
 		if err := errors.Join(err, conns.Close()); err != nil && !errors.Is(context.Cause(ctx), errKilled) {
 			c.t.Errorf("%s ended: %v", name, err)
@@ -136,8 +147,12 @@ func (m *member) drain() {
 
 var errKilled = errors.New("killed")
 
-// kill ends a broker as kill -9 does: to others it is gone at once.
+// kill ends a broker as a crash of its machine does: to others it is gone at
+// once, and what it did not sync is lost.
 func (m *member) kill() {
+	if m.disk != nil {
+		m.disks[m.name] = m.disks[m.name].CrashClone(vfs.CrashCloneCfg{})
+	}
 	m.dir.Kill()
 	m.net.Crash(m.name)
 	m.cancel(errKilled)

@@ -31,9 +31,13 @@ type Config struct {
 	Replicas  int
 	MinInSync int
 	// UncleanAfter is after how much silence of the only copy of a slot that is
-	// not known to be lost it starts anew, 30 s; negative, or with one replica:
-	// never. A primary alone acknowledges for half of it without the directory.
+	// not known to be lost it starts anew, 30 s; negative, or with one replica,
+	// or with a disk unless it is given: never. A primary alone acknowledges for
+	// half of it without the directory.
 	UncleanAfter time.Duration
+	// RepairAfter is how long the copies of a broker that is absent are left to
+	// it: with a disk 1 min, for it comes back with them; else not at all.
+	RepairAfter time.Duration
 
 	// PublishTimeout is how long a publish may take; 8 s.
 	PublishTimeout time.Duration
@@ -68,7 +72,11 @@ type Config struct {
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 }
 
-func (c Config) withDefaults() Config {
+func (c Config) withDefaults(durable bool) Config {
+	if durable {
+		c.UncleanAfter = cmp.Or(c.UncleanAfter, -1)
+		c.RepairAfter = cmp.Or(c.RepairAfter, time.Minute)
+	}
 	c.Heartbeat = cmp.Or(c.Heartbeat, time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 20*time.Second)
 	c.Lease = cmp.Or(c.Lease, membership.DefaultLease)

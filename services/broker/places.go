@@ -11,6 +11,7 @@ import (
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/broker/internal/disk"
 	"github.com/comet-push/comet/services/broker/internal/hub"
 	"github.com/comet-push/comet/services/broker/internal/replica"
 	"github.com/comet-push/comet/services/broker/internal/slot"
@@ -65,6 +66,7 @@ type place struct {
 	row     shard.Row // the newest that was told
 	began   int64     // version of the first row of its term that was told
 	log     *slot.Slot
+	journal *disk.Journal // nil without a disk
 	replica *replica.Replica
 	effects replica.Effects
 	fanOut  *hub.Slot     // nil: not served
@@ -92,9 +94,14 @@ func newPlaces(cfg Config, deps Deps, m *metrics) *places {
 		p := &s.all[n]
 		p.number = shard.Slot(n)
 		p.log = slot.New(cfg.logs(deps.Namespaces))
-		p.replica = replica.New(replica.Config{Self: s.self, MinInSync: cfg.MinInSync, UncleanAfter: cfg.UncleanAfter}, p.log)
+		p.replica = replica.New(s.machine(), p.log)
 	}
 	return s
+}
+
+// machine is how every slot is replicated.
+func (s *places) machine() replica.Config {
+	return replica.Config{Self: s.self, MinInSync: s.cfg.MinInSync, UncleanAfter: s.cfg.UncleanAfter}
 }
 
 // Run follows the directory, and keeps the machines' time, until ctx ends.

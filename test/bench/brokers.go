@@ -22,24 +22,33 @@ func startBrokers(b *testing.B, name string, brokers int, args ...string) *syste
 	c := &cluster.Topology{Etcd: cluster.NewEtcd(b)}
 	c.Etcd.Start(b)
 	args = append([]string{"--config=" + cluster.Config(b, cluster.Open), "--etcd.endpoints=" + c.Etcd.URL}, args...)
-	for i := range brokers {
-		p := cluster.New(b, fmt.Sprintf("broker-%d", i), "broker", args...)
-		p.Binary = cluster.Released(b)
-		p.Start(b)
-		c.Brokers = append(c.Brokers, p)
+	for range brokers {
+		startBroker(b, c, args...)
 	}
 	for _, p := range c.Brokers {
 		p.Ready(b, time.Minute)
 	}
 	c.Settle(b)
-	s := &system{name: name}
+	s := &system{name: name, processes: c.Brokers}
 	for _, p := range c.Brokers {
 		s.pids = append(s.pids, p.Pid())
+	}
+	s.join = func() {
+		startBroker(b, c, args...)
+		c.Settle(b)
 	}
 	s.connect = func(ctx context.Context, publisher int, acked func(int, error)) (func(int, int, []byte) error, error) {
 		return publishStream(ctx, b, c.Brokers[publisher%len(c.Brokers)].GRPC, acked)
 	}
 	return s
+}
+
+func startBroker(b *testing.B, c *cluster.Topology, args ...string) {
+	b.Helper()
+	p := cluster.New(b, fmt.Sprintf("broker-%d", len(c.Brokers)), "broker", args...)
+	p.Binary = cluster.Released(b)
+	p.Start(b)
+	c.Brokers = append(c.Brokers, p)
 }
 
 // publishStream opens a stream to a broker: a system's connect.

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/comet-push/comet/test/internal/cluster"
 )
 
 // How brokers are put under load: so many publishers, each with so many
@@ -29,8 +31,13 @@ const (
 
 // system is a running cluster of servers to publish to.
 type system struct {
-	name string
-	pids []int
+	name      string
+	pids      []int
+	processes []*cluster.Process // if they are Comet's
+	join      func()             // starts one more of these, and waits until it has its share
+	// every is how often each publisher sends; 0: as fast as messages are
+	// acknowledged. What is late counts from when it was due.
+	every time.Duration
 	// connect returns a function that sends a message to a channel and does not
 	// wait for its acknowledgement, which is told to acked by the message's
 	// number below loadWindow. The connection ends with ctx.
@@ -55,6 +62,7 @@ type worker struct {
 	send func(number, channel int, data []byte) error
 	free chan int // numbers of messages that may be sent
 
+	every        time.Duration
 	first, count int // of channels; the next is first + loadPublishers*count
 	data         [loadWindow][]byte
 	sent         [loadWindow]time.Time
@@ -66,7 +74,7 @@ type worker struct {
 func hire(ctx context.Context, s *system) (*crew, error) {
 	c := &crew{system: s}
 	for i := range loadPublishers {
-		w := &worker{free: make(chan int, loadWindow), first: i}
+		w := &worker{free: make(chan int, loadWindow), first: i, every: s.every}
 		for n := range loadWindow {
 			w.data[n] = fmt.Appendf(nil, "%q", fmt.Sprintf("%02d", n)+strings.Repeat("x", loadBytes-4))
 			w.free <- n
@@ -101,13 +109,17 @@ func (w *worker) publish(until time.Time) error {
 	for n := range w.took {
 		w.took[n] = w.took[n][:0]
 	}
-	for now := time.Now(); now.Before(until) && w.failed.Load() == nil; now = time.Now() {
+	for due := time.Now(); due.Before(until) && w.failed.Load() == nil; {
+		<-time.After(time.Until(due))
 		n := <-w.free
-		w.sent[n] = time.Now()
+		w.sent[n] = due
 		if err := w.send(n, (w.first+loadPublishers*w.count)%loadChannels, w.data[n]); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 		w.count++
+		if due = due.Add(w.every); w.every == 0 {
+			due = time.Now()
+		}
 	}
 	late := time.After(10 * time.Second)
 	for range loadWindow {

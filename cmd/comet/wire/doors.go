@@ -53,6 +53,9 @@ func (p *Process) memory() *bufconn.Listener {
 // memory; one that is alone has no other door for nodes.
 func (p *Process) nodeDoor(env Env, alone bool, targets []membership.Role) (*rpc.Server, dialer, error) {
 	p.node = membership.Node{Name: p.cfg.Node.Name, ID: newID(), Roles: targets, Zone: p.cfg.Zone, Addr: inProcess}
+	if p.disk != nil {
+		p.node.ID, p.node.Durable = p.disk.ID(), true
+	}
 	local := p.memory()
 	doors := []net.Listener{local}
 	if !alone {

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -75,6 +76,7 @@ func (p *Process) addServices(env Env, targets []membership.Role, d deps, node g
 		}
 		s.RegisterNode(node)
 		p.addService(brokerName, s)
+		p.waits = s.Loaded()
 		doors = append(doors, public{httpd.PubSub, s.RegisterPublic})
 	}
 	return p.publicDoor(env, doors)
@@ -150,6 +152,35 @@ func (p *Process) presence(d deps) (*presence.Service, error) {
 	})
 }
 
+// openDisk opens the data directory of a broker, if it is to have one.
+func (p *Process) openDisk(env Env, targets []membership.Role) (err error) {
+	b := p.cfg.Broker
+	if b.DataDir == "" || !slices.Contains(targets, membership.Broker) {
+		return nil
+	}
+	p.disk, err = broker.OpenDisk(broker.DiskConfig{
+		Dir: b.DataDir, Interval: b.Sync == config.SyncInterval, SyncEvery: b.SyncInterval,
+		Registerer: env.Metrics, Logger: env.Logger.With(slog.String("service", brokerName)),
+	})
+	if err != nil {
+		return fmt.Errorf("broker.data-dir: %w", err)
+	}
+	return nil
+}
+
+// loaded waits until the broker has its data; false if ctx ends first.
+func (p *Process) loaded(ctx context.Context) bool {
+	if p.waits == nil {
+		return true
+	}
+	select {
+	case <-p.waits:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 func (p *Process) broker(d deps) (*broker.Service, error) {
 	return broker.New(broker.Config{
 		AnyPattern:   p.cfg.Broker.AnyPattern,
@@ -163,7 +194,7 @@ func (p *Process) broker(d deps) (*broker.Service, error) {
 		MinInSync:    p.cfg.Broker.MinInSync,
 		UncleanAfter: cmp.Or(time.Duration(p.cfg.Broker.UncleanAfter), -1),
 	}, broker.Deps{
-		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
+		Node: d.node, Disk: p.disk, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", brokerName)),
 	})
 }

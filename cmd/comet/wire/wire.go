@@ -31,6 +31,7 @@ import (
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/internal/telemetry"
+	"github.com/comet-push/comet/services/broker"
 )
 
 // Env is what a process finds around it. The zero Env is the real world.
@@ -68,6 +69,8 @@ type Process struct {
 	conns     []*rpc.Pool
 	listeners []net.Listener
 	addrs     Addrs
+	disk      *broker.Disk    // nil: none
+	waits     <-chan struct{} // closed when the node may be announced; nil: it may
 	updates   chan membership.Node
 	draining  atomic.Bool
 }
@@ -135,11 +138,17 @@ func (p *Process) build(env Env) error {
 	if err != nil {
 		return err
 	}
+	if err := p.openDisk(env, targets); err != nil {
+		return err
+	}
 	node, dial, err := p.nodeDoor(env, alone, targets)
 	if err != nil {
 		return err
 	}
 	p.add("directory entry", run.Func(func(ctx context.Context) error {
+		if !p.loaded(ctx) {
+			return nil
+		}
 		return directory.Register(ctx, p.node, p.updates)
 	}))
 
@@ -252,6 +261,9 @@ func (p *Process) goodbye(ctx context.Context) error {
 // close closes what Run's parts leave open.
 func (p *Process) close() error {
 	var errs []error
+	if p.disk != nil {
+		errs = append(errs, p.disk.Close())
+	}
 	for _, c := range p.conns {
 		errs = append(errs, c.Close())
 	}

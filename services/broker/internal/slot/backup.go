@@ -17,6 +17,9 @@ func (s *Slot) Reset(base uint64) {
 	s.end, s.committed, s.settled = base, base, 0
 	s.restoring = nil
 	s.tail, s.waiting, s.heads = nil, 0, make(map[string]uint64)
+	if s.journal != nil {
+		s.journal.Reset(base)
+	}
 }
 
 // Replicate appends the next entry of the log as the primary made it. What is
@@ -67,6 +70,9 @@ func (s *Slot) Cut(after uint64) error {
 	}
 	s.terms = s.terms.cut(s.cfg.Base, after)
 	s.end = after
+	if s.journal != nil {
+		s.journal.Cut(after)
+	}
 	return nil
 }
 
@@ -76,7 +82,13 @@ func (s *Slot) Adopt(term uint64) error {
 	if known := max(s.term, s.terms.newest()); term < known {
 		return fmt.Errorf("adopting term %d: %w: the log knows term %d", term, ErrOldTerm, known)
 	}
+	if s.term == term {
+		return nil
+	}
 	s.term = term
+	if s.journal != nil {
+		s.journal.Adopt(term)
+	}
 	return nil
 }
 

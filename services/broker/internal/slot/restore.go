@@ -68,9 +68,15 @@ func (r *restoring) finish(s *Slot) error {
 	case r.offset < s.committed:
 		return fmt.Errorf("%w: the snapshot ends at %d, the commit mark is %d", ErrCommitted, r.offset, s.committed)
 	}
+	journal := s.journal
+	s.journal = nil // what is kept stays until the snapshot is
 	s.Reset(r.cfg.Base)
+	s.journal = journal
 	s.hist, s.keys, s.terms = r.past.History(), r.keys, r.terms
 	s.end, s.committed, s.settled = r.offset, r.offset, r.time
+	if s.journal != nil {
+		s.journal.Restore(s.Snapshot())
+	}
 	return nil
 }
 

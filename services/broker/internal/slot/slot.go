@@ -22,6 +22,7 @@ type Slot struct {
 	terms terms
 
 	restoring *restoring // nil: no snapshot is being read
+	journal   Journal    // nil: the log ends with the process
 
 	term      uint64            // of what is appended here
 	end       uint64            // offset of the last entry
@@ -71,7 +72,7 @@ func (s *Slot) Append(p Publication, now time.Time) (Result, error) {
 		return Result{}, ErrOldTerm
 	case at.Class.MessageBytes > 0 && e.Payload() > at.Class.MessageBytes:
 		return Result{}, ErrTooLarge
-	case s.waiting > 0 && s.waiting+e.Cost() > s.cfg.UncommittedBytes:
+	case s.waiting > 0 && s.waiting+e.Cost() > s.cfg.UncommittedBytes, s.journal != nil && s.journal.Full():
 		return Result{}, ErrBusy
 	case e.Offset >= shard.MaxPosition:
 		return Result{}, ErrExhausted
@@ -109,6 +110,9 @@ func (s *Slot) push(e *history.Entry) {
 	s.heads[e.Channel] = e.Offset
 	s.waiting += e.Cost()
 	s.terms = s.terms.push(e.Term, e.Offset)
+	if s.journal != nil {
+		s.journal.Append(e)
+	}
 }
 
 // lastTime is the time of the last entry.
@@ -138,6 +142,9 @@ func (s *Slot) Commit(upto uint64) []*history.Entry {
 		}
 	}
 	s.committed, s.settled = upto, passed[len(passed)-1].Time
+	if s.journal != nil {
+		s.journal.Commit(upto)
+	}
 	s.terms = s.terms.merge(s.Start())
 	if s.tail = s.tail[len(passed):]; len(s.tail) == 0 {
 		s.tail = passed[:0] // use the array again
@@ -182,7 +189,12 @@ func (s *Slot) End() uint64 { return s.end }
 
 // Held is how far the log is there again when its member comes back with the
 // same log-id: in memory all of it.
-func (s *Slot) Held() uint64 { return s.end }
+func (s *Slot) Held() uint64 {
+	if s.journal != nil {
+		return s.journal.Held()
+	}
+	return s.end
+}
 
 // Committed is the commit mark.
 func (s *Slot) Committed() uint64 { return s.committed }
