@@ -2334,7 +2334,9 @@ func (*IdentifyRequest) Descriptor() ([]byte, []int) {
 type IdentifyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node as name@log-id.
-	Member        string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// It is elected to be the controller.
+	Leads         bool `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2376,6 +2378,169 @@ func (x *IdentifyResponse) GetMember() string {
 	return ""
 }
 
+func (x *IdentifyResponse) GetLeads() bool {
+	if x != nil {
+		return x.Leads
+	}
+	return false
+}
+
+// ListRowsRequest names rows.
+type ListRowsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of higher versions than this.
+	After         int64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRowsRequest) Reset() {
+	*x = ListRowsRequest{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRowsRequest) ProtoMessage() {}
+
+func (x *ListRowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRowsRequest.ProtoReflect.Descriptor instead.
+func (*ListRowsRequest) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ListRowsRequest) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+// ListRowsResponse is rows as this broker knows them.
+type ListRowsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By slot.
+	Rows          []*SlotRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRowsResponse) Reset() {
+	*x = ListRowsResponse{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRowsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRowsResponse) ProtoMessage() {}
+
+func (x *ListRowsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRowsResponse.ProtoReflect.Descriptor instead.
+func (*ListRowsResponse) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ListRowsResponse) GetRows() []*SlotRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+// SlotRow is the row of a slot.
+type SlotRow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number.
+	Slot uint32 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// The row's version in the directory.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The row, as the directory has it.
+	Row           []byte `protobuf:"bytes,3,opt,name=row,proto3" json:"row,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SlotRow) Reset() {
+	*x = SlotRow{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlotRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlotRow) ProtoMessage() {}
+
+func (x *SlotRow) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlotRow.ProtoReflect.Descriptor instead.
+func (*SlotRow) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *SlotRow) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *SlotRow) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SlotRow) GetRow() []byte {
+	if x != nil {
+		return x.Row
+	}
+	return nil
+}
+
 // ReplicateRequest is a batch of frames, to be handled in order.
 type ReplicateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2387,7 +2552,7 @@ type ReplicateRequest struct {
 
 func (x *ReplicateRequest) Reset() {
 	*x = ReplicateRequest{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2564,7 @@ func (x *ReplicateRequest) String() string {
 func (*ReplicateRequest) ProtoMessage() {}
 
 func (x *ReplicateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2577,7 @@ func (x *ReplicateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicateRequest.ProtoReflect.Descriptor instead.
 func (*ReplicateRequest) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{34}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReplicateRequest) GetFrames() []*ReplicaFrame {
@@ -2433,7 +2598,7 @@ type ReplicateResponse struct {
 
 func (x *ReplicateResponse) Reset() {
 	*x = ReplicateResponse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2610,7 @@ func (x *ReplicateResponse) String() string {
 func (*ReplicateResponse) ProtoMessage() {}
 
 func (x *ReplicateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2623,7 @@ func (x *ReplicateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicateResponse.ProtoReflect.Descriptor instead.
 func (*ReplicateResponse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{35}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReplicateResponse) GetFrames() []*ReplicaFrame {
@@ -2495,7 +2660,7 @@ type ReplicaFrame struct {
 
 func (x *ReplicaFrame) Reset() {
 	*x = ReplicaFrame{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2672,7 @@ func (x *ReplicaFrame) String() string {
 func (*ReplicaFrame) ProtoMessage() {}
 
 func (x *ReplicaFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2685,7 @@ func (x *ReplicaFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaFrame.ProtoReflect.Descriptor instead.
 func (*ReplicaFrame) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{36}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReplicaFrame) GetSlot() uint32 {
@@ -2736,7 +2901,7 @@ type ReplicaHello struct {
 
 func (x *ReplicaHello) Reset() {
 	*x = ReplicaHello{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2748,7 +2913,7 @@ func (x *ReplicaHello) String() string {
 func (*ReplicaHello) ProtoMessage() {}
 
 func (x *ReplicaHello) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2761,7 +2926,7 @@ func (x *ReplicaHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaHello.ProtoReflect.Descriptor instead.
 func (*ReplicaHello) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{37}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReplicaHello) GetMember() string {
@@ -2810,7 +2975,7 @@ type ReplicaLead struct {
 
 func (x *ReplicaLead) Reset() {
 	*x = ReplicaLead{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +2987,7 @@ func (x *ReplicaLead) String() string {
 func (*ReplicaLead) ProtoMessage() {}
 
 func (x *ReplicaLead) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +3000,7 @@ func (x *ReplicaLead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaLead.ProtoReflect.Descriptor instead.
 func (*ReplicaLead) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{38}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReplicaLead) GetTerm() uint64 {
@@ -2885,7 +3050,7 @@ type ReplicaState struct {
 
 func (x *ReplicaState) Reset() {
 	*x = ReplicaState{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +3062,7 @@ func (x *ReplicaState) String() string {
 func (*ReplicaState) ProtoMessage() {}
 
 func (x *ReplicaState) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +3075,7 @@ func (x *ReplicaState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
 func (*ReplicaState) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{39}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReplicaState) GetTerm() uint64 {
@@ -2961,7 +3126,7 @@ type ReplicaTerm struct {
 
 func (x *ReplicaTerm) Reset() {
 	*x = ReplicaTerm{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2973,7 +3138,7 @@ func (x *ReplicaTerm) String() string {
 func (*ReplicaTerm) ProtoMessage() {}
 
 func (x *ReplicaTerm) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2986,7 +3151,7 @@ func (x *ReplicaTerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaTerm.ProtoReflect.Descriptor instead.
 func (*ReplicaTerm) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{40}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReplicaTerm) GetTerm() uint64 {
@@ -3025,7 +3190,7 @@ type ReplicaAppend struct {
 
 func (x *ReplicaAppend) Reset() {
 	*x = ReplicaAppend{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3037,7 +3202,7 @@ func (x *ReplicaAppend) String() string {
 func (*ReplicaAppend) ProtoMessage() {}
 
 func (x *ReplicaAppend) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3050,7 +3215,7 @@ func (x *ReplicaAppend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAppend.ProtoReflect.Descriptor instead.
 func (*ReplicaAppend) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{41}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ReplicaAppend) GetTerm() uint64 {
@@ -3116,7 +3281,7 @@ type ReplicaPiece struct {
 
 func (x *ReplicaPiece) Reset() {
 	*x = ReplicaPiece{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3293,7 @@ func (x *ReplicaPiece) String() string {
 func (*ReplicaPiece) ProtoMessage() {}
 
 func (x *ReplicaPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3306,7 @@ func (x *ReplicaPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaPiece.ProtoReflect.Descriptor instead.
 func (*ReplicaPiece) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{42}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReplicaPiece) GetTerm() uint64 {
@@ -3203,7 +3368,7 @@ type ReplicaAck struct {
 
 func (x *ReplicaAck) Reset() {
 	*x = ReplicaAck{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3215,7 +3380,7 @@ func (x *ReplicaAck) String() string {
 func (*ReplicaAck) ProtoMessage() {}
 
 func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3393,7 @@ func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAck.ProtoReflect.Descriptor instead.
 func (*ReplicaAck) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{43}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReplicaAck) GetTerm() uint64 {
@@ -3276,7 +3441,7 @@ type ReplicaRefuse struct {
 
 func (x *ReplicaRefuse) Reset() {
 	*x = ReplicaRefuse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3288,7 +3453,7 @@ func (x *ReplicaRefuse) String() string {
 func (*ReplicaRefuse) ProtoMessage() {}
 
 func (x *ReplicaRefuse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3301,7 +3466,7 @@ func (x *ReplicaRefuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaRefuse.ProtoReflect.Descriptor instead.
 func (*ReplicaRefuse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{44}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ReplicaRefuse) GetTerm() uint64 {
@@ -3345,7 +3510,7 @@ type ReplicaLeave struct {
 
 func (x *ReplicaLeave) Reset() {
 	*x = ReplicaLeave{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3357,7 +3522,7 @@ func (x *ReplicaLeave) String() string {
 func (*ReplicaLeave) ProtoMessage() {}
 
 func (x *ReplicaLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3370,7 +3535,7 @@ func (x *ReplicaLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaLeave.ProtoReflect.Descriptor instead.
 func (*ReplicaLeave) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{45}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ReplicaLeave) GetTerm() uint64 {
@@ -3402,7 +3567,7 @@ type ReplicaRelease struct {
 
 func (x *ReplicaRelease) Reset() {
 	*x = ReplicaRelease{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3579,7 @@ func (x *ReplicaRelease) String() string {
 func (*ReplicaRelease) ProtoMessage() {}
 
 func (x *ReplicaRelease) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3592,7 @@ func (x *ReplicaRelease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaRelease.ProtoReflect.Descriptor instead.
 func (*ReplicaRelease) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{46}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ReplicaRelease) GetTerm() uint64 {
@@ -3597,9 +3762,18 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
 	"\bmessages\x18\x03 \x01(\rR\bmessages\x12 \n" +
 	"\vsubscribers\x18\x04 \x01(\rR\vsubscribers\"\x11\n" +
-	"\x0fIdentifyRequest\"*\n" +
+	"\x0fIdentifyRequest\"@\n" +
 	"\x10IdentifyResponse\x12\x16\n" +
-	"\x06member\x18\x01 \x01(\tR\x06member\"I\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x14\n" +
+	"\x05leads\x18\x02 \x01(\bR\x05leads\"'\n" +
+	"\x0fListRowsRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x03R\x05after\"@\n" +
+	"\x10ListRowsResponse\x12,\n" +
+	"\x04rows\x18\x01 \x03(\v2\x18.comet.broker.v1.SlotRowR\x04rows\"I\n" +
+	"\aSlotRow\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x10\n" +
+	"\x03row\x18\x03 \x01(\fR\x03row\"I\n" +
 	"\x10ReplicateRequest\x125\n" +
 	"\x06frames\x18\x01 \x03(\v2\x1d.comet.broker.v1.ReplicaFrameR\x06frames\"J\n" +
 	"\x11ReplicateResponse\x125\n" +
@@ -3669,13 +3843,14 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x0eReplicaRelease\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x14\n" +
-	"\x05round\x18\x03 \x01(\x04R\x05round2\xf8\x03\n" +
+	"\x05round\x18\x03 \x01(\x04R\x05round2\xc9\x04\n" +
 	"\rBrokerService\x12M\n" +
 	"\x06Attach\x12\x1e.comet.broker.v1.AttachRequest\x1a\x1f.comet.broker.v1.AttachResponse(\x010\x01\x12M\n" +
 	"\x06Append\x12\x1e.comet.broker.v1.AppendRequest\x1a\x1f.comet.broker.v1.AppendResponse(\x010\x01\x12C\n" +
 	"\x04Read\x12\x1c.comet.broker.v1.ReadRequest\x1a\x1d.comet.broker.v1.ReadResponse\x12[\n" +
 	"\fListChannels\x12$.comet.broker.v1.ListChannelsRequest\x1a%.comet.broker.v1.ListChannelsResponse\x12O\n" +
-	"\bIdentify\x12 .comet.broker.v1.IdentifyRequest\x1a!.comet.broker.v1.IdentifyResponse\x12V\n" +
+	"\bIdentify\x12 .comet.broker.v1.IdentifyRequest\x1a!.comet.broker.v1.IdentifyResponse\x12O\n" +
+	"\bListRows\x12 .comet.broker.v1.ListRowsRequest\x1a!.comet.broker.v1.ListRowsResponse\x12V\n" +
 	"\tReplicate\x12!.comet.broker.v1.ReplicateRequest\x1a\".comet.broker.v1.ReplicateResponse(\x010\x01B:Z8github.com/comet-push/comet/gen/comet/broker/v1;brokerv1b\x06proto3"
 
 var (
@@ -3690,7 +3865,7 @@ func file_comet_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_comet_broker_v1_broker_proto_rawDescData
 }
 
-var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*Entry)(nil),                // 0: comet.broker.v1.Entry
 	(*AttachRequest)(nil),        // 1: comet.broker.v1.AttachRequest
@@ -3726,20 +3901,23 @@ var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*ChannelInfo)(nil),          // 31: comet.broker.v1.ChannelInfo
 	(*IdentifyRequest)(nil),      // 32: comet.broker.v1.IdentifyRequest
 	(*IdentifyResponse)(nil),     // 33: comet.broker.v1.IdentifyResponse
-	(*ReplicateRequest)(nil),     // 34: comet.broker.v1.ReplicateRequest
-	(*ReplicateResponse)(nil),    // 35: comet.broker.v1.ReplicateResponse
-	(*ReplicaFrame)(nil),         // 36: comet.broker.v1.ReplicaFrame
-	(*ReplicaHello)(nil),         // 37: comet.broker.v1.ReplicaHello
-	(*ReplicaLead)(nil),          // 38: comet.broker.v1.ReplicaLead
-	(*ReplicaState)(nil),         // 39: comet.broker.v1.ReplicaState
-	(*ReplicaTerm)(nil),          // 40: comet.broker.v1.ReplicaTerm
-	(*ReplicaAppend)(nil),        // 41: comet.broker.v1.ReplicaAppend
-	(*ReplicaPiece)(nil),         // 42: comet.broker.v1.ReplicaPiece
-	(*ReplicaAck)(nil),           // 43: comet.broker.v1.ReplicaAck
-	(*ReplicaRefuse)(nil),        // 44: comet.broker.v1.ReplicaRefuse
-	(*ReplicaLeave)(nil),         // 45: comet.broker.v1.ReplicaLeave
-	(*ReplicaRelease)(nil),       // 46: comet.broker.v1.ReplicaRelease
-	(v1.ErrorReason)(0),          // 47: comet.channel.v1.ErrorReason
+	(*ListRowsRequest)(nil),      // 34: comet.broker.v1.ListRowsRequest
+	(*ListRowsResponse)(nil),     // 35: comet.broker.v1.ListRowsResponse
+	(*SlotRow)(nil),              // 36: comet.broker.v1.SlotRow
+	(*ReplicateRequest)(nil),     // 37: comet.broker.v1.ReplicateRequest
+	(*ReplicateResponse)(nil),    // 38: comet.broker.v1.ReplicateResponse
+	(*ReplicaFrame)(nil),         // 39: comet.broker.v1.ReplicaFrame
+	(*ReplicaHello)(nil),         // 40: comet.broker.v1.ReplicaHello
+	(*ReplicaLead)(nil),          // 41: comet.broker.v1.ReplicaLead
+	(*ReplicaState)(nil),         // 42: comet.broker.v1.ReplicaState
+	(*ReplicaTerm)(nil),          // 43: comet.broker.v1.ReplicaTerm
+	(*ReplicaAppend)(nil),        // 44: comet.broker.v1.ReplicaAppend
+	(*ReplicaPiece)(nil),         // 45: comet.broker.v1.ReplicaPiece
+	(*ReplicaAck)(nil),           // 46: comet.broker.v1.ReplicaAck
+	(*ReplicaRefuse)(nil),        // 47: comet.broker.v1.ReplicaRefuse
+	(*ReplicaLeave)(nil),         // 48: comet.broker.v1.ReplicaLeave
+	(*ReplicaRelease)(nil),       // 49: comet.broker.v1.ReplicaRelease
+	(v1.ErrorReason)(0),          // 50: comet.channel.v1.ErrorReason
 }
 var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	2,  // 0: comet.broker.v1.AttachRequest.hello:type_name -> comet.broker.v1.Hello
@@ -3763,41 +3941,44 @@ var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	0,  // 18: comet.broker.v1.Entries.entries:type_name -> comet.broker.v1.Entry
 	15, // 19: comet.broker.v1.Joined.positions:type_name -> comet.broker.v1.SlotPosition
 	21, // 20: comet.broker.v1.Marks.marks:type_name -> comet.broker.v1.Mark
-	47, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
+	50, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
 	24, // 22: comet.broker.v1.AppendRequest.offers:type_name -> comet.broker.v1.Offer
 	26, // 23: comet.broker.v1.AppendResponse.answers:type_name -> comet.broker.v1.Answer
-	47, // 24: comet.broker.v1.Answer.refused:type_name -> comet.channel.v1.ErrorReason
+	50, // 24: comet.broker.v1.Answer.refused:type_name -> comet.channel.v1.ErrorReason
 	0,  // 25: comet.broker.v1.ReadResponse.entries:type_name -> comet.broker.v1.Entry
 	31, // 26: comet.broker.v1.ListChannelsResponse.channels:type_name -> comet.broker.v1.ChannelInfo
-	36, // 27: comet.broker.v1.ReplicateRequest.frames:type_name -> comet.broker.v1.ReplicaFrame
-	36, // 28: comet.broker.v1.ReplicateResponse.frames:type_name -> comet.broker.v1.ReplicaFrame
-	37, // 29: comet.broker.v1.ReplicaFrame.hello:type_name -> comet.broker.v1.ReplicaHello
-	38, // 30: comet.broker.v1.ReplicaFrame.lead:type_name -> comet.broker.v1.ReplicaLead
-	39, // 31: comet.broker.v1.ReplicaFrame.state:type_name -> comet.broker.v1.ReplicaState
-	41, // 32: comet.broker.v1.ReplicaFrame.append:type_name -> comet.broker.v1.ReplicaAppend
-	42, // 33: comet.broker.v1.ReplicaFrame.piece:type_name -> comet.broker.v1.ReplicaPiece
-	43, // 34: comet.broker.v1.ReplicaFrame.ack:type_name -> comet.broker.v1.ReplicaAck
-	44, // 35: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
-	45, // 36: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
-	46, // 37: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
-	40, // 38: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
-	1,  // 39: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
-	23, // 40: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
-	27, // 41: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
-	29, // 42: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
-	32, // 43: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
-	34, // 44: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
-	10, // 45: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
-	25, // 46: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
-	28, // 47: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
-	30, // 48: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
-	33, // 49: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
-	35, // 50: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
-	45, // [45:51] is the sub-list for method output_type
-	39, // [39:45] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	36, // 27: comet.broker.v1.ListRowsResponse.rows:type_name -> comet.broker.v1.SlotRow
+	39, // 28: comet.broker.v1.ReplicateRequest.frames:type_name -> comet.broker.v1.ReplicaFrame
+	39, // 29: comet.broker.v1.ReplicateResponse.frames:type_name -> comet.broker.v1.ReplicaFrame
+	40, // 30: comet.broker.v1.ReplicaFrame.hello:type_name -> comet.broker.v1.ReplicaHello
+	41, // 31: comet.broker.v1.ReplicaFrame.lead:type_name -> comet.broker.v1.ReplicaLead
+	42, // 32: comet.broker.v1.ReplicaFrame.state:type_name -> comet.broker.v1.ReplicaState
+	44, // 33: comet.broker.v1.ReplicaFrame.append:type_name -> comet.broker.v1.ReplicaAppend
+	45, // 34: comet.broker.v1.ReplicaFrame.piece:type_name -> comet.broker.v1.ReplicaPiece
+	46, // 35: comet.broker.v1.ReplicaFrame.ack:type_name -> comet.broker.v1.ReplicaAck
+	47, // 36: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
+	48, // 37: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
+	49, // 38: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
+	43, // 39: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
+	1,  // 40: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
+	23, // 41: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
+	27, // 42: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
+	29, // 43: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
+	32, // 44: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
+	34, // 45: comet.broker.v1.BrokerService.ListRows:input_type -> comet.broker.v1.ListRowsRequest
+	37, // 46: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
+	10, // 47: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
+	25, // 48: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
+	28, // 49: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
+	30, // 50: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
+	33, // 51: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
+	35, // 52: comet.broker.v1.BrokerService.ListRows:output_type -> comet.broker.v1.ListRowsResponse
+	38, // 53: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
+	47, // [47:54] is the sub-list for method output_type
+	40, // [40:47] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_comet_broker_v1_broker_proto_init() }
@@ -3826,7 +4007,7 @@ func file_comet_broker_v1_broker_proto_init() {
 		(*Frame_Ending)(nil),
 	}
 	file_comet_broker_v1_broker_proto_msgTypes[27].OneofWrappers = []any{}
-	file_comet_broker_v1_broker_proto_msgTypes[36].OneofWrappers = []any{
+	file_comet_broker_v1_broker_proto_msgTypes[39].OneofWrappers = []any{
 		(*ReplicaFrame_Hello)(nil),
 		(*ReplicaFrame_Ping)(nil),
 		(*ReplicaFrame_Pong)(nil),
@@ -3845,7 +4026,7 @@ func file_comet_broker_v1_broker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_broker_v1_broker_proto_rawDesc), len(file_comet_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   47,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
