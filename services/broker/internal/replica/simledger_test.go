@@ -25,7 +25,13 @@ type ledger struct {
 	moves  []commitment                // of the canonical commit mark
 	packed [][]*history.Entry          // pieces of snapshots
 	acked  map[string]acknowledgedness // by key
-	given  map[uint64]uint64           // by base, how far all of the last set held the log
+	given  map[uint64]given            // by base
+}
+
+// given is a log that was given up.
+type given struct {
+	set []string
+	end uint64 // how far all of the set held it
 }
 
 // born is an entry as its primary appended it.
@@ -55,7 +61,7 @@ func newLedger(now func() int64) *ledger {
 		terms: map[uint64]string{},
 		logs:  map[[2]uint64]*born{},
 		acked: map[string]acknowledgedness{},
-		given: map[uint64]uint64{},
+		given: map[uint64]given{},
 	}
 }
 
@@ -200,13 +206,21 @@ func (b *ledger) leads(l *simLog) {
 	b.require(b.holds(l.base, &l.image), "R7: %s leads in term %d without all that is committed", l.member, l.term)
 }
 
+// serves is told when a member may be read from (R9).
+func (b *ledger) serves(l *simLog) {
+	if b.row().Term == l.term {
+		b.require(l.commit >= b.of(l.base).end(), "R9: %s is read up to %d, though %d is committed", l.member, l.commit, b.of(l.base).end())
+	}
+}
+
 // acknowledged is told of every publish that is answered (R9, R15).
 func (b *ledger) acknowledged(l *simLog, key string, offset uint64) {
 	inc := b.of(l.base)
 	b.require(offset <= l.commit && inc.keys[key] == offset, "R9: %s answers %s with %d, which is not committed", l.member, key, offset)
 	// What all of the set held when it was given up is lost with it, even if the
-	// answer comes later.
-	b.require(l.base == b.row().Base || offset <= b.given[l.base],
+	// answer comes later; but who was alone in it has stopped before (rule 4).
+	given := b.given[l.base]
+	b.require(l.base == b.row().Base || offset <= given.end && !slices.Equal(given.set, []string{l.member}),
 		"R15: %s answers %s with %d though the slot began anew at %d", l.member, key, offset, b.row().Base)
 	b.acked[key] = acknowledgedness{l.base, offset}
 }
