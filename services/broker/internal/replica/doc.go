@@ -56,8 +56,9 @@
 //	     of it, a hand-over goes only to one. By R6 it holds everything committed,
 //	     and it cuts nothing: it commits its whole log anew.
 //	R8   A backup cuts only what its primary's log lacks, at join; what is
-//	     committed is not among it by R7. (If it were, the backup raises an alarm
-//	     and keeps it.)
+//	     committed in its term or before is not among it by R7. (If it were, the
+//	     backup raises an alarm and keeps it.) Who cuts what a later term commits
+//	     has not heard of that, so that nobody counts on it there (R4).
 //	R9   Nothing uncommitted is delivered, read, or acked, nor answered as a
 //	     duplicate: the shell does these on Commit alone; and Serve comes only
 //	     when all that was inherited is committed, so that nobody reads less than

@@ -44,6 +44,7 @@ type born struct {
 type incarnation struct {
 	base    uint64
 	entries []*history.Entry
+	terms   []uint64 // in which they were committed
 	keys    map[string]uint64
 	last    map[string]uint64 // by channel
 }
@@ -153,7 +154,9 @@ func (b *ledger) restored(l *simLog, next *image) {
 
 // cut is told of every entry that is removed (R8).
 func (b *ledger) cut(l *simLog, e *history.Entry) {
-	b.require(!b.of(l.base).has(e), "R8: %s cuts %d of term %d, which is committed", l.member, e.Offset, e.Term)
+	inc := b.of(l.base)
+	b.require(!inc.has(e) || inc.terms[e.Offset-inc.base-1] > l.term,
+		"R8: %s cuts %d of term %d in term %d, and it is committed", l.member, e.Offset, e.Term, l.term)
 }
 
 // reset is told when a log is dropped (R3).
@@ -182,7 +185,7 @@ func (b *ledger) committed(l *simLog, upto uint64) {
 			b.require(false, "R13: %s is committed at %d and %d", e.Key, first, o)
 		}
 		inc.keys[e.Key] = o
-		inc.entries = append(inc.entries, e)
+		inc.entries, inc.terms = append(inc.entries, e), append(inc.terms, l.term)
 		b.moves = append(b.moves, commitment{b.now(), o})
 	}
 }
