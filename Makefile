@@ -58,6 +58,11 @@ soak: test-deps ## Clients of all transports come and go for SOAK (10m)
 drill: test-deps ## Break containers under load: 20 kills and everything else; prints a table
 	cd test && DRILLS=full go test -run TestDrills -v -count=1 -timeout 60m ./drill
 
+.PHONY: storm
+storm: ## Random faults of all kinds in virtual time: STORMS (100) histories from SEED (1), of STORM (5m) each, and every scenario
+	go test -run 'TestPartitions|TestOutage|TestIsolatedPrimary|TestKills|TestPauses|TestRollingUnderLoad' -count=1 -timeout 60m ./internal/comettest -all
+	go test -run TestStorm -count=1 -timeout 600m -parallel 4 ./internal/comettest -storms=$(or $(STORMS),100) -seed=$(or $(SEED),1) -storm=$(or $(STORM),5m)
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME (30s) each
 	test/fuzz.sh $(or $(FUZZTIME),30s)

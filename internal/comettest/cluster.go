@@ -42,6 +42,7 @@ type Cluster struct {
 	options Options
 	nodes   []*Node // in the order of their start
 	dead    []chan error
+	audit   *Audit // nil: nobody watches
 }
 
 // Node is one process of a cluster, over restarts.
@@ -134,6 +135,7 @@ func (c *Cluster) Stop(name string) {
 	if err := <-n.done; err != nil {
 		c.t.Errorf("stop %s: %v", name, err)
 	}
+	c.audit.died(n.Process.Node().Member())
 	n.stop = nil
 }
 
@@ -150,10 +152,36 @@ func (c *Cluster) Crash(name string) {
 	c.t.Helper()
 	n := c.Node(name)
 	c.Net.Crash(name)
+	c.audit.died(n.Process.Node().Member())
 	n.Directory.Kill()
 	n.stop(errCrash)
 	c.dead = append(c.dead, n.done)
 	n.stop = nil
+}
+
+// Pause stops a node, as SIGSTOP does, as far as that can be had in a bubble:
+// nothing reaches it or leaves it, its lease runs out, and of its goroutines
+// those stand still that ask the directory anything, as a broker does before
+// every tick. Its other timers go on.
+func (c *Cluster) Pause(name string, paused bool) {
+	c.t.Helper()
+	c.Net.Pause(name, paused)
+	c.Node(name).Directory.Freeze(paused)
+}
+
+// Runs reports whether a node has been started and not ended since.
+func (c *Cluster) Runs(name string) bool { return c.Node(name).stop != nil }
+
+// Calm ends every fault but those of processes that do not run.
+func (c *Cluster) Calm() {
+	c.t.Helper()
+	c.Net.Calm()
+	c.Store.Disconnect(false)
+	for _, n := range c.nodes {
+		n.Directory.Freeze(false)
+		n.Directory.Slow(0)
+		n.Directory.Disconnect(false)
+	}
 }
 
 // Ready waits until every running node says that it is ready.
@@ -241,6 +269,15 @@ func (c *Cluster) HTTP(host string) *http.Client {
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) }, MaxIdleConnsPerHost: 8}
 	c.t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: 5 * time.Minute}
+}
+
+func (c *Cluster) edges() (names []string) {
+	for _, n := range c.nodes {
+		if n.Target == config.Edge {
+			names = append(names, n.Name)
+		}
+	}
+	return names
 }
 
 // Backend returns the gRPC clients that a backend on a host has for the

@@ -89,7 +89,7 @@ func (c *conn) Read(b []byte) (int, error) {
 
 // arrivedLocked reports whether the first packet is there.
 func (c *conn) arrivedLocked() bool {
-	return len(c.in) > 0 && !c.net.links[c.link].partitioned && !time.Now().Before(c.in[0].due)
+	return len(c.in) > 0 && !c.net.closedLocked(c.remote.host(), c.local.host()) && !time.Now().Before(c.in[0].due)
 }
 
 func (c *conn) Write(b []byte) (written int, err error) {
@@ -104,7 +104,7 @@ func (c *conn) Write(b []byte) (written int, err error) {
 		case c.alone:
 			c.giveUpLocked()
 			return written + len(b), nil
-		case c.peer.closed && !c.net.links[c.link].partitioned:
+		case c.peer.closed && !c.net.closedLocked(c.remote.host(), c.local.host()):
 			c.broken = true
 		case c.writing.passed():
 			return written, os.ErrDeadlineExceeded
@@ -123,7 +123,7 @@ func (c *conn) Write(b []byte) (written int, err error) {
 // sendLocked puts a packet on its way.
 func (c *conn) sendLocked(p packet) {
 	p.due = time.Now()
-	if delay := c.net.links[c.link].delay; delay > 0 {
+	if delay := c.net.routes[route{c.local.host(), c.remote.host()}].delay; delay > 0 {
 		p.due = p.due.Add(delay)
 		time.AfterFunc(delay, c.peer.wakeUp)
 	}

@@ -19,18 +19,22 @@ import (
 type Network struct {
 	mu        sync.Mutex
 	listeners map[string]*listener
-	links     map[link]state
+	routes    map[route]state
 	conns     map[*conn]struct{}
-	crashes   map[string]int // by host
+	paused    map[string]bool // by host, like crashes
+	crashes   map[string]int
 	ports     int
 }
 
 // link is a pair of hosts, in order of their names.
 type link struct{ a, b string }
 
+// route is the way from one host to another.
+type route struct{ from, to string }
+
 type state struct {
-	partitioned bool
-	delay       time.Duration
+	closed bool
+	delay  time.Duration
 }
 
 func between(a, b string) link {
@@ -43,7 +47,7 @@ func between(a, b string) link {
 // NewNetwork returns a network without faults.
 func NewNetwork() *Network {
 	return &Network{
-		listeners: map[string]*listener{}, links: map[link]state{}, conns: map[*conn]struct{}{}, crashes: map[string]int{},
+		listeners: map[string]*listener{}, routes: map[route]state{}, conns: map[*conn]struct{}{}, paused: map[string]bool{}, crashes: map[string]int{},
 	}
 }
 
@@ -60,17 +64,19 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 }
 
 // Dial returns the dialer of a host, good until its next crash. Into a
-// partition it waits until its context ends; where nobody listens it is refused
-// at once.
+// partition it asks again and again until its context ends; where nobody
+// listens it is refused at once.
 func (n *Network) Dial(host string) func(ctx context.Context, addr string) (net.Conn, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	life := n.crashes[host]
 	return func(ctx context.Context, addr string) (net.Conn, error) {
 		to, _, _ := strings.Cut(addr, ":")
-		if n.state(host, to).partitioned {
-			<-ctx.Done()
-			return nil, fmt.Errorf("dial %s: %w", addr, ctx.Err())
+		for again := time.Second; !n.open(host, to); again *= 2 { // as the kernel does
+			wait(ctx, again)
+			if ctx.Err() != nil {
+				return nil, fmt.Errorf("dial %s: %w", addr, ctx.Err())
+			}
 		}
 		n.mu.Lock()
 		l := n.listeners[addr]
@@ -97,35 +103,73 @@ func (n *Network) Dial(host string) func(ctx context.Context, addr string) (net.
 	}
 }
 
-func (n *Network) state(a, b string) state {
+// open reports whether both ways between two hosts are.
+func (n *Network) open(a, b string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.links[between(a, b)]
+	return !n.closedLocked(a, b) && !n.closedLocked(b, a)
 }
 
-// change changes what is between two hosts and wakes whoever waits for it.
-func (n *Network) change(a, b string, do func(*state)) {
+// closedLocked reports whether nothing gets from one host to another.
+func (n *Network) closedLocked(from, to string) bool {
+	return n.routes[route{from, to}].closed || n.paused[from] || n.paused[to]
+}
+
+// change changes ways and wakes whoever waits for that.
+func (n *Network) change(do func(*state), ways ...route) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	k := between(a, b)
-	s := n.links[k]
-	do(&s)
-	n.links[k] = s
+	for _, way := range ways {
+		s := n.routes[way]
+		do(&s)
+		n.routes[way] = s
+	}
+	n.wakeLocked()
+}
+
+func (n *Network) wakeLocked() {
 	for c := range n.conns {
-		if c.link == k {
-			c.wakeLocked()
-		}
+		c.wakeLocked()
 	}
 }
 
 // Partition lets nothing through between two hosts. What is under way waits.
-func (n *Network) Partition(a, b string) { n.change(a, b, func(s *state) { s.partitioned = true }) }
+func (n *Network) Partition(a, b string) {
+	n.change(func(s *state) { s.closed = true }, route{a, b}, route{b, a})
+}
 
-// Heal ends a partition.
-func (n *Network) Heal(a, b string) { n.change(a, b, func(s *state) { s.partitioned = false }) }
+// Block lets nothing through from one host to another. What goes the other way
+// arrives, though nobody hears of that.
+func (n *Network) Block(from, to string) {
+	n.change(func(s *state) { s.closed = true }, route{from, to})
+}
+
+// Heal ends what Partition and Block began.
+func (n *Network) Heal(a, b string) {
+	n.change(func(s *state) { s.closed = false }, route{a, b}, route{b, a})
+}
 
 // Delay makes every byte between two hosts take so long.
-func (n *Network) Delay(a, b string, d time.Duration) { n.change(a, b, func(s *state) { s.delay = d }) }
+func (n *Network) Delay(a, b string, d time.Duration) {
+	n.change(func(s *state) { s.delay = d }, route{a, b}, route{b, a})
+}
+
+// Calm heals everything between any two hosts.
+func (n *Network) Calm() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.routes)
+	clear(n.paused)
+	n.wakeLocked()
+}
+
+// Pause lets nothing through to or from a host, whatever the other side is.
+func (n *Network) Pause(host string, paused bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.paused[host] = paused
+	n.wakeLocked()
+}
 
 // Cut resets every connection between two hosts.
 func (n *Network) Cut(a, b string) {

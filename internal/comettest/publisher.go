@@ -1,8 +1,8 @@
 package comettest
 
 import (
-	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -10,34 +10,84 @@ import (
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
 )
 
-// Publisher publishes {"N":1}, {"N":2}, … to one channel, one at a time: each
-// with a key, again and again until it is acknowledged, at the next broker
-// after a failure.
+// Publisher publishes {"N":1}, {"N":2}, … to one channel, until it is stopped.
 type Publisher struct {
-	Channel string
+	Publishing
 
-	brokers []pubsubv1.PubSubServiceClient
-	every   time.Duration
-	stop    context.CancelFunc
-	done    chan struct{}
+	way   way
+	brake chan struct{} // closed by Stop
+	stop  sync.Once
+	done  chan struct{}
 
 	mu      sync.Mutex
 	started []time.Time // of n at n-1
-	placed  []uint64    // where n is, at n-1
+	placed  []uint64    // where n is, at n-1; 0: that is unclear
+	acks    []ack       // in the order of their positions
 	acked   int
 	retried map[int]bool
 	tries   int
 	slowest time.Duration
+	breach  error
 }
 
-// Publish starts a publisher on a host; it ends with the test or Stop.
+// ack is where a number is.
+type ack struct {
+	n        int
+	position uint64
+}
+
+// Manner is how a Publisher publishes.
+type Manner string
+
+// The manners.
+const (
+	// Keyed publishes one after the other, each with a key, again and again
+	// until it is acknowledged, at the next broker after a failure.
+	Keyed Manner = "keyed"
+	// Unkeyed publishes each once. What becomes of it after a failure is
+	// unclear.
+	Unkeyed Manner = "unkeyed"
+	// Streamed sends all on a stream without waiting for answers, each with a
+	// key. When the stream is lost it goes on at the next broker, with all that
+	// was not answered. What is refused is unclear.
+	Streamed Manner = "streamed"
+	// Posted is Unkeyed, as a browser publishes: at an edge, over HTTP.
+	Posted Manner = "posted"
+)
+
+// Publishing says what a Publisher does.
+type Publishing struct {
+	Channel string
+	Every   time.Duration
+	Manner  Manner
+	// Host is where it runs, "backend" if not given.
+	Host string
+}
+
+// Publish starts a Keyed publisher on a host; it ends with the test or Stop.
 func (c *Cluster) Publish(host, channel string, every time.Duration) *Publisher {
 	c.t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	p := &Publisher{Channel: channel, brokers: c.Backend(host), every: every, stop: stop, done: make(chan struct{}), retried: map[int]bool{}}
+	return c.PublishAs(Publishing{Channel: channel, Every: every, Manner: Keyed, Host: host})
+}
+
+// PublishAs starts a publisher; it ends with the test or Stop.
+func (c *Cluster) PublishAs(how Publishing) *Publisher {
+	c.t.Helper()
+	if how.Host == "" {
+		how.Host = "backend"
+	}
+	p := &Publisher{Publishing: how, brake: make(chan struct{}), done: make(chan struct{}), retried: map[int]bool{}}
+	switch how.Manner {
+	case Keyed, Unkeyed:
+		p.way = &calls{p: p, brokers: c.Backend(how.Host)}
+	case Streamed:
+		p.way = &streaming{p: p, brokers: c.Backend(how.Host)}
+	case Posted:
+		p.way = &posts{p: p, http: c.HTTP(how.Host), edges: c.edges()}
+	}
 	go func() {
 		defer close(p.done)
-		p.run(ctx)
+		p.way.run()
 	}()
 	c.t.Cleanup(p.Stop)
 	return p
@@ -45,11 +95,11 @@ func (c *Cluster) Publish(host, channel string, every time.Duration) *Publisher 
 
 // Stop ends the publisher once what it sent last is acknowledged.
 func (p *Publisher) Stop() {
-	p.stop()
+	p.stop.Do(func() { close(p.brake) })
 	<-p.done
 }
 
-// Acked is how many messages were acknowledged.
+// Acked is the last number that was acknowledged.
 func (p *Publisher) Acked() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -83,7 +133,14 @@ func (p *Publisher) since(t time.Time) int {
 	return len(p.started) + 1
 }
 
-// place is where a number is, 0 if it is not acknowledged.
+// began is when a number was published for the first time.
+func (p *Publisher) began(n int) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.started[n-1]
+}
+
+// place is where a number is, 0 if that is unclear.
 func (p *Publisher) place(n int) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,16 +150,44 @@ func (p *Publisher) place(n int) uint64 {
 	return p.placed[n-1]
 }
 
+// owed returns the numbers from one up to, but without, another that were
+// acknowledged.
+func (p *Publisher) owed(from, to int) (numbers []int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n := max(from, 1); n < to && n <= len(p.placed); n++ {
+		if p.placed[n-1] != 0 {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
+}
+
 // between returns the numbers that are behind one position and not behind
 // another.
 func (p *Publisher) between(after, until uint64) (numbers []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	first := sort.Search(len(p.placed), func(i int) bool { return p.placed[i] > after })
-	for i := first; i < len(p.placed) && p.placed[i] <= until; i++ {
-		numbers = append(numbers, i+1)
+	for i := p.searchLocked(after); i < len(p.acks) && p.acks[i].position <= until; i++ {
+		numbers = append(numbers, p.acks[i].n)
 	}
 	return numbers
+}
+
+// searchLocked returns the index of the first acknowledgment behind a position.
+func (p *Publisher) searchLocked(after uint64) int {
+	return sort.Search(len(p.acks), func(i int) bool { return p.acks[i].position > after })
+}
+
+// Acks returns where all that was acknowledged is.
+func (p *Publisher) Acks() map[int]uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make(map[int]uint64, len(p.acks))
+	for _, a := range p.acks {
+		all[a.n] = a.position
+	}
+	return all
 }
 
 // again notes that a number is sent once more.
@@ -119,37 +204,51 @@ func (p *Publisher) Retried(n int) bool {
 	return p.retried[n]
 }
 
-func (p *Publisher) run(ctx context.Context) {
-	broker := 0
-	for n := 1; ctx.Err() == nil; n++ {
-		begin := time.Now()
-		p.mu.Lock()
-		p.started = append(p.started, begin)
-		p.mu.Unlock()
-		position, ok := p.try(p.brokers[broker%len(p.brokers)], n)
-		for !ok {
-			broker++
-			p.again(n)
-			time.Sleep(100 * time.Millisecond)
-			position, ok = p.try(p.brokers[broker%len(p.brokers)], n)
-		}
-		p.mu.Lock()
-		p.acked, p.placed = n, append(p.placed, position)
-		p.slowest = max(p.slowest, time.Since(begin))
-		p.mu.Unlock()
-		wait(ctx, p.every)
+// begin notes that the next number is published from now on.
+func (p *Publisher) begin() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.started, p.placed = append(p.started, time.Now()), append(p.placed, 0)
+	return len(p.started)
+}
+
+// try notes that a broker is called.
+func (p *Publisher) try() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tries++
+}
+
+// ack notes where a number is. It has to be behind all smaller ones.
+func (p *Publisher) ack(n int, position uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.acked = max(p.acked, n)
+	p.slowest = max(p.slowest, time.Since(p.started[n-1]))
+	i := p.searchLocked(position)
+	if i > 0 && p.acks[i-1].n >= n || i < len(p.acks) && p.acks[i].n < n {
+		p.breach = fmt.Errorf("%s: %d is at %d, %v are around it", p.Channel, n, position, p.acks[max(i-1, 0):min(i+1, len(p.acks))])
+	}
+	p.placed[n-1] = position
+	p.acks = slices.Insert(p.acks, i, ack{n, position})
+}
+
+// rest waits until it is time for the next number; false after Stop.
+func (p *Publisher) rest() bool {
+	timer := time.NewTimer(p.Every)
+	defer timer.Stop()
+	select {
+	case <-p.brake:
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
-// try publishes a number once, and returns where it is.
-func (p *Publisher) try(broker pubsubv1.PubSubServiceClient, n int) (position uint64, ok bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	p.mu.Lock()
-	p.tries++
-	p.mu.Unlock()
-	answer, err := broker.Publish(ctx, &pubsubv1.PublishRequest{
-		Channel: p.Channel, Data: fmt.Appendf(nil, `{"N":%d}`, n), IdempotencyKey: fmt.Sprintf("%s-%d", p.Channel, n),
-	})
-	return answer.GetPosition(), err == nil
+func (p *Publisher) message(n int) *pubsubv1.PublishRequest {
+	m := &pubsubv1.PublishRequest{Channel: p.Channel, Data: fmt.Appendf(nil, `{"N":%d}`, n)}
+	if p.Manner != Unkeyed {
+		m.IdempotencyKey = fmt.Sprintf("%s-%d", p.Channel, n)
+	}
+	return m
 }

@@ -13,7 +13,8 @@ import (
 // Check compares what a client was told with what publishers published, and
 // returns every breach of the promises. For Bayeux clients these are:
 //
-//  1. Events of a channel come in order, each once. Only when a log was lost,
+//  1. Events of a channel come in order, each once. But what was not
+//     acknowledged may come later than what was published after it. Only when a log was lost,
 //     which a resync tells, may one come again whose publish was unclear: its
 //     publisher tried again, or a broker did for it, and the key went with the
 //     log. And what came last before a connect was cut may come again if the
@@ -67,20 +68,22 @@ func left(history []Record) bool {
 
 // reader follows one channel through a client's history.
 type reader struct {
-	history []Record
-	pattern string
-	pushed  bool // events do not come with the answers that tell of losses
-	live    bool // subscribed in the present session
-	due     int  // the number that has to come next
-	first   bool // nothing came yet: what began before the subscription may
-	reply   int  // of the last event or subscription
+	publisher *Publisher
+	unclear   map[int]bool // that came, and were not acknowledged
+	history   []Record
+	pattern   string
+	pushed    bool // events do not come with the answers that tell of losses
+	live      bool // subscribed in the present session
+	due       int  // the number that has to come next
+	first     bool // nothing came yet: what began before the subscription may
+	reply     int  // of the last event or subscription
 }
 
 func check(c *Client, p *Publisher, pattern string) (errs []error) {
 	fail := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("client %s, %s: %w", c.Name, p.Channel, fmt.Errorf(format, args...)))
 	}
-	in := &reader{history: c.History(), pattern: pattern, pushed: c.Transport == WebSocket && !c.Ack}
+	in := &reader{publisher: p, unclear: map[int]bool{}, history: c.History(), pattern: pattern, pushed: c.Transport == WebSocket && !c.Ack}
 	for i, r := range in.history {
 		switch {
 		case r.Kind == Session:
@@ -96,9 +99,8 @@ func check(c *Client, p *Publisher, pattern string) (errs []error) {
 			}
 		}
 	}
-	last := p.Acked()
-	if in.live && in.due <= last && !in.resynced(Record{Reply: math.MaxInt}) && !left(in.history) {
-		fail("%d to %d never came, and no resync", in.due, last)
+	if lost := p.owed(in.due, math.MaxInt); in.live && len(lost) > 0 && !in.resynced(Record{Reply: math.MaxInt}) && !left(in.history) {
+		fail("%d to %d never came, and no resync", lost[0], lost[len(lost)-1])
 	}
 	return errs
 }
@@ -108,13 +110,19 @@ func (in *reader) event(r Record) error {
 	if !in.live {
 		return fmt.Errorf("%d came without a subscription", r.N)
 	}
+	if in.publisher.place(r.N) == 0 && !in.unclear[r.N] {
+		in.unclear[r.N] = true
+		if r.N < due {
+			return nil
+		}
+	}
 	if r.N < due && !first {
 		return fmt.Errorf("%d came again or too late, %d was due", r.N, due)
 	}
 	announced := in.resynced(r)
 	in.due, in.first, in.reply = r.N+1, false, r.Reply
-	if r.N > due && !announced {
-		return fmt.Errorf("%d came where %d was due, and no resync", r.N, due)
+	if lost := in.publisher.owed(due, r.N); len(lost) > 0 && !announced {
+		return fmt.Errorf("%d came where %d was due, and no resync", r.N, lost[0])
 	}
 	return nil
 }

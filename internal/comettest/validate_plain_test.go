@@ -10,9 +10,10 @@ import (
 
 // TestCheckPlain does as TestCheck for clients of plain channels.
 func TestCheckPlain(t *testing.T) {
-	published := &Publisher{Channel: "/a/x", acked: 9, retried: map[int]bool{3: true}}
+	published := &Publisher{Publishing: Publishing{Channel: "/a/x"}, acked: 9, retried: map[int]bool{3: true}}
 	for n := range uint64(9) {
 		published.placed = append(published.placed, 10*(n+1))
+		published.acks = append(published.acks, ack{int(n + 1), 10 * (n + 1)})
 	}
 	one, all := []string{"/a/x"}, []string{"/a/*", "/b"}
 	// Of a history, a word that begins with

@@ -10,9 +10,10 @@ import (
 // let pass.
 func TestCheck(t *testing.T) {
 	begin := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-	published := &Publisher{Channel: "/a/x", acked: 9, retried: map[int]bool{3: true}}
+	published := &Publisher{Publishing: Publishing{Channel: "/a/x"}, acked: 9, retried: map[int]bool{3: true}}
 	for n := range 9 { // n+1 begins n seconds after begin
 		published.started = append(published.started, begin.Add(time.Duration(n)*time.Second))
+		published.placed = append(published.placed, uint64(n+1))
 	}
 	// Of a history, s is a session, u a subscription confirmed after 2 began,
 	// r a resync, x a request that was cut, l that the client left, a digit an

@@ -26,7 +26,7 @@ func (i interceptor) unary(
 
 func (i interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	defer i.recovered(info.FullMethod, &err)
-	ctx, cancel := context.WithCancelCause(ss.Context())
+	ctx, cancel := context.WithCancelCause(context.WithValue(ss.Context(), goneKey{}, ss.Context().Done()))
 	defer cancel(nil)
 	stop := context.AfterFunc(i.draining, func() { cancel(context.Cause(i.draining)) })
 	defer stop()
@@ -39,6 +39,17 @@ func (i interceptor) recovered(method string, err *error) {
 			slog.String("stack", string(debug.Stack())))
 		*err = status.Error(codes.Internal, "internal error; the server's log says more")
 	}
+}
+
+type goneKey struct{}
+
+// Gone returns a channel that is closed when the call ends that a stream's
+// context is of: its peer has gone, or the server's patience with it is over.
+// The context itself ends with the drain that may precede that; whoever goes on
+// after it goes on until then.
+func Gone(ctx context.Context) <-chan struct{} {
+	gone, _ := ctx.Value(goneKey{}).(<-chan struct{})
+	return gone
 }
 
 // drainedStream is a stream whose context also ends with the server.

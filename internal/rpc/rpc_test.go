@@ -155,6 +155,31 @@ func TestDrainEndsStreamsWithAGoodbye(t *testing.T) {
 	})
 }
 
+// TestGoneAfterDrain has a handler go on after the drain began, until its peer
+// is gone.
+func TestGoneAfterDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, stop := start(t, rpc.ServerConfig{Grace: time.Hour}, broker{
+			appends: func(s grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]) error {
+				<-s.Context().Done()
+				<-rpc.Gone(s.Context())
+				return context.Cause(s.Context())
+			},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := brokerv1.NewBrokerServiceClient(conn).Append(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Minute, cancel)
+		time.Sleep(time.Second)
+		begin := time.Now()
+		stop()
+		if took := time.Since(begin); took != 59*time.Second {
+			t.Errorf("the drain took %v", took)
+		}
+	})
+}
+
 func TestDrainInsistsAfterItsGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, stop := start(t, rpc.ServerConfig{Grace: 5 * time.Second}, broker{

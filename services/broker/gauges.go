@@ -14,7 +14,7 @@ const maxCopies = 4
 type gauges struct {
 	places *places
 
-	slots, inSync, underReplicated, uncommitted, history *prometheus.Desc
+	slots, inSync, underReplicated, uncommitted, waiting, history *prometheus.Desc
 }
 
 func newGauges(s *places) *gauges {
@@ -27,13 +27,14 @@ func newGauges(s *places) *gauges {
 		inSync:          desc("slots_in_sync", "Slots led here, by how many copies are in sync; 4 is 4 or more.", "copies"),
 		underReplicated: desc("slots_under_replicated", "Slots led here of which a copy that there should be is not in sync."),
 		uncommitted:     desc("uncommitted_bytes", "What waits in slots led here until all copies in sync have it."),
+		waiting:         desc("publishes_waiting", "Publishes that wait for their commit, or until it is clear who leads their slot."),
 		history:         desc("history_bytes", "Memory that the retained entries of all copies here take."),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.slots, g.inSync, g.underReplicated, g.uncommitted, g.history} {
+	for _, d := range []*prometheus.Desc{g.slots, g.inSync, g.underReplicated, g.uncommitted, g.waiting, g.history} {
 		to <- d
 	}
 }
@@ -51,6 +52,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	send(g.underReplicated, c.underReplicated)
 	send(g.uncommitted, c.uncommitted)
+	send(g.waiting, c.waiting)
 	send(g.history, c.history)
 }
 
@@ -59,6 +61,7 @@ type counts struct {
 	primaries, backups   int
 	inSync               [maxCopies]int // of slots led here, from 1
 	underReplicated      int
+	waiting              int // publishes
 	uncommitted, history int // bytes
 }
 
@@ -66,6 +69,7 @@ func (s *places) count() counts {
 	var c counts
 	s.each(func(p *place) {
 		c.history += p.log.History().Bytes()
+		c.waiting += len(p.waiting) + len(p.parked)
 		if p.fanOut == nil {
 			if slices.Contains(p.row.InSync, s.self) {
 				c.backups++

@@ -50,6 +50,7 @@ type answer struct {
 func (p *pubsub) PublishStream(stream grpc.BidiStreamingServer[pubsubv1.PublishStreamRequest, pubsubv1.PublishStreamResponse]) error {
 	ctx := stream.Context()
 	draining := ctx.Done()
+	var gone <-chan struct{} // with draining nil
 	requests, recvErr := rpc.Receive(stream)
 	next, result := requests, recvErr
 	inFlight, bytes := 0, 0
@@ -66,6 +67,9 @@ func (p *pubsub) PublishStream(stream grpc.BidiStreamingServer[pubsubv1.PublishS
 			}
 			// What was taken is answered; what was not is the caller's to repeat.
 			draining, next, result = nil, nil, func() error { return run.ErrDraining }
+			gone = rpc.Gone(ctx)
+		case <-gone:
+			return result()
 		case req, ok := <-in:
 			if !ok {
 				next = nil

@@ -17,6 +17,9 @@ type Directory struct {
 
 	// Guarded by store.mu.
 	cut, killed   bool
+	thawed        chan struct{} // while frozen: closed when it is not any more
+	slow          time.Duration
+	news, shown   int         // views that were made, and the newest that arrived
 	leases        *time.Timer // runs while out of reach: the rest of its leases
 	registrations map[*registration]struct{}
 	renewed       time.Time // as of the last time anybody looked
@@ -30,7 +33,31 @@ func (d *Directory) Disconnect(cut bool) {
 // Kill is the crash of the process: nothing it announced is withdrawn, nothing
 // is renewed, and its watchers hear no more, for ever.
 func (d *Directory) Kill() {
+	d.Freeze(false)
 	d.change(func() { d.killed = true })
+}
+
+// Freeze stops this end of the connection, as if its process were stopped, or
+// lets it go on: its leases are not renewed, no news arrive, and calls, even
+// Renewed, do not return.
+func (d *Directory) Freeze(frozen bool) {
+	d.change(func() {
+		switch {
+		case frozen && d.thawed == nil:
+			d.thawed = make(chan struct{})
+		case !frozen && d.thawed != nil:
+			close(d.thawed)
+			d.thawed = nil
+		}
+	})
+}
+
+// Slow makes all that goes to the store, or comes from it, take so long. An
+// answer is lost if the store is out of reach when it should arrive.
+func (d *Directory) Slow(by time.Duration) {
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	d.slow = by
 }
 
 func (d *Directory) change(do func()) {
@@ -45,7 +72,7 @@ func (d *Directory) change(do func()) {
 }
 
 func (d *Directory) reachesLocked() bool {
-	return !d.store.down && !d.cut && !d.killed
+	return !d.store.down && !d.cut && !d.killed && d.thawed == nil
 }
 
 // settleLocked does what follows from the handle having lost or found the
@@ -76,11 +103,58 @@ func (d *Directory) settleLocked() {
 // refreshLocked shows watchers what this handle can see now.
 func (d *Directory) refreshLocked() {
 	switch {
-	case d.killed:
-	case d.reachesLocked():
-		d.views.Show(membership.View{Nodes: d.store.nodes, Table: d.store.table, Connected: true})
-	default:
+	case d.killed, d.thawed != nil:
+	case !d.reachesLocked():
+		d.shown = d.news // what is on its way is lost
 		d.views.Disconnect()
+	default:
+		d.news++
+		d.arriveLocked(d.news, membership.View{Nodes: d.store.nodes, Table: d.store.table, Connected: true})
+	}
+}
+
+// arriveLocked shows a view, after a while if the handle is slow, unless
+// newer news were faster.
+func (d *Directory) arriveLocked(number int, v membership.View) {
+	show := func() {
+		if number > d.shown {
+			d.shown = number
+			d.views.Show(v)
+		}
+	}
+	if d.slow == 0 {
+		show()
+		return
+	}
+	time.AfterFunc(d.slow, func() {
+		d.store.mu.Lock()
+		defer d.store.mu.Unlock()
+		if d.reachesLocked() {
+			show()
+		}
+	})
+}
+
+// travel is the way to the store or back. It ends where the store is out of
+// reach.
+func (d *Directory) travel(ctx context.Context) error {
+	for {
+		d.store.mu.Lock()
+		slow, thawed := d.slow, d.thawed
+		d.store.mu.Unlock()
+		if thawed != nil {
+			select {
+			case <-thawed:
+				continue
+			case <-ctx.Done():
+			}
+		} else if slow > 0 {
+			select {
+			case <-time.After(slow):
+			case <-ctx.Done():
+			}
+		}
+		return d.ask(ctx)
 	}
 }
 

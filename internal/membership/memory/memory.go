@@ -7,7 +7,9 @@
 //     then on; while the store itself is out no lease ends.
 //  3. What was announced through a handle is announced again in the moment the
 //     handle reaches the store again, before any other change is seen.
-//  4. Time is package time's, so all of it runs in a synctest bubble. No
+//  4. A handle can be frozen, as its process would be, and slow: then news are
+//     old, and answers to changes that were applied may be lost.
+//  5. Time is package time's, so all of it runs in a synctest bubble. No
 //     goroutine outlives the call that needs it.
 package memory
 
@@ -37,6 +39,7 @@ type Store struct {
 	handles   []*Directory
 	waiting   []*leadership // candidates, longest waiting first
 	leader    *leadership
+	trace     func(shard.Slot, shard.Row) // told of every row; nil: nobody
 
 	nodes map[string]membership.Node // what views show; replaced, never changed
 }
@@ -66,6 +69,27 @@ func (s *Store) Directory() *Directory {
 	s.handles = append(s.handles, d)
 	d.refreshLocked()
 	return d
+}
+
+// Trace tells of all rows, and of every one that is written from now on, in
+// order. What is told must not call the store.
+func (s *Store) Trace(tell func(shard.Slot, shard.Row)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trace = tell
+	for n := range shard.Slot(shard.Slots) {
+		tell(n, s.table.Row(n))
+	}
+}
+
+// Leader is the candidate that leads, or empty.
+func (s *Store) Leader() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leader == nil {
+		return ""
+	}
+	return s.leader.name
 }
 
 // Disconnect begins an outage of the store for all handles, or ends it.

@@ -28,10 +28,20 @@ func (d *Directory) Swap(ctx context.Context, c membership.Change) (version int6
 // swap writes a row if the change's conditions hold, and leader, if there is
 // one, leads.
 func (d *Directory) swap(ctx context.Context, c membership.Change, leader *leadership) (version int64, err error) {
-	s := d.store
+	if err := d.travel(ctx); err != nil {
+		return 0, err
+	}
+	version, refusal := d.store.swap(c, leader)
+	if err := d.travel(ctx); err != nil {
+		return 0, err
+	}
+	return version, refusal
+}
+
+func (s *Store) swap(c membership.Change, leader *leadership) (version int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := d.refusalLocked(ctx, c, leader); err != nil {
+	if err := s.refusalLocked(c, leader); err != nil {
 		return 0, err
 	}
 	s.version++
@@ -39,19 +49,17 @@ func (d *Directory) swap(ctx context.Context, c membership.Change, leader *leade
 	row.InSync, row.Replicas = slices.Clone(row.InSync), slices.Clone(row.Replicas)
 	row.Version = s.version
 	s.table = s.table.With(map[shard.Slot]shard.Row{c.Slot: row})
+	if s.trace != nil {
+		s.trace(c.Slot, row)
+	}
 	s.publishLocked()
 	return s.version, nil
 }
 
-func (d *Directory) refusalLocked(ctx context.Context, c membership.Change, leader *leadership) error {
-	s := d.store
+func (s *Store) refusalLocked(c membership.Change, leader *leadership) error {
 	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
 	case c.Slot >= shard.Slots:
 		return errNoSlot
-	case !d.reachesLocked():
-		return errUnreachable
 	case leader != nil && s.leader != leader:
 		return membership.ErrNotLeader
 	case s.table.Row(c.Slot).Version != c.Row.Version,
@@ -77,20 +85,28 @@ func (s *Store) announcesLocked(member string) bool {
 
 // Row implements [membership.Directory].
 func (d *Directory) Row(ctx context.Context, n shard.Slot) (shard.Row, error) {
-	if err := d.ask(ctx); err != nil {
+	if err := d.travel(ctx); err != nil {
 		return shard.Row{}, fmt.Errorf("read slot %d: %w", n, err)
 	}
 	if n >= shard.Slots {
 		return shard.Row{}, fmt.Errorf("read slot %d: %w", n, errNoSlot)
 	}
-	d.store.mu.Lock()
-	defer d.store.mu.Unlock()
-	return d.store.table.Row(n), nil
+	row := d.store.row(n)
+	if err := d.travel(ctx); err != nil {
+		return shard.Row{}, fmt.Errorf("read slot %d: %w", n, err)
+	}
+	return row, nil
+}
+
+func (s *Store) row(n shard.Slot) shard.Row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.table.Row(n)
 }
 
 // ClusterID implements [membership.Directory].
 func (d *Directory) ClusterID(ctx context.Context) (string, error) {
-	if err := d.ask(ctx); err != nil {
+	if err := d.travel(ctx); err != nil {
 		return "", fmt.Errorf("read the cluster's id: %w", err)
 	}
 	return d.store.id, nil
@@ -113,6 +129,12 @@ func (d *Directory) ask(ctx context.Context) error {
 // renewed at all times.
 func (d *Directory) Renewed() time.Time {
 	d.store.mu.Lock()
+	for d.thawed != nil {
+		thawed := d.thawed
+		d.store.mu.Unlock()
+		<-thawed
+		d.store.mu.Lock()
+	}
 	defer d.store.mu.Unlock()
 	d.renewLocked()
 	return d.renewed
