@@ -27,6 +27,7 @@ import (
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/membership/etcd"
 	"github.com/comet-push/comet/internal/membership/memory"
+	"github.com/comet-push/comet/internal/membership/peers"
 	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
@@ -61,18 +62,18 @@ type Metrics interface {
 
 // Process is one Comet process.
 type Process struct {
-	cfg       config.Config
-	logger    *slog.Logger
-	node      membership.Node
-	services  map[string]service
-	parts     []run.Component // in the order in which they depend on each other
-	conns     []*rpc.Pool
-	listeners []net.Listener
-	addrs     Addrs
-	disk      *broker.Disk    // nil: none
-	waits     <-chan struct{} // closed when the node may be announced; nil: it may
-	updates   chan membership.Node
-	draining  atomic.Bool
+	cfg          config.Config
+	logger       *slog.Logger
+	node         membership.Node
+	announcement *membership.Announcement
+	services     map[string]service
+	parts        []run.Component // in the order in which they depend on each other
+	conns        []*rpc.Pool
+	listeners    []net.Listener
+	addrs        Addrs
+	disk         *broker.Disk    // nil: none
+	waits        <-chan struct{} // closed when the node may be announced; nil: it may
+	draining     atomic.Bool
 }
 
 // Addrs are the addresses of a process's doors; empty: not open.
@@ -87,9 +88,7 @@ type service interface {
 // New builds a process and opens its doors.
 func New(cfg config.Config, env Env) (*Process, error) {
 	env = env.withDefaults()
-	p := &Process{
-		cfg: cfg, logger: env.Logger, services: map[string]service{}, updates: make(chan membership.Node, 1),
-	}
+	p := &Process{cfg: cfg, logger: env.Logger, services: map[string]service{}}
 	if err := p.build(env); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -145,14 +144,20 @@ func (p *Process) build(env Env) error {
 	if err != nil {
 		return err
 	}
+	p.announcement = membership.NewAnnouncement(p.node)
 	p.add("directory entry", run.Func(func(ctx context.Context) error {
 		if !p.loaded(ctx) {
 			return nil
 		}
-		return directory.Register(ctx, p.node, p.updates)
+		return directory.Register(ctx, p.node, p.announcement.Updates())
 	}))
 
 	conns := p.pool(dial)
+	if !alone {
+		told := peers.New(directory, p.node.Name, conns, env.Logger.With(slog.String("part", "directory")))
+		p.add("directory of peers", told)
+		directory = told
+	}
 	d := deps{
 		node: p.node, directory: directory, conns: conns, namespaces: namespaces, dial: dial, metrics: env.Metrics, logger: env.Logger,
 		pace: env.Pace,
@@ -252,9 +257,7 @@ func (p *Process) Run(ctx context.Context) error {
 func (p *Process) goodbye(ctx context.Context) error {
 	<-ctx.Done()
 	p.draining.Store(true)
-	leaving := p.node
-	leaving.Draining = true
-	p.updates <- leaving
+	p.announcement.Change(func(n *membership.Node) { n.Draining = true })
 	return nil
 }
 

@@ -2242,7 +2242,9 @@ func (*IdentifyRequest) Descriptor() ([]byte, []int) {
 type IdentifyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node as name@log-id.
-	Member        string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// It is elected to be the controller.
+	Leads         bool `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2284,6 +2286,169 @@ func (x *IdentifyResponse) GetMember() string {
 	return ""
 }
 
+func (x *IdentifyResponse) GetLeads() bool {
+	if x != nil {
+		return x.Leads
+	}
+	return false
+}
+
+// ListRowsRequest names rows.
+type ListRowsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of higher versions than this.
+	After         int64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRowsRequest) Reset() {
+	*x = ListRowsRequest{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRowsRequest) ProtoMessage() {}
+
+func (x *ListRowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRowsRequest.ProtoReflect.Descriptor instead.
+func (*ListRowsRequest) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListRowsRequest) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+// ListRowsResponse is rows as this broker knows them.
+type ListRowsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By slot.
+	Rows          []*SlotRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRowsResponse) Reset() {
+	*x = ListRowsResponse{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRowsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRowsResponse) ProtoMessage() {}
+
+func (x *ListRowsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRowsResponse.ProtoReflect.Descriptor instead.
+func (*ListRowsResponse) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListRowsResponse) GetRows() []*SlotRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+// SlotRow is the row of a slot.
+type SlotRow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number.
+	Slot uint32 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// The row's version in the directory.
+	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The row, as the directory has it.
+	Row           []byte `protobuf:"bytes,3,opt,name=row,proto3" json:"row,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SlotRow) Reset() {
+	*x = SlotRow{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlotRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlotRow) ProtoMessage() {}
+
+func (x *SlotRow) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlotRow.ProtoReflect.Descriptor instead.
+func (*SlotRow) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SlotRow) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *SlotRow) GetVersion() int64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SlotRow) GetRow() []byte {
+	if x != nil {
+		return x.Row
+	}
+	return nil
+}
+
 // ReplicateRequest is a batch of frames, to be handled in order.
 type ReplicateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2295,7 +2460,7 @@ type ReplicateRequest struct {
 
 func (x *ReplicateRequest) Reset() {
 	*x = ReplicateRequest{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2472,7 @@ func (x *ReplicateRequest) String() string {
 func (*ReplicateRequest) ProtoMessage() {}
 
 func (x *ReplicateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2485,7 @@ func (x *ReplicateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicateRequest.ProtoReflect.Descriptor instead.
 func (*ReplicateRequest) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{32}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReplicateRequest) GetFrames() []*ReplicaFrame {
@@ -2341,7 +2506,7 @@ type ReplicateResponse struct {
 
 func (x *ReplicateResponse) Reset() {
 	*x = ReplicateResponse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2518,7 @@ func (x *ReplicateResponse) String() string {
 func (*ReplicateResponse) ProtoMessage() {}
 
 func (x *ReplicateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2531,7 @@ func (x *ReplicateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicateResponse.ProtoReflect.Descriptor instead.
 func (*ReplicateResponse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{33}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReplicateResponse) GetFrames() []*ReplicaFrame {
@@ -2403,7 +2568,7 @@ type ReplicaFrame struct {
 
 func (x *ReplicaFrame) Reset() {
 	*x = ReplicaFrame{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +2580,7 @@ func (x *ReplicaFrame) String() string {
 func (*ReplicaFrame) ProtoMessage() {}
 
 func (x *ReplicaFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +2593,7 @@ func (x *ReplicaFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaFrame.ProtoReflect.Descriptor instead.
 func (*ReplicaFrame) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{34}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReplicaFrame) GetSlot() uint32 {
@@ -2644,7 +2809,7 @@ type ReplicaHello struct {
 
 func (x *ReplicaHello) Reset() {
 	*x = ReplicaHello{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2821,7 @@ func (x *ReplicaHello) String() string {
 func (*ReplicaHello) ProtoMessage() {}
 
 func (x *ReplicaHello) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2834,7 @@ func (x *ReplicaHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaHello.ProtoReflect.Descriptor instead.
 func (*ReplicaHello) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{35}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReplicaHello) GetMember() string {
@@ -2718,7 +2883,7 @@ type ReplicaLead struct {
 
 func (x *ReplicaLead) Reset() {
 	*x = ReplicaLead{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2730,7 +2895,7 @@ func (x *ReplicaLead) String() string {
 func (*ReplicaLead) ProtoMessage() {}
 
 func (x *ReplicaLead) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2743,7 +2908,7 @@ func (x *ReplicaLead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaLead.ProtoReflect.Descriptor instead.
 func (*ReplicaLead) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{36}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReplicaLead) GetTerm() uint64 {
@@ -2793,7 +2958,7 @@ type ReplicaState struct {
 
 func (x *ReplicaState) Reset() {
 	*x = ReplicaState{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +2970,7 @@ func (x *ReplicaState) String() string {
 func (*ReplicaState) ProtoMessage() {}
 
 func (x *ReplicaState) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +2983,7 @@ func (x *ReplicaState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
 func (*ReplicaState) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{37}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReplicaState) GetTerm() uint64 {
@@ -2869,7 +3034,7 @@ type ReplicaTerm struct {
 
 func (x *ReplicaTerm) Reset() {
 	*x = ReplicaTerm{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3046,7 @@ func (x *ReplicaTerm) String() string {
 func (*ReplicaTerm) ProtoMessage() {}
 
 func (x *ReplicaTerm) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3059,7 @@ func (x *ReplicaTerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaTerm.ProtoReflect.Descriptor instead.
 func (*ReplicaTerm) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{38}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReplicaTerm) GetTerm() uint64 {
@@ -2932,7 +3097,7 @@ type ReplicaAppend struct {
 
 func (x *ReplicaAppend) Reset() {
 	*x = ReplicaAppend{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3109,7 @@ func (x *ReplicaAppend) String() string {
 func (*ReplicaAppend) ProtoMessage() {}
 
 func (x *ReplicaAppend) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3122,7 @@ func (x *ReplicaAppend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAppend.ProtoReflect.Descriptor instead.
 func (*ReplicaAppend) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{39}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReplicaAppend) GetTerm() uint64 {
@@ -3023,7 +3188,7 @@ type ReplicaPiece struct {
 
 func (x *ReplicaPiece) Reset() {
 	*x = ReplicaPiece{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3200,7 @@ func (x *ReplicaPiece) String() string {
 func (*ReplicaPiece) ProtoMessage() {}
 
 func (x *ReplicaPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3213,7 @@ func (x *ReplicaPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaPiece.ProtoReflect.Descriptor instead.
 func (*ReplicaPiece) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{40}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReplicaPiece) GetTerm() uint64 {
@@ -3110,7 +3275,7 @@ type ReplicaAck struct {
 
 func (x *ReplicaAck) Reset() {
 	*x = ReplicaAck{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3122,7 +3287,7 @@ func (x *ReplicaAck) String() string {
 func (*ReplicaAck) ProtoMessage() {}
 
 func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3300,7 @@ func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAck.ProtoReflect.Descriptor instead.
 func (*ReplicaAck) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{41}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ReplicaAck) GetTerm() uint64 {
@@ -3183,7 +3348,7 @@ type ReplicaRefuse struct {
 
 func (x *ReplicaRefuse) Reset() {
 	*x = ReplicaRefuse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3195,7 +3360,7 @@ func (x *ReplicaRefuse) String() string {
 func (*ReplicaRefuse) ProtoMessage() {}
 
 func (x *ReplicaRefuse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3208,7 +3373,7 @@ func (x *ReplicaRefuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaRefuse.ProtoReflect.Descriptor instead.
 func (*ReplicaRefuse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{42}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReplicaRefuse) GetTerm() uint64 {
@@ -3252,7 +3417,7 @@ type ReplicaLeave struct {
 
 func (x *ReplicaLeave) Reset() {
 	*x = ReplicaLeave{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3429,7 @@ func (x *ReplicaLeave) String() string {
 func (*ReplicaLeave) ProtoMessage() {}
 
 func (x *ReplicaLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3442,7 @@ func (x *ReplicaLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaLeave.ProtoReflect.Descriptor instead.
 func (*ReplicaLeave) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{43}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReplicaLeave) GetTerm() uint64 {
@@ -3309,7 +3474,7 @@ type ReplicaRelease struct {
 
 func (x *ReplicaRelease) Reset() {
 	*x = ReplicaRelease{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3321,7 +3486,7 @@ func (x *ReplicaRelease) String() string {
 func (*ReplicaRelease) ProtoMessage() {}
 
 func (x *ReplicaRelease) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3334,7 +3499,7 @@ func (x *ReplicaRelease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaRelease.ProtoReflect.Descriptor instead.
 func (*ReplicaRelease) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{44}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ReplicaRelease) GetTerm() uint64 {
@@ -3500,9 +3665,18 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
 	"\bmessages\x18\x03 \x01(\rR\bmessages\x12 \n" +
 	"\vsubscribers\x18\x04 \x01(\rR\vsubscribers\"\x11\n" +
-	"\x0fIdentifyRequest\"*\n" +
+	"\x0fIdentifyRequest\"@\n" +
 	"\x10IdentifyResponse\x12\x16\n" +
-	"\x06member\x18\x01 \x01(\tR\x06member\"I\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x14\n" +
+	"\x05leads\x18\x02 \x01(\bR\x05leads\"'\n" +
+	"\x0fListRowsRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x03R\x05after\"@\n" +
+	"\x10ListRowsResponse\x12,\n" +
+	"\x04rows\x18\x01 \x03(\v2\x18.comet.broker.v1.SlotRowR\x04rows\"I\n" +
+	"\aSlotRow\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x10\n" +
+	"\x03row\x18\x03 \x01(\fR\x03row\"I\n" +
 	"\x10ReplicateRequest\x125\n" +
 	"\x06frames\x18\x01 \x03(\v2\x1d.comet.broker.v1.ReplicaFrameR\x06frames\"J\n" +
 	"\x11ReplicateResponse\x125\n" +
@@ -3572,13 +3746,14 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x0eReplicaRelease\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x14\n" +
-	"\x05round\x18\x03 \x01(\x04R\x05round2\xf8\x03\n" +
+	"\x05round\x18\x03 \x01(\x04R\x05round2\xc9\x04\n" +
 	"\rBrokerService\x12M\n" +
 	"\x06Attach\x12\x1e.comet.broker.v1.AttachRequest\x1a\x1f.comet.broker.v1.AttachResponse(\x010\x01\x12M\n" +
 	"\x06Append\x12\x1e.comet.broker.v1.AppendRequest\x1a\x1f.comet.broker.v1.AppendResponse(\x010\x01\x12C\n" +
 	"\x04Read\x12\x1c.comet.broker.v1.ReadRequest\x1a\x1d.comet.broker.v1.ReadResponse\x12[\n" +
 	"\fListChannels\x12$.comet.broker.v1.ListChannelsRequest\x1a%.comet.broker.v1.ListChannelsResponse\x12O\n" +
-	"\bIdentify\x12 .comet.broker.v1.IdentifyRequest\x1a!.comet.broker.v1.IdentifyResponse\x12V\n" +
+	"\bIdentify\x12 .comet.broker.v1.IdentifyRequest\x1a!.comet.broker.v1.IdentifyResponse\x12O\n" +
+	"\bListRows\x12 .comet.broker.v1.ListRowsRequest\x1a!.comet.broker.v1.ListRowsResponse\x12V\n" +
 	"\tReplicate\x12!.comet.broker.v1.ReplicateRequest\x1a\".comet.broker.v1.ReplicateResponse(\x010\x01B:Z8github.com/comet-push/comet/gen/comet/broker/v1;brokerv1b\x06proto3"
 
 var (
@@ -3593,7 +3768,7 @@ func file_comet_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_comet_broker_v1_broker_proto_rawDescData
 }
 
-var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*Entry)(nil),                // 0: comet.broker.v1.Entry
 	(*AttachRequest)(nil),        // 1: comet.broker.v1.AttachRequest
@@ -3627,20 +3802,23 @@ var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*ChannelInfo)(nil),          // 29: comet.broker.v1.ChannelInfo
 	(*IdentifyRequest)(nil),      // 30: comet.broker.v1.IdentifyRequest
 	(*IdentifyResponse)(nil),     // 31: comet.broker.v1.IdentifyResponse
-	(*ReplicateRequest)(nil),     // 32: comet.broker.v1.ReplicateRequest
-	(*ReplicateResponse)(nil),    // 33: comet.broker.v1.ReplicateResponse
-	(*ReplicaFrame)(nil),         // 34: comet.broker.v1.ReplicaFrame
-	(*ReplicaHello)(nil),         // 35: comet.broker.v1.ReplicaHello
-	(*ReplicaLead)(nil),          // 36: comet.broker.v1.ReplicaLead
-	(*ReplicaState)(nil),         // 37: comet.broker.v1.ReplicaState
-	(*ReplicaTerm)(nil),          // 38: comet.broker.v1.ReplicaTerm
-	(*ReplicaAppend)(nil),        // 39: comet.broker.v1.ReplicaAppend
-	(*ReplicaPiece)(nil),         // 40: comet.broker.v1.ReplicaPiece
-	(*ReplicaAck)(nil),           // 41: comet.broker.v1.ReplicaAck
-	(*ReplicaRefuse)(nil),        // 42: comet.broker.v1.ReplicaRefuse
-	(*ReplicaLeave)(nil),         // 43: comet.broker.v1.ReplicaLeave
-	(*ReplicaRelease)(nil),       // 44: comet.broker.v1.ReplicaRelease
-	(v1.ErrorReason)(0),          // 45: comet.channel.v1.ErrorReason
+	(*ListRowsRequest)(nil),      // 32: comet.broker.v1.ListRowsRequest
+	(*ListRowsResponse)(nil),     // 33: comet.broker.v1.ListRowsResponse
+	(*SlotRow)(nil),              // 34: comet.broker.v1.SlotRow
+	(*ReplicateRequest)(nil),     // 35: comet.broker.v1.ReplicateRequest
+	(*ReplicateResponse)(nil),    // 36: comet.broker.v1.ReplicateResponse
+	(*ReplicaFrame)(nil),         // 37: comet.broker.v1.ReplicaFrame
+	(*ReplicaHello)(nil),         // 38: comet.broker.v1.ReplicaHello
+	(*ReplicaLead)(nil),          // 39: comet.broker.v1.ReplicaLead
+	(*ReplicaState)(nil),         // 40: comet.broker.v1.ReplicaState
+	(*ReplicaTerm)(nil),          // 41: comet.broker.v1.ReplicaTerm
+	(*ReplicaAppend)(nil),        // 42: comet.broker.v1.ReplicaAppend
+	(*ReplicaPiece)(nil),         // 43: comet.broker.v1.ReplicaPiece
+	(*ReplicaAck)(nil),           // 44: comet.broker.v1.ReplicaAck
+	(*ReplicaRefuse)(nil),        // 45: comet.broker.v1.ReplicaRefuse
+	(*ReplicaLeave)(nil),         // 46: comet.broker.v1.ReplicaLeave
+	(*ReplicaRelease)(nil),       // 47: comet.broker.v1.ReplicaRelease
+	(v1.ErrorReason)(0),          // 48: comet.channel.v1.ErrorReason
 }
 var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	2,  // 0: comet.broker.v1.AttachRequest.hello:type_name -> comet.broker.v1.Hello
@@ -3664,40 +3842,43 @@ var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	0,  // 18: comet.broker.v1.Entries.entries:type_name -> comet.broker.v1.Entry
 	15, // 19: comet.broker.v1.Joined.positions:type_name -> comet.broker.v1.SlotPosition
 	21, // 20: comet.broker.v1.Marks.marks:type_name -> comet.broker.v1.Mark
-	45, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
-	45, // 22: comet.broker.v1.AppendResponse.refused:type_name -> comet.channel.v1.ErrorReason
+	48, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
+	48, // 22: comet.broker.v1.AppendResponse.refused:type_name -> comet.channel.v1.ErrorReason
 	0,  // 23: comet.broker.v1.ReadResponse.entries:type_name -> comet.broker.v1.Entry
 	29, // 24: comet.broker.v1.ListChannelsResponse.channels:type_name -> comet.broker.v1.ChannelInfo
-	34, // 25: comet.broker.v1.ReplicateRequest.frames:type_name -> comet.broker.v1.ReplicaFrame
-	34, // 26: comet.broker.v1.ReplicateResponse.frames:type_name -> comet.broker.v1.ReplicaFrame
-	35, // 27: comet.broker.v1.ReplicaFrame.hello:type_name -> comet.broker.v1.ReplicaHello
-	36, // 28: comet.broker.v1.ReplicaFrame.lead:type_name -> comet.broker.v1.ReplicaLead
-	37, // 29: comet.broker.v1.ReplicaFrame.state:type_name -> comet.broker.v1.ReplicaState
-	39, // 30: comet.broker.v1.ReplicaFrame.append:type_name -> comet.broker.v1.ReplicaAppend
-	40, // 31: comet.broker.v1.ReplicaFrame.piece:type_name -> comet.broker.v1.ReplicaPiece
-	41, // 32: comet.broker.v1.ReplicaFrame.ack:type_name -> comet.broker.v1.ReplicaAck
-	42, // 33: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
-	43, // 34: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
-	44, // 35: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
-	38, // 36: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
-	0,  // 37: comet.broker.v1.ReplicaAppend.entries:type_name -> comet.broker.v1.Entry
-	1,  // 38: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
-	23, // 39: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
-	25, // 40: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
-	27, // 41: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
-	30, // 42: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
-	32, // 43: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
-	10, // 44: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
-	24, // 45: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
-	26, // 46: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
-	28, // 47: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
-	31, // 48: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
-	33, // 49: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
-	44, // [44:50] is the sub-list for method output_type
-	38, // [38:44] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	34, // 25: comet.broker.v1.ListRowsResponse.rows:type_name -> comet.broker.v1.SlotRow
+	37, // 26: comet.broker.v1.ReplicateRequest.frames:type_name -> comet.broker.v1.ReplicaFrame
+	37, // 27: comet.broker.v1.ReplicateResponse.frames:type_name -> comet.broker.v1.ReplicaFrame
+	38, // 28: comet.broker.v1.ReplicaFrame.hello:type_name -> comet.broker.v1.ReplicaHello
+	39, // 29: comet.broker.v1.ReplicaFrame.lead:type_name -> comet.broker.v1.ReplicaLead
+	40, // 30: comet.broker.v1.ReplicaFrame.state:type_name -> comet.broker.v1.ReplicaState
+	42, // 31: comet.broker.v1.ReplicaFrame.append:type_name -> comet.broker.v1.ReplicaAppend
+	43, // 32: comet.broker.v1.ReplicaFrame.piece:type_name -> comet.broker.v1.ReplicaPiece
+	44, // 33: comet.broker.v1.ReplicaFrame.ack:type_name -> comet.broker.v1.ReplicaAck
+	45, // 34: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
+	46, // 35: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
+	47, // 36: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
+	41, // 37: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
+	0,  // 38: comet.broker.v1.ReplicaAppend.entries:type_name -> comet.broker.v1.Entry
+	1,  // 39: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
+	23, // 40: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
+	25, // 41: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
+	27, // 42: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
+	30, // 43: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
+	32, // 44: comet.broker.v1.BrokerService.ListRows:input_type -> comet.broker.v1.ListRowsRequest
+	35, // 45: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
+	10, // 46: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
+	24, // 47: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
+	26, // 48: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
+	28, // 49: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
+	31, // 50: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
+	33, // 51: comet.broker.v1.BrokerService.ListRows:output_type -> comet.broker.v1.ListRowsResponse
+	36, // 52: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
+	46, // [46:53] is the sub-list for method output_type
+	39, // [39:46] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_comet_broker_v1_broker_proto_init() }
@@ -3726,7 +3907,7 @@ func file_comet_broker_v1_broker_proto_init() {
 		(*Frame_Ending)(nil),
 	}
 	file_comet_broker_v1_broker_proto_msgTypes[25].OneofWrappers = []any{}
-	file_comet_broker_v1_broker_proto_msgTypes[34].OneofWrappers = []any{
+	file_comet_broker_v1_broker_proto_msgTypes[37].OneofWrappers = []any{
 		(*ReplicaFrame_Hello)(nil),
 		(*ReplicaFrame_Ping)(nil),
 		(*ReplicaFrame_Pong)(nil),
@@ -3745,7 +3926,7 @@ func file_comet_broker_v1_broker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_broker_v1_broker_proto_rawDesc), len(file_comet_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
