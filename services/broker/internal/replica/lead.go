@@ -69,7 +69,7 @@ func (r *Replica) recount(out *Effects) {
 	r.lead.peers = slices.DeleteFunc(r.lead.peers, func(p *peer) bool { return !slices.Contains(needed, p.name) })
 	for _, name := range needed {
 		if name != r.cfg.Self && r.peer(name) == nil {
-			p := &peer{name: name}
+			p := &peer{name: name, first: r.lead.rounds + 1} // it may have left, and dropped its log
 			r.lead.peers = append(r.lead.peers, p)
 			r.ask(p, out)
 		}
@@ -141,7 +141,7 @@ func (r *Replica) AsOf(now time.Time) (time.Time, bool) {
 	for _, p := range r.lead.peers {
 		switch {
 		case !p.waits:
-		case !p.joined || p.heard.IsZero():
+		case p.heard.IsZero():
 			return time.Time{}, false
 		case p.heard.Before(asOf):
 			asOf = p.heard

@@ -91,7 +91,7 @@ func (r *Replica) returning() string {
 		if p == nil || slices.Contains(r.row.InSync, m) {
 			continue
 		}
-		if p.joined && !p.banned && !r.fails(p) && p.acked >= max(r.commit, r.lead.inherited) {
+		if p.joined && !p.banned && p.acked >= max(r.commit, r.lead.inherited) {
 			return m
 		}
 	}
