@@ -149,11 +149,7 @@ func benchFlags(f *pflag.FlagSet, cfg *load.Config, o *benchOptions) {
 }
 
 func runBench(ctx context.Context, cfg load.Config, o benchOptions, out, errOut io.Writer) error {
-	show := &progress{out: errOut, every: 5 * time.Second}
-	if file, ok := errOut.(*os.File); ok {
-		info, err := file.Stat()
-		show.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
+	show := newProgress(errOut)
 	if o.quiet {
 		show.out = io.Discard
 	}
@@ -189,7 +185,7 @@ func writeResult(r *load.Result, file string, out io.Writer) error {
 	return errors.Join(err, f.Close())
 }
 
-// progress shows how far a bench is: in a line that is written over on a
+// progress shows how far something is: in a line that is written over on a
 // terminal, else in one every few seconds.
 type progress struct {
 	out      io.Writer
@@ -198,6 +194,15 @@ type progress struct {
 
 	last  time.Time
 	width int
+}
+
+func newProgress(out io.Writer) *progress {
+	p := &progress{out: out, every: 5 * time.Second}
+	if file, ok := out.(*os.File); ok {
+		info, err := file.Stat()
+		p.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	return p
 }
 
 func (p *progress) line(text string) {
@@ -219,5 +224,6 @@ func (p *progress) line(text string) {
 func (p *progress) end() {
 	if p.terminal && p.width > 0 {
 		_, _ = fmt.Fprintf(p.out, "\r%*s\r", p.width, "")
+		p.width = 0
 	}
 }

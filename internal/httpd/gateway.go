@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/comet-push/comet/gen"
+	adminv1 "github.com/comet-push/comet/gen/comet/admin/v1"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	presencev1 "github.com/comet-push/comet/gen/comet/presence/v1"
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
@@ -56,6 +57,7 @@ type parameter struct {
 const (
 	PubSub   = "PubSubService"
 	Presence = "PresenceService"
+	Admin    = "AdminService"
 )
 
 // NewGateway returns a gateway that calls the named services over conn.
@@ -88,6 +90,9 @@ func NewGateway(conn grpc.ClientConnInterface, services ...string) (*Gateway, er
 		},
 		Presence: func() error {
 			return presencev1.RegisterPresenceServiceHandlerClient(context.Background(), g.mux, presencev1.NewPresenceServiceClient(conn))
+		},
+		Admin: func() error {
+			return adminv1.RegisterAdminServiceHandlerClient(context.Background(), g.mux, adminv1.NewAdminServiceClient(conn))
 		},
 	}
 	for _, service := range services {

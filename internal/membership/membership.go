@@ -54,6 +54,9 @@ type Node struct {
 	// Draining is set when it is about to leave: give it nothing new, take
 	// what it has.
 	Draining bool `json:"draining,omitempty"`
+	// Cordoned is set by an operator's order: give it no slots, take what it has.
+	// Unlike one that drains it stays, so its silence is no sign of its end.
+	Cordoned bool `json:"cordoned,omitempty"`
 	// Durable: what it acknowledged outlives its process, on a disk; the log-id
 	// comes back with it.
 	Durable bool `json:"durable,omitempty"`

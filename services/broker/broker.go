@@ -17,6 +17,10 @@
 //     followers. The last broker just stops.
 //  6. The brokers elect one of them to be the controller, which writes who
 //     should have the slots; the primaries do the rest.
+//  7. Operators look and give orders at any broker, which passes them on. A
+//     broker that they drain announces that it is cordoned: the mark goes with
+//     its process, outlives any controller, and its slots go as in fact 5. It
+//     serves backends and followers on, ready.
 package broker
 
 import (
@@ -30,6 +34,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	adminv1 "github.com/comet-push/comet/gen/comet/admin/v1"
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
 	"github.com/comet-push/comet/internal/membership"
@@ -46,6 +51,8 @@ import (
 type Deps struct {
 	// Node is this process as it is announced; its ID is the log-id.
 	Node membership.Node
+	// Announcement is how it is announced; operators' orders change it.
+	Announcement *membership.Announcement
 	// Disk keeps the logs; nil: they end with the process.
 	Disk       *Disk
 	Directory  membership.Directory
@@ -67,6 +74,8 @@ type Service struct {
 	publisher  *upstream.Publisher
 	reader     *upstream.Reader
 	controller *controller.Controller
+	admin      *admin
+	operators  *operators
 	draining   atomic.Bool
 	drained    chan struct{}
 	loaded     chan struct{}
@@ -86,8 +95,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, errors.New("a broker needs a node with a name and an id")
 	case deps.Disk != nil && (deps.Node.ID != deps.Disk.ID() || !deps.Node.Durable):
 		return nil, errors.New("a broker with a disk needs a durable node with the disk's id")
-	case deps.Directory == nil || deps.Conns == nil || deps.Namespaces == nil:
-		return nil, errors.New("a broker needs a directory, connections and namespaces")
+	case deps.Announcement == nil || deps.Directory == nil || deps.Conns == nil || deps.Namespaces == nil:
+		return nil, errors.New("a broker needs an announcement, a directory, connections and namespaces")
 	}
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
@@ -108,10 +117,6 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("connect brokers: %w", err)
 	}
 	s.places.mesh = s.mesh
-	s.node = &node{
-		cfg: cfg, member: deps.Node.Member(), places: s.places, mesh: s.mesh, metrics: m, drained: s.drained,
-	}
-	s.serveBackends(m)
 	others := peers{cfg.Dial, deps.Conns}
 	s.controller = controller.New(controller.Config{
 		Directory: deps.Directory, Candidate: deps.Node.Member(), Probe: others.probe, Lease: cfg.Lease,
@@ -119,6 +124,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		Durable:   deps.Disk != nil,
 		Moved:     m.moved, Logger: deps.Logger,
 	})
+	s.node = &node{
+		cfg: cfg, member: deps.Node.Member(), places: s.places, mesh: s.mesh, metrics: m, drained: s.drained,
+		leads: s.controller.Leads,
+	}
+	s.serveBackends(m)
+	s.admin = &admin{deps: deps, places: s.places, controller: s.controller, leaving: s.draining.Load}
+	s.operators = &operators{cfg: cfg, conns: deps.Conns, view: s.places.known, metrics: m}
 	return s, nil
 }
 
@@ -137,14 +149,16 @@ func (s *Service) serveBackends(m *metrics) {
 	}
 }
 
-// RegisterPublic registers PubSubService.
+// RegisterPublic registers PubSubService, and AdminService for the cluster.
 func (s *Service) RegisterPublic(r grpc.ServiceRegistrar) {
 	pubsubv1.RegisterPubSubServiceServer(r, s.public)
+	adminv1.RegisterAdminServiceServer(r, s.operators)
 }
 
-// RegisterNode registers BrokerService.
+// RegisterNode registers BrokerService, and AdminService for this broker alone.
 func (s *Service) RegisterNode(r grpc.ServiceRegistrar) {
 	brokerv1.RegisterBrokerServiceServer(r, s.node)
+	adminv1.RegisterAdminServiceServer(r, s.admin)
 }
 
 // Ready says why the broker should not get calls yet, or any more.

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
+	adminv1 "github.com/comet-push/comet/gen/comet/admin/v1"
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
 	"github.com/comet-push/comet/internal/comettest"
@@ -36,6 +37,7 @@ type cluster struct {
 	config     broker.Config
 	disks      map[string]*vfs.MemFS // by broker; nil: there are none
 	starts     int
+	members    []*member
 }
 
 func newCluster(tb testing.TB) *cluster {
@@ -51,19 +53,20 @@ func newCluster(tb testing.TB) *cluster {
 // member is one broker process.
 type member struct {
 	*cluster
-	name     string
-	node     membership.Node
-	dir      *memory.Directory
-	service  *broker.Service
-	disk     *broker.Disk // or nil
-	registry *prometheus.Registry
-	pubsub   pubsubv1.PubSubServiceClient
-	broker   brokerv1.BrokerServiceClient
+	name         string
+	node         membership.Node
+	announcement *membership.Announcement
+	dir          *memory.Directory
+	service      *broker.Service
+	disk         *broker.Disk // or nil
+	registry     *prometheus.Registry
+	pubsub       pubsubv1.PubSubServiceClient
+	broker       brokerv1.BrokerServiceClient
+	admin        adminv1.AdminServiceClient
 
-	doors   [2]string
-	updates chan membership.Node
-	cancel  context.CancelCauseFunc
-	done    chan struct{}
+	doors  [2]string
+	cancel context.CancelCauseFunc
+	done   chan struct{}
 }
 
 // start starts a broker and waits until it is ready.
@@ -80,12 +83,13 @@ func (c *cluster) launch(name string) *member {
 	c.starts++
 	m := &member{
 		cluster: c, name: name, dir: c.store.Directory(), registry: prometheus.NewRegistry(),
-		doors: [2]string{name + ":7070", name + ":9090"}, updates: make(chan membership.Node), done: make(chan struct{}),
+		doors: [2]string{name + ":7070", name + ":9090"}, done: make(chan struct{}),
 	}
 	m.node = membership.Node{
 		Name: name, ID: fmt.Sprintf("%032x", c.starts), Roles: []membership.Role{membership.Broker}, Addr: m.doors[0],
 	}
 	m.open()
+	m.announcement = membership.NewAnnouncement(m.node)
 	set, err := namespace.NewSet(c.namespaces, namespace.Open())
 	if err != nil {
 		c.t.Fatal(err)
@@ -94,7 +98,8 @@ func (c *cluster) launch(name string) *member {
 	cfg.Dial = c.net.Dial(name)
 	conns := rpc.NewPool(cfg.Dial)
 	m.service, err = broker.New(cfg, broker.Deps{
-		Node: m.node, Disk: m.disk, Directory: m.dir, Conns: conns, Namespaces: set, Registerer: m.registry,
+		Node: m.node, Announcement: m.announcement, Disk: m.disk, Directory: m.dir,
+		Conns: conns, Namespaces: set, Registerer: m.registry,
 		Logger: slog.New(slog.NewTextHandler(c.t.Output(), nil)).With("broker", name),
 	})
 	if err != nil {
@@ -115,7 +120,7 @@ func (c *cluster) launch(name string) *member {
 				case <-ctx.Done():
 					return nil
 				}
-				return m.dir.Register(ctx, m.node, m.updates)
+				return m.dir.Register(ctx, m.node, m.announcement.Updates())
 			}),
 			private, m.service, public)
 		if err := errors.Join(err, conns.Close()); err != nil && !errors.Is(context.Cause(ctx), errKilled) {
@@ -124,6 +129,8 @@ func (c *cluster) launch(name string) *member {
 	}()
 	c.t.Cleanup(m.drain)
 	m.pubsub = pubsubv1.NewPubSubServiceClient(c.conn(m.doors[1]))
+	m.admin = adminv1.NewAdminServiceClient(c.conn(m.doors[1]))
+	c.members = append(c.members, m)
 	m.broker = brokerv1.NewBrokerServiceClient(c.conn(m.doors[0]))
 	return m
 }
@@ -135,12 +142,7 @@ func (m *member) drain() {
 		return
 	default:
 	}
-	leaving := m.node
-	leaving.Draining = true
-	select {
-	case m.updates <- leaving:
-	case <-m.done:
-	}
+	m.announcement.Change(func(n *membership.Node) { n.Draining = true })
 	m.cancel(run.ErrDraining)
 	<-m.done
 }

@@ -24,6 +24,7 @@ type node struct {
 	mesh    *transport.Mesh
 	metrics *metrics
 	drained <-chan struct{} // closed when followers are to leave
+	leads   func() bool     // whether this broker is the controller
 }
 
 // ListChannels implements [brokerv1.BrokerServiceServer].
@@ -63,7 +64,7 @@ func (s *places) list(n shard.Slot, pattern, after string, limit int) []hub.Info
 
 // Identify implements [brokerv1.BrokerServiceServer].
 func (n *node) Identify(context.Context, *brokerv1.IdentifyRequest) (*brokerv1.IdentifyResponse, error) {
-	return &brokerv1.IdentifyResponse{Member: n.member}, nil
+	return &brokerv1.IdentifyResponse{Member: n.member, Leads: n.leads()}, nil
 }
 
 // Replicate implements [brokerv1.BrokerServiceServer].

@@ -146,7 +146,7 @@ func (p *Process) publicDoor(env Env, services []public) (http.Handler, error) {
 	var names []string
 	for _, s := range services {
 		s.register(server)
-		names = append(names, s.name)
+		names = append(names, s.names...)
 	}
 	p.add("gRPC door", server)
 	pool := rpc.NewPool(func(ctx context.Context, _ string) (net.Conn, error) { return local.DialContext(ctx) },

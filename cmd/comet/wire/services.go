@@ -43,7 +43,7 @@ type deps struct {
 
 // public is a service that backends call.
 type public struct {
-	name     string
+	names    []string // of what it registers
 	register func(grpc.ServiceRegistrar)
 }
 
@@ -67,7 +67,7 @@ func (p *Process) addServices(env Env, targets []membership.Role, d deps, node g
 		}
 		s.RegisterNode(node)
 		p.addService(presenceName, s)
-		doors = append(doors, public{httpd.Presence, s.RegisterPublic})
+		doors = append(doors, public{[]string{httpd.Presence}, s.RegisterPublic})
 	}
 	if slices.Contains(targets, membership.Broker) {
 		s, err := p.broker(d)
@@ -77,7 +77,7 @@ func (p *Process) addServices(env Env, targets []membership.Role, d deps, node g
 		s.RegisterNode(node)
 		p.addService(brokerName, s)
 		p.waits = s.Loaded()
-		doors = append(doors, public{httpd.PubSub, s.RegisterPublic})
+		doors = append(doors, public{[]string{httpd.PubSub, httpd.Admin}, s.RegisterPublic})
 	}
 	return p.publicDoor(env, doors)
 }
@@ -194,7 +194,8 @@ func (p *Process) broker(d deps) (*broker.Service, error) {
 		MinInSync:    p.cfg.Broker.MinInSync,
 		UncleanAfter: cmp.Or(time.Duration(p.cfg.Broker.UncleanAfter), -1),
 	}, broker.Deps{
-		Node: d.node, Disk: p.disk, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
+		Node: d.node, Announcement: p.announcement, Disk: p.disk,
+		Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", brokerName)),
 	})
 }

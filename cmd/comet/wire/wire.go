@@ -61,18 +61,18 @@ type Metrics interface {
 
 // Process is one Comet process.
 type Process struct {
-	cfg       config.Config
-	logger    *slog.Logger
-	node      membership.Node
-	services  map[string]service
-	parts     []run.Component // in the order in which they depend on each other
-	conns     []*rpc.Pool
-	listeners []net.Listener
-	addrs     Addrs
-	disk      *broker.Disk    // nil: none
-	waits     <-chan struct{} // closed when the node may be announced; nil: it may
-	updates   chan membership.Node
-	draining  atomic.Bool
+	cfg          config.Config
+	logger       *slog.Logger
+	node         membership.Node
+	announcement *membership.Announcement
+	services     map[string]service
+	parts        []run.Component // in the order in which they depend on each other
+	conns        []*rpc.Pool
+	listeners    []net.Listener
+	addrs        Addrs
+	disk         *broker.Disk    // nil: none
+	waits        <-chan struct{} // closed when the node may be announced; nil: it may
+	draining     atomic.Bool
 }
 
 // Addrs are the addresses of a process's doors; empty: not open.
@@ -87,9 +87,7 @@ type service interface {
 // New builds a process and opens its doors.
 func New(cfg config.Config, env Env) (*Process, error) {
 	env = env.withDefaults()
-	p := &Process{
-		cfg: cfg, logger: env.Logger, services: map[string]service{}, updates: make(chan membership.Node, 1),
-	}
+	p := &Process{cfg: cfg, logger: env.Logger, services: map[string]service{}}
 	if err := p.build(env); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -145,11 +143,12 @@ func (p *Process) build(env Env) error {
 	if err != nil {
 		return err
 	}
+	p.announcement = membership.NewAnnouncement(p.node)
 	p.add("directory entry", run.Func(func(ctx context.Context) error {
 		if !p.loaded(ctx) {
 			return nil
 		}
-		return directory.Register(ctx, p.node, p.updates)
+		return directory.Register(ctx, p.node, p.announcement.Updates())
 	}))
 
 	conns := p.pool(dial)
@@ -252,9 +251,7 @@ func (p *Process) Run(ctx context.Context) error {
 func (p *Process) goodbye(ctx context.Context) error {
 	<-ctx.Done()
 	p.draining.Store(true)
-	leaving := p.node
-	leaving.Draining = true
-	p.updates <- leaving
+	p.announcement.Change(func(n *membership.Node) { n.Draining = true })
 	return nil
 }
 

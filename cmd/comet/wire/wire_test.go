@@ -134,6 +134,11 @@ func TestAlone(t *testing.T) {
 			{internal + "/v1/history?channel=/a", 200, `{"messages":[],"cursor":"`},
 			{internal + "/v1/history?channel=a", 400, "CHANNEL_INVALID"},
 			{internal + "/v1/channels", 200, `{"channels":[],"nextPageToken":""}`},
+			{internal + "/v1/admin/slots?broker=alone", 200, `"stale":false`},
+			{internal + "/v1/admin/slots?state=SLOT_STATE_LEADERLESS", 200, `{"slots":[],`},
+			{internal + "/v1/admin/slots?broker=nobody", 404, "BROKER_UNKNOWN"},
+			{internal + "/v1/admin/slots/move", 405, "METHOD_NOT_ALLOWED"},
+			{internal + "/v1/admin/brokers", 200, `"name":"alone"`},
 			{edge + "/", 200, "<html"},
 		} {
 			if status, text := get(t, c, tt.path); status != tt.status || !strings.Contains(text, tt.want) {
@@ -149,6 +154,16 @@ func TestAlone(t *testing.T) {
 		if status, text = get(t, c, internal+"/v1/history?channel=/a"); status != 200 ||
 			!strings.Contains(text, `"data":`+data+`,"ext":{"k":1}`) {
 			t.Errorf("history: %d %s", status, text)
+		}
+		for path, order := range map[string][2]string{
+			"slots/move":      {`{"slot":7,"broker":"alone"}`, `"slot":7`},
+			"slots/recover":   {`{"slot":7,"acceptDataLoss":true}`, "ORDER_REFUSED"},
+			"brokers/drain":   {`{"broker":"alone"}`, "ORDER_REFUSED"},
+			"brokers/undrain": {`{"broker":"alone"}`, `"state":"BROKER_STATE_SERVING"`},
+		} {
+			if _, text := post(t, c, internal+"/v1/admin/"+path, order[0]); !strings.Contains(text, order[1]) {
+				t.Errorf("%s: %s", path, text)
+			}
 		}
 		for body, want := range map[string]string{
 			`{"channel":"/a"}`:                            "DATA_INVALID",

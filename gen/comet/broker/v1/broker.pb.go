@@ -2242,7 +2242,9 @@ func (*IdentifyRequest) Descriptor() ([]byte, []int) {
 type IdentifyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node as name@log-id.
-	Member        string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Member string `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	// It is elected to be the controller.
+	Leads         bool `protobuf:"varint,2,opt,name=leads,proto3" json:"leads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2282,6 +2284,13 @@ func (x *IdentifyResponse) GetMember() string {
 		return x.Member
 	}
 	return ""
+}
+
+func (x *IdentifyResponse) GetLeads() bool {
+	if x != nil {
+		return x.Leads
+	}
+	return false
 }
 
 // ReplicateRequest is a batch of frames, to be handled in order.
@@ -3500,9 +3509,10 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1a\n" +
 	"\bmessages\x18\x03 \x01(\rR\bmessages\x12 \n" +
 	"\vsubscribers\x18\x04 \x01(\rR\vsubscribers\"\x11\n" +
-	"\x0fIdentifyRequest\"*\n" +
+	"\x0fIdentifyRequest\"@\n" +
 	"\x10IdentifyResponse\x12\x16\n" +
-	"\x06member\x18\x01 \x01(\tR\x06member\"I\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\x12\x14\n" +
+	"\x05leads\x18\x02 \x01(\bR\x05leads\"I\n" +
 	"\x10ReplicateRequest\x125\n" +
 	"\x06frames\x18\x01 \x03(\v2\x1d.comet.broker.v1.ReplicaFrameR\x06frames\"J\n" +
 	"\x11ReplicateResponse\x125\n" +

@@ -92,6 +92,14 @@ const (
 	// The only copy of the channel's log has lost touch with the cluster, which
 	// may have given it up; try again.
 	ErrorReason_ERROR_REASON_ISOLATED ErrorReason = 28
+	// No broker is elected to be the controller, which carries out orders; try
+	// again. Between nodes: this one is not.
+	ErrorReason_ERROR_REASON_NO_CONTROLLER ErrorReason = 29
+	// There is no broker of that name.
+	ErrorReason_ERROR_REASON_BROKER_UNKNOWN ErrorReason = 30
+	// An operator's order cannot be carried out as things are, or could not after
+	// all; the message says why.
+	ErrorReason_ERROR_REASON_ORDER_REFUSED ErrorReason = 31
 )
 
 // Enum value maps for ErrorReason.
@@ -126,6 +134,9 @@ var (
 		26: "ERROR_REASON_BATCH_TOO_LARGE",
 		27: "ERROR_REASON_UNDER_REPLICATED",
 		28: "ERROR_REASON_ISOLATED",
+		29: "ERROR_REASON_NO_CONTROLLER",
+		30: "ERROR_REASON_BROKER_UNKNOWN",
+		31: "ERROR_REASON_ORDER_REFUSED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":              0,
@@ -157,6 +168,9 @@ var (
 		"ERROR_REASON_BATCH_TOO_LARGE":          26,
 		"ERROR_REASON_UNDER_REPLICATED":         27,
 		"ERROR_REASON_ISOLATED":                 28,
+		"ERROR_REASON_NO_CONTROLLER":            29,
+		"ERROR_REASON_BROKER_UNKNOWN":           30,
+		"ERROR_REASON_ORDER_REFUSED":            31,
 	}
 )
 
@@ -325,7 +339,7 @@ const file_comet_channel_v1_channel_proto_rawDesc = "" +
 	"\x02id\x18\a \x01(\tH\x01R\x02id\x88\x01\x01B\n" +
 	"\n" +
 	"\b_sessionB\x05\n" +
-	"\x03_id*\xbd\a\n" +
+	"\x03_id*\x9e\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_CHANNEL_INVALID\x10\x01\x12\x1f\n" +
@@ -356,7 +370,10 @@ const file_comet_channel_v1_channel_proto_rawDesc = "" +
 	"\x19ERROR_REASON_JSON_INVALID\x10\x19\x12 \n" +
 	"\x1cERROR_REASON_BATCH_TOO_LARGE\x10\x1a\x12!\n" +
 	"\x1dERROR_REASON_UNDER_REPLICATED\x10\x1b\x12\x19\n" +
-	"\x15ERROR_REASON_ISOLATED\x10\x1c:3\n" +
+	"\x15ERROR_REASON_ISOLATED\x10\x1c\x12\x1e\n" +
+	"\x1aERROR_REASON_NO_CONTROLLER\x10\x1d\x12\x1f\n" +
+	"\x1bERROR_REASON_BROKER_UNKNOWN\x10\x1e\x12\x1e\n" +
+	"\x1aERROR_REASON_ORDER_REFUSED\x10\x1f:3\n" +
 	"\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xa1\x96\x03 \x01(\bR\x04jsonB<Z:github.com/comet-push/comet/gen/comet/channel/v1;channelv1b\x06proto3"
 
 var (

@@ -16,29 +16,35 @@ import (
 func TestSoleCopiesAreLostOnlyOnEvidence(t *testing.T) {
 	tests := []struct {
 		name    string
-		do      func(f *fixture, b *process)
+		do      func(f *fixture, a, b *process)
 		durable bool
 		moved   time.Duration // at most; 0: never
 	}{
-		{"crashed, refuses", func(f *fixture, b *process) {
+		{"crashed, refuses", func(f *fixture, _, b *process) {
 			f.say("b@1", controller.Gone)
 			b.dir.Kill()
 		}, false, lease + 2*time.Second},
-		{"crashed, refuses, has a disk", func(f *fixture, b *process) {
+		{"crashed, refuses, has a disk", func(f *fixture, _, b *process) {
 			f.say("b@1", controller.Gone)
 			b.dir.Kill()
 		}, true, 0},
-		{"crashed, silent", func(_ *fixture, b *process) { b.dir.Kill() }, false, 0},
-		{"cut off from the store, answers", func(f *fixture, b *process) {
+		{"crashed, silent", func(_ *fixture, _, b *process) { b.dir.Kill() }, false, 0},
+		{"cut off from the store, answers", func(f *fixture, _, b *process) {
 			f.say("b@1", controller.Alive)
 			b.dir.Disconnect(true)
 		}, false, 0},
-		{"came back with another id", func(f *fixture, b *process) {
+		{"came back with another id", func(f *fixture, _, b *process) {
 			b.dir.Kill()
 			f.start("b", "2", false)
 		}, true, time.Second},
-		{"draining", func(_ *fixture, b *process) { b.drain() }, false, 3 * time.Second},
-		{"withdrew without a word", func(_ *fixture, b *process) { b.end() }, false, 0},
+		{"draining", func(_ *fixture, _, b *process) { b.drain() }, false, 3 * time.Second},
+		{"cordoned like all others, then silent", func(_ *fixture, a, b *process) {
+			a.cordon()
+			b.cordon()
+			synctest.Wait() // so b keeps its slots
+			b.dir.Kill()
+		}, false, 0},
+		{"withdrew without a word", func(_ *fixture, _, b *process) { b.end() }, false, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -47,7 +53,7 @@ func TestSoleCopiesAreLostOnlyOnEvidence(t *testing.T) {
 				a, b := f.start("a", "1", tt.durable), f.start("b", "1", tt.durable)
 				f.control("a@1", a.dir)
 				f.settle()
-				tt.do(f, b)
+				tt.do(f, a, b)
 				within := tt.moved
 				if within == 0 {
 					within = 5 * time.Minute

@@ -80,6 +80,12 @@ func (p *process) drain() {
 	p.updates <- leaving
 }
 
+func (p *process) cordon() {
+	cordoned := p.node
+	cordoned.Cordoned = true
+	p.updates <- cordoned
+}
+
 // lead follows the rows of which the process is the primary.
 func (p *process) lead(ctx context.Context) {
 	for v := range p.dir.Watch(ctx) {

@@ -62,6 +62,13 @@ func (c *Controller) Waiting() (map[shard.Slot]placement.Wait, bool) {
 	return maps.Clone(c.reign.waiting), true
 }
 
+// Leads reports whether this broker is the controller.
+func (c *Controller) Leads() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reign != nil
+}
+
 // order is what an operator wants.
 type order struct {
 	ctx    context.Context //nolint:containedctx // an order is a call

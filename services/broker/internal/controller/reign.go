@@ -94,9 +94,7 @@ func (r *reign) act(ctx context.Context, now time.Time) {
 		return
 	}
 	v := placement.View{Table: r.view.Table, Lost: r.lost(), Cautious: now.Before(r.cautious)}
-	for _, n := range r.view.With(membership.Broker) {
-		v.Brokers = append(v.Brokers, placement.Broker{Member: n.Member(), Addr: n.Addr, Zone: n.Zone, Draining: n.Draining})
-	}
+	v.Brokers = brokers(r.view)
 	if r.writing || len(r.unseen) > 0 && now.Before(r.patience) {
 		r.planner.See(v, now)
 		return
@@ -110,6 +108,20 @@ func (r *reign) act(ctx context.Context, now time.Time) {
 		r.writing = true
 		r.helpers.Go(func() { r.written <- r.write(ctx, plan.Changes) })
 	}
+}
+
+// brokers are those that are announced. Cordoned ones are to give their slots
+// away, unless there is nobody else who stays.
+func brokers(view membership.View) []placement.Broker {
+	nodes := view.With(membership.Broker)
+	others := slices.ContainsFunc(nodes, func(n membership.Node) bool { return !n.Draining && !n.Cordoned })
+	var all []placement.Broker
+	for _, n := range nodes {
+		all = append(all, placement.Broker{
+			Member: n.Member(), Addr: n.Addr, Zone: n.Zone, Draining: n.Draining || n.Cordoned && others,
+		})
+	}
+	return all
 }
 
 // probe asks those who hold slots that nobody in sync of which is announced
@@ -189,7 +201,7 @@ func (r *reign) tell(waiting map[shard.Slot]placement.Wait) {
 	}
 	for what, n := range counts {
 		r.cfg.Logger.Warn("slots have no primary, and wait",
-			slog.String("for", string(what)), slog.Int("slots", n), slog.String("hint", hint(what)))
+			slog.String("for", string(what)), slog.Int("slots", n), slog.String("hint", Hint(what)))
 	}
 	if len(waiting) == 0 {
 		r.cfg.Logger.Info("no slot waits for a primary any more")
@@ -204,8 +216,8 @@ func tally(waiting map[shard.Slot]placement.Wait) map[placement.Wait]int {
 	return counts
 }
 
-// hint says what slots wait for to those who know the system from outside.
-func hint(what placement.Wait) string {
+// Hint says what slots wait for to those who know the system from outside.
+func Hint(what placement.Wait) string {
 	switch what {
 	case placement.ForCaution:
 		return "etcd was out of reach a moment ago, or this leader is new: brokers may be late to announce themselves"

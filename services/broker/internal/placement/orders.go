@@ -43,7 +43,7 @@ func (v View) CheckMove(n shard.Slot, broker string) error {
 	case i < 0:
 		return fmt.Errorf("there is no broker named %s", broker)
 	case v.Brokers[i].Draining:
-		return fmt.Errorf("broker %s drains", broker)
+		return fmt.Errorf("broker %s drains and takes no slots", broker)
 	case !v.announces(row.Primary):
 		return fmt.Errorf("slot %d cannot be moved: its primary is not there", n)
 	}

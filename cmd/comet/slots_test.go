@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	adminv1 "github.com/comet-push/comet/gen/comet/admin/v1"
+	"github.com/comet-push/comet/internal/run"
+)
+
+// TestSlots asks a server that has everything in one process.
+func TestSlots(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var said, logs output
+	ended := make(chan int, 1)
+	go func() {
+		ended <- execute(ctx, []string{
+			"dev", "--edge.listen=127.0.0.1:0", "--grpc.listen=127.0.0.1:0", "--internal.listen=127.0.0.1:0", "--node.name=alone",
+		}, nil, &said, &logs)
+	}()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(20 * time.Second); !strings.Contains(said.String(), "Ctrl-C"); {
+		select {
+		case <-tick.C:
+		case code := <-ended:
+			t.Fatalf("ended with %d\n%s", code, logs.String())
+		case <-deadline:
+			t.Fatalf("no greeting\n%s\n%s", said.String(), logs.String())
+		}
+	}
+	_, rest, _ := strings.Cut(said.String(), "gRPC")
+	server := strings.Fields(rest)[0]
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := free.Addr().String()
+	_ = free.Close()
+	for _, tt := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"list", 0, "256 slots: 256 led"},
+		{"list --leaderless", 0, "0 of 256 slots\n"},
+		{"list --broker=moon", 1, "there is no broker named moon; there are: alone (BROKER_UNKNOWN)"},
+		{"list --leaderless --under-replicated", 1, "none of the others can be"},
+		{"list -o xml", 1, `--output "xml" is neither table nor json`},
+		{"brokers", 0, "1 broker: 1 serving"},
+		{"move 7 alone", 0, "slot 7 is led by alone, in term 1"},
+		{"move 7 moon", 1, "there are: alone (BROKER_UNKNOWN)"},
+		{"move 256 alone", 1, `"256" is not a slot; they are numbered from 0 to 255`},
+		{"move 7", 1, "accepts 2 arg(s), received 1"},
+		{"recover 7", 1, "add --accept-data-loss if you mean that"},
+		{"recover 7 x --accept-data-loss", 1, `"x" is not a slot`},
+		{"recover 7 8 --accept-data-loss", 1, "slot 8 needs no recovery"},
+		{"drain alone", 1, "no other broker could take its slots; start one, or undrain one (ORDER_REFUSED)"},
+		{"undrain alone", 0, "alone takes slots again"},
+		{"undrain " + strings.Repeat("x", 100_000), 1, "the broker's name has 100000 bytes"},
+		{"list --server=" + nobody, 1, "no broker answers at " + nobody + "; give the gRPC door of one with --server"},
+		{"fly", 1, `unknown command "fly" for "comet slots"`},
+		{"", 1, "say what to do: one of list"},
+	} {
+		var out output
+		args := append([]string{"slots", "--server=" + server}, strings.Fields(tt.args)...)
+		if code := execute(t.Context(), args, nil, &out, &out); code != tt.code || !strings.Contains(out.String(), tt.want) {
+			t.Errorf("comet slots %.100s: code %d\n%.2000s\nwant %d %q", tt.args, code, out.String(), tt.code, tt.want)
+		}
+	}
+	var out output
+	if code := execute(t.Context(), []string{"slots", "list", "-o", "json", "--server=" + server}, nil, &out, &logs); code != 0 {
+		t.Errorf("json: code %d", code)
+	}
+	var list struct {
+		Slots    []struct{ State, Primary string }
+		Replicas int
+	}
+	if err := json.Unmarshal([]byte(out.String()), &list); err != nil || len(list.Slots) != 256 || !strings.HasPrefix(list.Slots[9].Primary, "alone@") {
+		t.Errorf("json: %v, %.300s", err, out.String())
+	}
+	cancel(run.ErrDraining)
+	if code := <-ended; code != 0 {
+		t.Errorf("ended with %d\n%s", code, logs.String())
+	}
+}
+
+func TestSlotsTable(t *testing.T) {
+	const (
+		complete   = adminv1.SlotState_SLOT_STATE_COMPLETE
+		short      = adminv1.SlotState_SLOT_STATE_UNDER_REPLICATED
+		leaderless = adminv1.SlotState_SLOT_STATE_LEADERLESS
+	)
+	long := func(n int) string { return fmt.Sprintf("ip-10-0-0-12.eu-central-1.example-broker-%d@ab", n) }
+	got := slotsTable(&adminv1.ListSlotsResponse{
+		Replicas: 2, Silent: []string{"broker-2"}, Slots: []*adminv1.SlotInfo{
+			{
+				Slot: 0, State: complete, Term: 1, Primary: "broker-0@ab", InSync: []string{"broker-0@ab", "broker-1@cd"},
+				Desired: []string{"broker-0@ab", "broker-1@cd"}, Log: &adminv1.SlotLog{Messages: 812, Bytes: 1_258_292},
+			},
+			{
+				Slot: 1, State: short, Term: 12, Primary: "broker-1@cd", InSync: []string{"broker-1@cd"},
+				Desired: []string{"broker-0@ab", "broker-1@cd"}, Log: &adminv1.SlotLog{},
+			},
+			{
+				Slot: 2, State: leaderless, Term: 3, Primary: "broker-2@ef", InSync: []string{"broker-2@ef"},
+				Desired: []string{"broker-2@ef"}, WaitsFor: "return", Hint: "start it again",
+			},
+			{Slot: 3, State: leaderless},
+			{
+				Slot: 255, State: complete, Term: 100, Primary: long(0), InSync: []string{long(0), long(1), long(2), long(3)},
+				Log: &adminv1.SlotLog{Messages: 12_345_678, Bytes: 1 << 33},
+			},
+		},
+	})
+	want := `SLOT  STATE       PRIMARY               COPIES                         TERM  MESSAGES  SIZE
+0     complete    broker-0              broker-1                       1     812       1.2 MiB
+1     short       broker-1              +broker-0                      12    0         0 B
+2     leaderless  (broker-2)            -                              3     ?         ?
+3     leaderless  -                     -                              0     ?         ?
+255   complete    …-1.example-broker-0  …-1.example-broker-1 … 2 more  100   12345678  8.0 GiB
+
+5 of 256 slots: 3 led, 2 with 2 of 2 copies, 1 catching up, 2 without a primary
+1 wait for return: start it again
+no answer from broker-2: what is in slots led there is not known
+no broker that answers is the controller; without one nothing is moved or repaired
+`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for line := range strings.Lines(strings.SplitN(got, "\n\n", 2)[0]) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 100 {
+			t.Errorf("a line has %d columns: %s", n, line)
+		}
+	}
+}
+
+func TestBrokersTable(t *testing.T) {
+	got := brokersTable(&adminv1.ListBrokersResponse{Stale: true, Brokers: []*adminv1.BrokerInfo{
+		{Name: "broker-0", State: adminv1.BrokerState_BROKER_STATE_SERVING, Zone: "a", Primaries: 128, Copies: 256},
+		{Name: "broker-1", State: adminv1.BrokerState_BROKER_STATE_DRAINING, Copies: 12},
+		{Name: "broker-2", State: adminv1.BrokerState_BROKER_STATE_ABSENT, Primaries: 3, Copies: 3},
+	}})
+	want := `BROKER    STATE     ZONE  LEADS  HOLDS
+broker-0  serving   a     128    256
+broker-1  draining  -     0      12
+broker-2  absent    -     3      3
+
+3 brokers: 1 serving, 1 draining, 1 absent
+etcd cannot be reached: this is as it was seen last
+`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
