@@ -6,7 +6,8 @@
 //     announced under the same name with another ID replaces the old one at once.
 //  2. An outage of the store changes no view: watchers keep the last one, with
 //     Connected false, and registered nodes announce themselves again, within
-//     a second of the store's return.
+//     a second of the store's return. (Package membership/peers, around a
+//     driver, shows newer rows that brokers know.)
 //  3. Rows change only by compare-and-swap on their version: by the leader, and
 //     by their primaries (Swap). Who leads, who is announced and who is not can
 //     be made conditions of the same change.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -65,6 +66,24 @@ func (s *places) list(n shard.Slot, pattern, after string, limit int) []hub.Info
 // Identify implements [brokerv1.BrokerServiceServer].
 func (n *node) Identify(context.Context, *brokerv1.IdentifyRequest) (*brokerv1.IdentifyResponse, error) {
 	return &brokerv1.IdentifyResponse{Member: n.member, Leads: n.leads()}, nil
+}
+
+// ListRows implements [brokerv1.BrokerServiceServer].
+func (n *node) ListRows(_ context.Context, req *brokerv1.ListRowsRequest) (*brokerv1.ListRowsResponse, error) {
+	table := n.places.known().Table
+	resp := &brokerv1.ListRowsResponse{}
+	for at := range shard.Slot(shard.Slots) {
+		row := table.Row(at)
+		if row.Version <= req.GetAfter() {
+			continue
+		}
+		text, err := row.MarshalText()
+		if err != nil {
+			return nil, fmt.Errorf("tell the row of slot %d: %w", at, err)
+		}
+		resp.Rows = append(resp.Rows, &brokerv1.SlotRow{Slot: uint32(at), Version: row.Version, Row: text})
+	}
+	return resp, nil
 }
 
 // Replicate implements [brokerv1.BrokerServiceServer].

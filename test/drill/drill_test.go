@@ -143,8 +143,8 @@ func (r *run) drill(ctx context.Context, t *testing.T, d drill) {
 		fail("%d faults in all", len(faults))
 	}
 	r.rows = append(r.rows, row{d.name, f})
-	t.Logf("%s: done after %v, whole after %v; %d publishes, the slowest %v; %d of %d channels waited longer than 250ms; retries: %s",
-		d.name, round(done), round(whole), len(f.acks), round(f.recovery()), f.slow(planned), len(r.channels), f.why())
+	t.Logf("%s: done after %v, whole after %v; %d publishes, the slowest %v (%s); %d of %d channels waited longer than 250ms; retries: %s",
+		d.name, round(done), round(whole), len(f.acks), round(f.recovery()), f.slowest, f.slow(planned), len(r.channels), f.why())
 	if d.limit == 0 {
 		r.noise = f.recovery()
 		return
@@ -188,7 +188,7 @@ func (r *run) freezes(d time.Duration) func(context.Context) error {
 	}
 }
 
-// cuts takes a node off networks for two leases and more.
+// cuts takes a node off networks, for longer than others wait for it.
 func (r *run) cuts(who func() (*node, error), networks ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		n, err := who()
@@ -200,7 +200,7 @@ func (r *run) cuts(who func() (*node, error), networks ...string) func(context.C
 				return err
 			}
 		}
-		sleep(ctx, 2*unplanned)
+		sleep(ctx, unplanned+2*time.Second)
 		for _, network := range networks {
 			if err := r.join(ctx, n, network); err != nil {
 				return err

@@ -39,9 +39,11 @@ type figures struct {
 	begin    time.Time
 	end      time.Time // zero: it goes on
 	acks     []time.Duration
+	longest  time.Duration // of these
 	arrivals []time.Duration
 	retries  map[string]int           // what publishers were told before they tried again
 	worst    map[string]time.Duration // by channel
+	slowest  string                   // which message was acknowledged last after it was due
 }
 
 func newLedger() *ledger {
@@ -64,8 +66,8 @@ func (l *ledger) due(channel string, n int, at time.Time) *post {
 	return p
 }
 
-// published notes that a message was acknowledged.
-func (l *ledger) published(p *post) {
+// published notes that a message was acknowledged, and by which door.
+func (l *ledger) published(p *post, through string) {
 	took := time.Since(p.due)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,6 +75,9 @@ func (l *ledger) published(p *post) {
 	l.acked[p.channel] = max(p.n, l.acked[p.channel])
 	if f := l.figures; f.covers(p.due) {
 		f.acks = append(f.acks, took)
+		if took >= f.longest {
+			f.longest, f.slowest = took, fmt.Sprintf("%d of %s, due %s, through %s", p.n, p.channel, p.due.Format("15:04:05.000"), through)
+		}
 		f.worst[p.channel] = max(f.worst[p.channel], took)
 	}
 }
@@ -158,7 +163,7 @@ func at(sorted []time.Duration, part float64) time.Duration {
 }
 
 // recovery is the longest that a message waited for its acknowledgement.
-func (f *figures) recovery() time.Duration { return at(f.acks, 1) }
+func (f *figures) recovery() time.Duration { return f.longest }
 
 // slow counts the channels of which a message waited longer.
 func (f *figures) slow(than time.Duration) int {

@@ -134,7 +134,7 @@ func (w *way) insist(ctx context.Context, p *post, publish func(ctx context.Cont
 		cancel()
 		if err == nil {
 			d.answered()
-			w.ledger.published(p)
+			w.ledger.published(p, d.name)
 			return
 		}
 		if ctx.Err() == nil {

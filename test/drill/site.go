@@ -225,13 +225,17 @@ func (s *site) member(r *testcontainers.ContainerRequest, n *node) {
 	publish(r, map[string]string{"2379/tcp": n.etcd})
 }
 
-// service says how to run a service of Comet. But for its lease nothing differs
-// from the defaults.
+// service says how to run a service of Comet.
 func (s *site) service(r *testcontainers.ContainerRequest, n *node, target string) {
 	r.Image = "comet:" + s.image
 	r.Cmd = []string{
 		"serve", "--target=" + target, "--config=/etc/comet/comet.yaml", "--node.name=" + n.Name, "--node.advertise=" + n.Name + ":7070",
 		"--etcd.endpoints=http://etcd-0:2379,http://etcd-1:2379,http://etcd-2:2379",
+	}
+	if target == "edge" {
+		// What a session misses while a slot recovers comes at once: that is not
+		// a slow client.
+		r.Cmd = append(r.Cmd, "--edge.queue-messages=20000", "--edge.queue-bytes=16MiB")
 	}
 	r.Files = []testcontainers.ContainerFile{{HostFilePath: s.config, ContainerFilePath: "/etc/comet/comet.yaml", FileMode: 0o644}}
 	publish(r, map[string]string{"8080/tcp": n.HTTP, "9090/tcp": n.GRPC, "8081/tcp": n.Internal})

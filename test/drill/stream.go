@@ -78,7 +78,7 @@ func (p *pipeline) through(ctx context.Context, d *door) error {
 			return nil
 		case resp := <-answers:
 			d.answered()
-			if err := p.answered(resp); err != nil {
+			if err := p.answered(d, resp); err != nil {
 				return err
 			}
 		case now := <-pace.C:
@@ -121,7 +121,7 @@ func (p *pipeline) send(stream publishStream, from int) error {
 }
 
 // answered takes an answer; a refusal is an error.
-func (p *pipeline) answered(resp *pubsubv1.PublishStreamResponse) error {
+func (p *pipeline) answered(d *door, resp *pubsubv1.PublishStreamResponse) error {
 	if r := resp.GetRefused(); r != nil {
 		return fmt.Errorf("refused %s", r.GetReason())
 	}
@@ -131,7 +131,7 @@ func (p *pipeline) answered(resp *pubsubv1.PublishStreamResponse) error {
 		return nil
 	}
 	p.closed[i] = true
-	p.ledger.published(p.queue[i])
+	p.ledger.published(p.queue[i], d.name)
 	for len(p.queue) > 0 && p.closed[0] {
 		p.queue, p.closed = p.queue[1:], p.closed[1:]
 		p.first++

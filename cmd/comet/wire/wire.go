@@ -27,6 +27,7 @@ import (
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/membership/etcd"
 	"github.com/comet-push/comet/internal/membership/memory"
+	"github.com/comet-push/comet/internal/membership/peers"
 	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
@@ -152,6 +153,11 @@ func (p *Process) build(env Env) error {
 	}))
 
 	conns := p.pool(dial)
+	if !alone {
+		told := peers.New(directory, p.node.Name, conns, env.Logger.With(slog.String("part", "directory")))
+		p.add("directory of peers", told)
+		directory = told
+	}
 	d := deps{
 		node: p.node, directory: directory, conns: conns, namespaces: namespaces, dial: dial, metrics: env.Metrics, logger: env.Logger,
 		pace: env.Pace,

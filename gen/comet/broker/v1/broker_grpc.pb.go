@@ -26,6 +26,7 @@ const (
 	BrokerService_Read_FullMethodName         = "/comet.broker.v1.BrokerService/Read"
 	BrokerService_ListChannels_FullMethodName = "/comet.broker.v1.BrokerService/ListChannels"
 	BrokerService_Identify_FullMethodName     = "/comet.broker.v1.BrokerService/Identify"
+	BrokerService_ListRows_FullMethodName     = "/comet.broker.v1.BrokerService/ListRows"
 	BrokerService_Replicate_FullMethodName    = "/comet.broker.v1.BrokerService/Replicate"
 )
 
@@ -39,8 +40,8 @@ type BrokerServiceClient interface {
 	// Attach follows slots: the caller opens them, joins interests, and receives
 	// committed entries by push, within byte credits, or by pull where it lags.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
-	// Append pipelines publishes to slots owned by this broker. Requests of one
-	// slot are appended in the order of the stream.
+	// Append pipelines publishes to slots owned by this broker. Offers of one slot
+	// are appended in the order of the stream.
 	Append(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendRequest, AppendResponse], error)
 	// Read returns retained entries of one channel, or of all channels of one
 	// slot that are asked for. Only the primary answers.
@@ -50,6 +51,8 @@ type BrokerServiceClient interface {
 	// Identify says who answers at this address. The controller asks it before
 	// it believes that a silent broker's log is lost.
 	Identify(ctx context.Context, in *IdentifyRequest, opts ...grpc.CallOption) (*IdentifyResponse, error)
+	// ListRows says who owns the slots, to nodes that cannot ask the directory.
+	ListRows(ctx context.Context, in *ListRowsRequest, opts ...grpc.CallOption) (*ListRowsResponse, error)
 	// Replicate carries what the replicas of all slots at two brokers tell each
 	// other, in both directions. Of the two the one whose name@log-id sorts lower
 	// calls. A newer stream of the two replaces an older one.
@@ -120,6 +123,16 @@ func (c *brokerServiceClient) Identify(ctx context.Context, in *IdentifyRequest,
 	return out, nil
 }
 
+func (c *brokerServiceClient) ListRows(ctx context.Context, in *ListRowsRequest, opts ...grpc.CallOption) (*ListRowsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRowsResponse)
+	err := c.cc.Invoke(ctx, BrokerService_ListRows_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *brokerServiceClient) Replicate(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReplicateRequest, ReplicateResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &BrokerService_ServiceDesc.Streams[2], BrokerService_Replicate_FullMethodName, cOpts...)
@@ -143,8 +156,8 @@ type BrokerServiceServer interface {
 	// Attach follows slots: the caller opens them, joins interests, and receives
 	// committed entries by push, within byte credits, or by pull where it lags.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
-	// Append pipelines publishes to slots owned by this broker. Requests of one
-	// slot are appended in the order of the stream.
+	// Append pipelines publishes to slots owned by this broker. Offers of one slot
+	// are appended in the order of the stream.
 	Append(grpc.BidiStreamingServer[AppendRequest, AppendResponse]) error
 	// Read returns retained entries of one channel, or of all channels of one
 	// slot that are asked for. Only the primary answers.
@@ -154,6 +167,8 @@ type BrokerServiceServer interface {
 	// Identify says who answers at this address. The controller asks it before
 	// it believes that a silent broker's log is lost.
 	Identify(context.Context, *IdentifyRequest) (*IdentifyResponse, error)
+	// ListRows says who owns the slots, to nodes that cannot ask the directory.
+	ListRows(context.Context, *ListRowsRequest) (*ListRowsResponse, error)
 	// Replicate carries what the replicas of all slots at two brokers tell each
 	// other, in both directions. Of the two the one whose name@log-id sorts lower
 	// calls. A newer stream of the two replaces an older one.
@@ -182,6 +197,9 @@ func (UnimplementedBrokerServiceServer) ListChannels(context.Context, *ListChann
 }
 func (UnimplementedBrokerServiceServer) Identify(context.Context, *IdentifyRequest) (*IdentifyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Identify not implemented")
+}
+func (UnimplementedBrokerServiceServer) ListRows(context.Context, *ListRowsRequest) (*ListRowsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRows not implemented")
 }
 func (UnimplementedBrokerServiceServer) Replicate(grpc.BidiStreamingServer[ReplicateRequest, ReplicateResponse]) error {
 	return status.Error(codes.Unimplemented, "method Replicate not implemented")
@@ -275,6 +293,24 @@ func _BrokerService_Identify_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BrokerService_ListRows_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRowsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokerServiceServer).ListRows(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BrokerService_ListRows_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokerServiceServer).ListRows(ctx, req.(*ListRowsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BrokerService_Replicate_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(BrokerServiceServer).Replicate(&grpc.GenericServerStream[ReplicateRequest, ReplicateResponse]{ServerStream: stream})
 }
@@ -300,6 +336,10 @@ var BrokerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Identify",
 			Handler:    _BrokerService_Identify_Handler,
+		},
+		{
+			MethodName: "ListRows",
+			Handler:    _BrokerService_ListRows_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
