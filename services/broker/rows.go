@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -63,7 +64,7 @@ func (p *place) note(row shard.Row) {
 func (s *places) tellLost(p *place, view membership.View) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, m := range members(p.row) {
+	for m := range members(p.row) {
 		if replaced(view, m) {
 			s.tellLocked(p, func(now time.Time) { p.replica.Lost(now, m, &p.effects) })
 		}
@@ -71,10 +72,19 @@ func (s *places) tellLost(p *place, view membership.View) {
 }
 
 // members are those that hold a slot, or should.
-func members(row shard.Row) []string {
-	all := slices.Concat(row.InSync, row.Replicas)
-	slices.Sort(all)
-	return slices.Compact(all)
+func members(row shard.Row) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, m := range row.InSync {
+			if !yield(m) {
+				return
+			}
+		}
+		for _, m := range row.Replicas {
+			if !slices.Contains(row.InSync, m) && !yield(m) {
+				return
+			}
+		}
+	}
 }
 
 // replaced reports whether another log-id is announced under a member's name.
@@ -92,11 +102,11 @@ func (s *places) peers(view membership.View) []membership.Node {
 		next[b.Member()] = b
 	}
 	for n := range shard.Slot(shard.Slots) {
-		together := members(view.Table.Row(n))
-		if !slices.Contains(together, s.self) {
+		row := view.Table.Row(n)
+		if !slices.Contains(row.InSync, s.self) && !slices.Contains(row.Replicas, s.self) {
 			continue
 		}
-		for _, m := range together {
+		for m := range members(row) {
 			if b, known := s.nodes[m]; known && !replaced(view, m) {
 				if _, announced := next[m]; !announced {
 					next[m] = b
