@@ -67,6 +67,7 @@ func newAssignment(p *Planner, v View, now time.Time) *assignment {
 	}
 	a.noteAbsent()
 	a.noteCopies()
+	a.noteMoves()
 	for n := range a.places {
 		s := &a.places[n]
 		a.desire(s, a.kept(s.row))
@@ -107,6 +108,16 @@ func (a *assignment) noteCopies() {
 		})
 		if !open || a.now.Sub(since) > copyPatience {
 			delete(a.copying, n)
+		}
+	}
+}
+
+// noteMoves forgets hand-overs that are finished, given up, or late.
+func (a *assignment) noteMoves() {
+	for n, b := range a.moving {
+		row := a.places[n].row
+		if row.Version > b.version && !a.handsOver(row) || a.now.Sub(b.at) > movePatience {
+			delete(a.moving, n)
 		}
 	}
 }
