@@ -154,14 +154,14 @@ const (
 // Planner decides, and remembers what views do not show.
 type Planner struct {
 	cfg     Config
-	absent  map[string]time.Time     // members that rows name: not announced since
-	copying map[shard.Slot]time.Time // copies begun here and not finished
-	moving  map[shard.Slot]begun     // hand-overs likewise
-	next    time.Time                // no burst before
-	until   [shard.Slots]time.Time   // the slot rests
+	absent  map[string]time.Time   // members that rows name: not announced since
+	copying map[shard.Slot]begun   // copies begun here and not finished
+	moving  map[shard.Slot]begun   // hand-overs likewise
+	next    time.Time              // no burst before
+	until   [shard.Slots]time.Time // the slot rests
 }
 
-// begun is when a slot was told to be handed over, in place of which version.
+// begun is when something was begun by a change, of which version of the row.
 type begun struct {
 	at      time.Time
 	version int64
@@ -171,7 +171,7 @@ type begun struct {
 func New(cfg Config) *Planner {
 	return &Planner{
 		cfg:    cfg.withDefaults(),
-		absent: map[string]time.Time{}, copying: map[shard.Slot]time.Time{}, moving: map[shard.Slot]begun{},
+		absent: map[string]time.Time{}, copying: map[shard.Slot]begun{}, moving: map[shard.Slot]begun{},
 	}
 }
 

@@ -292,7 +292,7 @@ func TestHandOversArePaced(t *testing.T) {
 		v := View{Table: rows, Brokers: announced(brokers)}
 		plan := func() (moved []Change) {
 			for _, c := range p.Plan(View{Table: rows, Brokers: v.Brokers}, at).Changes {
-				if c.Row.Replicas[0] == "b@2" {
+				if c.Row.Primary == "a@1" && c.Row.Replicas[0] == "b@2" {
 					moved = append(moved, c)
 				}
 			}
