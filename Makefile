@@ -63,6 +63,10 @@ storm: ## Random faults of all kinds in virtual time: STORMS (100) histories fro
 	go test -run 'TestPartitions|TestOutage|TestIsolatedPrimary|TestKills|TestPauses|TestRollingUnderLoad' -count=1 -timeout 60m ./internal/comettest -all
 	go test -run TestStorm -count=1 -timeout 600m -parallel 4 ./internal/comettest -storms=$(or $(STORMS),100) -seed=$(or $(SEED),1) -storm=$(or $(STORM),5m)
 
+.PHONY: mutations
+mutations: ## Break rules of the broker's shell on purpose: scenarios in virtual time must find that
+	go test -run TestMutations -v -count=1 -timeout 30m ./internal/comettest -mutate
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME (30s) each
 	test/fuzz.sh $(or $(FUZZTIME),30s)

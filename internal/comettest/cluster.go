@@ -131,11 +131,11 @@ func (c *Cluster) Stop(name string) {
 	if n.stop == nil {
 		return
 	}
+	c.audit.died(n.Process.Node().Member()) // when its patience ends it goes, whatever it has
 	n.stop(run.ErrDraining)
 	if err := <-n.done; err != nil {
 		c.t.Errorf("stop %s: %v", name, err)
 	}
-	c.audit.died(n.Process.Node().Member())
 	n.stop = nil
 }
 

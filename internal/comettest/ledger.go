@@ -50,14 +50,14 @@ type ledger struct {
 //  1. An offset names the same message for ever, and a message has one offset,
 //     but where a log was lost.
 //  2. What one publisher publishes comes in its order, as long as it knows what
-//     became of it.
+//     became of it, and no read misses what was acknowledged before.
 //  3. History has all that was acknowledged, as far as it is retained.
 //
 // It is called when publishing has ended.
 func (c *Cluster) CheckTogether(publishers []*Publisher, clients []*Client) error {
 	l := &ledger{at: map[spot]published{}, of: map[published]map[uint64]bool{}}
 	for _, p := range publishers {
-		l.fail(p.breach)
+		l.fail(p.found())
 		for n, position := range p.Acks() {
 			l.note("its publisher", published{p.Channel, n}, position)
 		}

@@ -1,6 +1,7 @@
 package comettest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -19,15 +20,15 @@ type Publisher struct {
 	stop  sync.Once
 	done  chan struct{}
 
-	mu      sync.Mutex
-	started []time.Time // of n at n-1
-	placed  []uint64    // where n is, at n-1; 0: that is unclear
-	acks    []ack       // in the order of their positions
-	acked   int
-	retried map[int]bool
-	tries   int
-	slowest time.Duration
-	breach  error
+	mu       sync.Mutex
+	started  []time.Time // of n at n-1
+	placed   []uint64    // where n is, at n-1; 0: that is unclear
+	acks     []ack       // in the order of their positions
+	acked    int
+	retried  map[int]bool
+	tries    int
+	slowest  time.Duration
+	breaches []error
 }
 
 // ack is where a number is.
@@ -227,10 +228,24 @@ func (p *Publisher) ack(n int, position uint64) {
 	p.slowest = max(p.slowest, time.Since(p.started[n-1]))
 	i := p.searchLocked(position)
 	if i > 0 && p.acks[i-1].n >= n || i < len(p.acks) && p.acks[i].n < n {
-		p.breach = fmt.Errorf("%s: %d is at %d, %v are around it", p.Channel, n, position, p.acks[max(i-1, 0):min(i+1, len(p.acks))])
+		p.breaches = append(p.breaches, fmt.Errorf("%s: %d is at %d, %v are around it", p.Channel, n, position, p.acks[max(i-1, 0):min(i+1, len(p.acks))]))
 	}
 	p.placed[n-1] = position
 	p.acks = slices.Insert(p.acks, i, ack{n, position})
+}
+
+// fail notes a breach of the promises.
+func (p *Publisher) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.breaches = append(p.breaches, err)
+}
+
+// found returns the breaches that were found.
+func (p *Publisher) found() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return errors.Join(p.breaches...)
 }
 
 // rest waits until it is time for the next number; false after Stop.

@@ -45,6 +45,8 @@ func newWorld(t *testing.T, o comettest.Options) *world {
 		w.publish(calm, manners[i], 4*time.Second)
 		w.publish(neighbour(calm), manners[(i+1)%len(manners)], time.Duration(150+150*i)*time.Millisecond)
 	}
+	w.Read(w.publishers[0], 300*time.Millisecond)
+	w.Read(w.publishers[1], 300*time.Millisecond)
 	w.connect()
 	return w
 }

@@ -130,7 +130,7 @@ func TestDrainEndsStreamsWithAGoodbye(t *testing.T) {
 		conn, stop := start(t, rpc.ServerConfig{Grace: time.Hour}, broker{
 			appends: func(s grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]) error {
 				<-s.Context().Done()
-				if err := s.Send(&brokerv1.AppendResponse{Detail: "goodbye"}); err != nil {
+				if err := s.Send(&brokerv1.AppendResponse{Answers: []*brokerv1.Answer{{Detail: "goodbye"}}}); err != nil {
 					return err
 				}
 				return context.Cause(s.Context())
@@ -143,7 +143,7 @@ func TestDrainEndsStreamsWithAGoodbye(t *testing.T) {
 		begin := time.Now()
 		time.AfterFunc(time.Minute, stop)
 		m, err := stream.Recv()
-		if err != nil || m.GetDetail() != "goodbye" {
+		if err != nil || m.GetAnswers()[0].GetDetail() != "goodbye" {
 			t.Fatalf("got %v, %v", m, err)
 		}
 		if _, err := stream.Recv(); rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_DRAINING {
@@ -241,7 +241,7 @@ func TestRequestsAreLimited(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := stream.Send(&brokerv1.AppendRequest{Data: make([]byte, rpc.MaxRequest)}); err != nil && !errors.Is(err, io.EOF) {
+		if err := stream.Send(&brokerv1.AppendRequest{Offers: []*brokerv1.Offer{{Data: make([]byte, rpc.MaxRequest)}}}); err != nil && !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 		if _, err := stream.Recv(); status.Code(err) != codes.ResourceExhausted {
@@ -258,7 +258,7 @@ func TestReceive(t *testing.T) {
 			appends: func(s grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]) error {
 				requests, end := rpc.Receive(s)
 				for req := range requests {
-					got = append(got, req.GetChannel())
+					got = append(got, req.GetOffers()[0].GetChannel())
 				}
 				result <- end()
 				return end()
@@ -270,7 +270,7 @@ func TestReceive(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range []string{"/a", "/b"} {
-			if err := stream.Send(&brokerv1.AppendRequest{Channel: c}); err != nil {
+			if err := stream.Send(&brokerv1.AppendRequest{Offers: []*brokerv1.Offer{{Channel: c}}}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -21,7 +21,7 @@ type appendStream struct {
 	publisher *Publisher
 	member    string
 	cancel    context.CancelFunc
-	out       *outbox[brokerv1.AppendRequest]
+	out       *outbox[brokerv1.Offer]
 
 	// Guarded by Publisher.mu.
 	last    uint64              // request id
@@ -34,7 +34,7 @@ func (p *Publisher) dialLocked(ctx context.Context, r shard.Row) *appendStream {
 	ctx, cancel := context.WithCancel(ctx)
 	st := &appendStream{
 		publisher: p, member: r.Primary, cancel: cancel,
-		out:     newOutbox[brokerv1.AppendRequest](),
+		out:     newOutbox[brokerv1.Offer](),
 		pending: map[uint64]*pending{},
 	}
 	p.targets[st.member] = st
@@ -56,13 +56,40 @@ func (st *appendStream) run(ctx context.Context, addr string) error {
 		return err
 	}
 	var resp brokerv1.AppendResponse // reused: nothing of it is kept
-	return converse(stream, st.cancel, st.out, func() error {
+	send := func(offers []*brokerv1.Offer) error {
+		for len(offers) > 0 {
+			n := fit(offers)
+			if err := stream.Send(&brokerv1.AppendRequest{Offers: offers[:n]}); err != nil {
+				return err
+			}
+			offers = offers[n:]
+		}
+		return nil
+	}
+	return converse(st.cancel, st.out, send, func() error {
 		if err := stream.RecvMsg(&resp); err != nil {
 			return err
 		}
-		st.publisher.receive(st, &resp)
+		for _, answer := range resp.GetAnswers() {
+			st.publisher.receive(st, answer)
+		}
 		return nil
 	})
+}
+
+// fit returns how many offers are sent in one message: 256 KiB of them, or one.
+func fit(offers []*brokerv1.Offer) int {
+	const most = 256 << 10
+	n, bytes := 0, 0
+	for n < len(offers) {
+		x := offers[n]
+		bytes += overhead + len(x.GetChannel()) + len(x.GetData()) + len(x.GetExt()) + len(x.GetMembers())
+		if n > 0 && bytes > most {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // sendLocked sends a publication, for the first time or again, because of the
@@ -113,7 +140,7 @@ func (p *Publisher) lost(st *appendStream, err error) []*pending {
 }
 
 // receive handles an answer.
-func (p *Publisher) receive(st *appendStream, resp *brokerv1.AppendResponse) {
+func (p *Publisher) receive(st *appendStream, resp *brokerv1.Answer) {
 	now := time.Now()
 	switch resp.GetRefused() {
 	case channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED:

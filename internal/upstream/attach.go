@@ -69,7 +69,15 @@ func (l *loop) converse(ctx context.Context, st *attachment, addr string) error 
 	if err != nil {
 		return err
 	}
-	return converse(stream, st.cancel, st.out, func() error {
+	send := func(commands []*brokerv1.AttachRequest) error {
+		for _, c := range commands {
+			if err := stream.Send(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return converse(st.cancel, st.out, send, func() error {
 		resp, err := stream.Recv()
 		if err != nil {
 			return err

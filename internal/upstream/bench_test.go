@@ -27,11 +27,16 @@ type sinkhole struct {
 
 func (sinkhole) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]) error {
 	var req brokerv1.AppendRequest
-	for offset := uint64(1); ; offset++ {
+	for offset := uint64(0); ; {
 		if err := stream.RecvMsg(&req); err != nil {
 			return err
 		}
-		if err := stream.Send(&brokerv1.AppendResponse{RequestId: req.GetRequestId(), Offset: offset}); err != nil {
+		resp := &brokerv1.AppendResponse{}
+		for _, x := range req.GetOffers() {
+			offset++
+			resp.Answers = append(resp.Answers, &brokerv1.Answer{RequestId: x.GetRequestId(), Offset: offset})
+		}
+		if err := stream.Send(resp); err != nil {
 			return err
 		}
 	}

@@ -204,12 +204,12 @@ func (c *cluster) version(s shard.Slot) int64 {
 func (c *cluster) publish(channel, data string) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, _ := c.append(&brokerv1.AppendRequest{Channel: channel, Data: []byte(data)})
+	e, _ := c.append(&brokerv1.Offer{Channel: channel, Data: []byte(data)})
 	return e.GetOffset()
 }
 
 // append appends and fans out. c.mu is held.
-func (c *cluster) append(req *brokerv1.AppendRequest) (e *brokerv1.Entry, duplicate bool) {
+func (c *cluster) append(req *brokerv1.Offer) (e *brokerv1.Entry, duplicate bool) {
 	s := shard.Of(req.GetChannel())
 	slot := &c.slots[s]
 	log := slot.log()
@@ -256,7 +256,7 @@ type fakeBroker struct {
 	mute    bool                       // sends nothing on Attach
 	deaf    bool                       // does not hear Pull
 	delay   time.Duration              // before each thing it sends
-	script  func(*brokerv1.AppendRequest) *brokerv1.AppendResponse
+	script  func(*brokerv1.Offer) *brokerv1.Answer
 	reads   func(*brokerv1.ReadRequest) (*brokerv1.ReadResponse, error)
 	hellos  int
 }
@@ -335,7 +335,6 @@ func (b *fakeBroker) moved(s shard.Slot, version int64) {
 
 // Append implements the service: one answer at a time.
 func (b *fakeBroker) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]) error {
-	c := b.cluster
 	cut := make(chan struct{})
 	b.set(func() { b.appends[cut] = struct{}{} })
 	requests, recvErr := rpc.Receive(stream)
@@ -349,27 +348,33 @@ func (b *fakeBroker) Append(stream grpc.BidiStreamingServer[brokerv1.AppendReque
 			if !ok {
 				return recvErr()
 			}
-			c.mu.Lock()
-			resp, delay := b.answer(req), b.delay
-			c.mu.Unlock()
-			if delay > 0 {
-				select {
-				case <-time.After(delay):
-				case <-cut:
-					return status.Error(codes.Unavailable, "cut")
+			for _, offer := range req.GetOffers() {
+				if err := b.serve(stream, offer, cut); err != nil {
+					return err
 				}
-			}
-			if resp == nil {
-				continue
-			}
-			if err := stream.Send(resp); err != nil {
-				return err
 			}
 		}
 	}
 }
 
-func (b *fakeBroker) answer(req *brokerv1.AppendRequest) *brokerv1.AppendResponse {
+func (b *fakeBroker) serve(
+	stream grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse], offer *brokerv1.Offer, cut <-chan struct{},
+) error {
+	b.cluster.mu.Lock()
+	answer, delay := b.answer(offer), b.delay
+	b.cluster.mu.Unlock()
+	select {
+	case <-cut:
+		return status.Error(codes.Unavailable, "cut")
+	case <-time.After(delay):
+	}
+	if answer == nil {
+		return nil
+	}
+	return stream.Send(&brokerv1.AppendResponse{Answers: []*brokerv1.Answer{answer}})
+}
+
+func (b *fakeBroker) answer(req *brokerv1.Offer) *brokerv1.Answer {
 	if b.script != nil {
 		resp := b.script(req)
 		if resp != nil {
@@ -379,12 +384,12 @@ func (b *fakeBroker) answer(req *brokerv1.AppendRequest) *brokerv1.AppendRespons
 	}
 	slot := &b.cluster.slots[shard.Of(req.GetChannel())]
 	if slot.server != b {
-		return &brokerv1.AppendResponse{
+		return &brokerv1.Answer{
 			RequestId: req.GetRequestId(), Refused: channelv1.ErrorReason_ERROR_REASON_MOVED, Version: slot.row.Version,
 		}
 	}
 	e, duplicate := b.cluster.append(req)
-	return &brokerv1.AppendResponse{RequestId: req.GetRequestId(), Offset: e.GetOffset(), Duplicate: duplicate}
+	return &brokerv1.Answer{RequestId: req.GetRequestId(), Offset: e.GetOffset(), Duplicate: duplicate}
 }
 
 // Read implements the service.

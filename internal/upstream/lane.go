@@ -17,9 +17,9 @@ type pending struct {
 	slot     shard.Slot
 	size     int
 
-	req   *brokerv1.AppendRequest // as last sent; a stream may still be reading it
-	first brokerv1.AppendRequest  // the first req, to save an allocation
-	on    *appendStream           // where it was last sent; nil: nowhere yet
+	req   *brokerv1.Offer // as last sent; a stream may still be reading it
+	first brokerv1.Offer  // the first req, to save an allocation
+	on    *appendStream   // where it was last sent; nil: nowhere yet
 
 	next     *pending
 	answered bool // it only waits to be the head, and dropped
@@ -53,12 +53,12 @@ func newKey() string {
 
 // again returns the request for another stream. The old one is not touched: a
 // stream may be sending it at this moment.
-func (x *pending) again() *brokerv1.AppendRequest {
+func (x *pending) again() *brokerv1.Offer {
 	if x.on == nil {
 		return x.req
 	}
 	old := x.req
-	x.req = &brokerv1.AppendRequest{
+	x.req = &brokerv1.Offer{
 		Channel: old.GetChannel(), Data: old.GetData(), Ext: old.GetExt(), Members: old.GetMembers(),
 		Session: old.GetSession(), Id: old.GetId(), IdempotencyKey: old.GetIdempotencyKey(),
 	}

@@ -154,9 +154,9 @@ func TestPublishReachesTheOwnerInOrder(t *testing.T) {
 			t.Errorf("log holds %v", got)
 		}
 		owner, _ := c.owner("/a")
-		var req *brokerv1.AppendRequest
+		var req *brokerv1.Offer
 		owner.set(func() {
-			owner.script = func(r *brokerv1.AppendRequest) *brokerv1.AppendResponse { req = r; return nil }
+			owner.script = func(r *brokerv1.Offer) *brokerv1.Answer { req = r; return nil }
 		})
 		p.publish("/a", "x")
 		synctest.Wait()
@@ -271,12 +271,12 @@ func TestPublishThatWasOvertakenIsNotSentLate(t *testing.T) {
 		owner, _ := c.owner("/a")
 		var seen []string
 		owner.set(func() {
-			owner.script = func(req *brokerv1.AppendRequest) *brokerv1.AppendResponse {
+			owner.script = func(req *brokerv1.Offer) *brokerv1.Answer {
 				seen = append(seen, string(req.GetData()))
 				if len(seen) == 1 {
-					return &brokerv1.AppendResponse{Refused: channelv1.ErrorReason_ERROR_REASON_MOVED}
+					return &brokerv1.Answer{Refused: channelv1.ErrorReason_ERROR_REASON_MOVED}
 				}
-				return &brokerv1.AppendResponse{Offset: c.slots[shard.Of("/a")].row.Base + uint64(len(seen))}
+				return &brokerv1.Answer{Offset: c.slots[shard.Of("/a")].row.Base + uint64(len(seen))}
 			}
 			owner.delay = time.Millisecond
 		})
@@ -300,15 +300,15 @@ func TestPublishThatMayBeOvertakenIsNotSentLate(t *testing.T) {
 		owner, _ := c.owner("/a")
 		var seen []string
 		owner.set(func() {
-			owner.script = func(req *brokerv1.AppendRequest) *brokerv1.AppendResponse {
+			owner.script = func(req *brokerv1.Offer) *brokerv1.Answer {
 				seen = append(seen, string(req.GetData()))
 				switch len(seen) {
 				case 1:
-					return &brokerv1.AppendResponse{Refused: channelv1.ErrorReason_ERROR_REASON_MOVED}
+					return &brokerv1.Answer{Refused: channelv1.ErrorReason_ERROR_REASON_MOVED}
 				case 2:
 					return nil
 				}
-				return &brokerv1.AppendResponse{Offset: c.slots[shard.Of("/a")].row.Base + uint64(len(seen))}
+				return &brokerv1.Answer{Offset: c.slots[shard.Of("/a")].row.Base + uint64(len(seen))}
 			}
 		})
 		p.publish("/a", "m0")
@@ -333,9 +333,9 @@ func TestPublishIntoALostLogIsSentAgain(t *testing.T) {
 		owner, _ := c.owner("/a")
 		base := c.slots[shard.Of("/a")].row.Base
 		owner.set(func() {
-			owner.script = func(*brokerv1.AppendRequest) *brokerv1.AppendResponse {
+			owner.script = func(*brokerv1.Offer) *brokerv1.Answer {
 				base++
-				return &brokerv1.AppendResponse{Offset: base - 1}
+				return &brokerv1.Answer{Offset: base - 1}
 			}
 		})
 		p.publish("/a", "m")
@@ -353,7 +353,7 @@ func TestPublishDoesNotWaitForAnOwnerThatWasReplaced(t *testing.T) {
 		p := startPublisher(t, c, upstream.PublisherConfig{})
 		defer p.stop(nil)
 		owner, other := c.owner("/a")
-		owner.set(func() { owner.script = func(*brokerv1.AppendRequest) *brokerv1.AppendResponse { return nil } })
+		owner.set(func() { owner.script = func(*brokerv1.Offer) *brokerv1.Answer { return nil } })
 		p.publish("/a", "m")
 		synctest.Wait()
 		c.move(shard.Of("/a"), other, 0, 0)
@@ -377,8 +377,8 @@ func TestPublishIsRefusedByTheBroker(t *testing.T) {
 				defer p.stop(nil)
 				owner, _ := c.owner("/a")
 				owner.set(func() {
-					owner.script = func(*brokerv1.AppendRequest) *brokerv1.AppendResponse {
-						return &brokerv1.AppendResponse{Refused: reason, Detail: "why"}
+					owner.script = func(*brokerv1.Offer) *brokerv1.Answer {
+						return &brokerv1.Answer{Refused: reason, Detail: "why"}
 					}
 				})
 				p.publish("/a", "m")
@@ -402,7 +402,7 @@ func TestPublishIsAnsweredWhenRunEnds(t *testing.T) {
 				c := newCluster(t, 1)
 				p := startPublisher(t, c, upstream.PublisherConfig{})
 				owner, _ := c.owner("/a")
-				owner.set(func() { owner.script = func(*brokerv1.AppendRequest) *brokerv1.AppendResponse { return nil } })
+				owner.set(func() { owner.script = func(*brokerv1.Offer) *brokerv1.Answer { return nil } })
 				p.publish("/a", "before")
 				synctest.Wait()
 				p.stop(tt.cause)

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"sync"
-
-	"google.golang.org/grpc"
 )
 
 // outbox is what waits to be sent on a stream.
@@ -44,9 +43,7 @@ func (o *outbox[T]) take(empty []*T) []*T {
 // converse sends what comes into the outbox, and calls receive in a goroutine
 // of its own, until the stream ends, which is when receive fails. The stream's
 // context must be ended by cancel.
-func converse[Req, Resp any](
-	stream grpc.BidiStreamingClient[Req, Resp], cancel context.CancelFunc, out *outbox[Req], receive func() error,
-) error {
+func converse[T any](cancel context.CancelFunc, out *outbox[T], send func(batch []*T) error, receive func() error) error {
 	received := make(chan error, 1)
 	go func() {
 		for {
@@ -56,22 +53,21 @@ func converse[Req, Resp any](
 			}
 		}
 	}()
-	var batch []*Req
+	var batch []*T
 	for {
 		select {
 		case err := <-received:
 			cancel()
 			return err
 		case <-out.wake:
+			runtime.Gosched() // more may be on its way
 		}
 		batch = out.take(batch[:0])
-		for _, item := range batch {
-			if err := stream.Send(item); err != nil {
-				if !errors.Is(err, io.EOF) { // EOF: the receiver knows why
-					cancel()
-				}
-				return <-received
+		if err := send(batch); err != nil {
+			if !errors.Is(err, io.EOF) { // EOF: the receiver knows why
+				cancel()
 			}
+			return <-received
 		}
 		clear(batch)
 	}

@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,19 +15,24 @@ import (
 	"github.com/comet-push/comet/internal/rpc"
 )
 
-// maxOwed is how many publishes of one stream may wait for their answers before
-// no more are read from it.
-const maxOwed = 64 << 10
+const (
+	// maxOwed is how many offers of one stream may wait for their answers before
+	// no more are read from it.
+	maxOwed = 64 << 10
+	// maxAnswers is how many are sent in one message.
+	maxAnswers = 4096
+)
 
 // Append implements [brokerv1.BrokerServiceServer]. Answers come when messages
-// are committed: in the order of requests within a slot, unless one is refused.
+// are committed: in the order of offers within a slot, unless one is refused.
 func (n *node) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]) error {
 	ctx := stream.Context()
 	requests, recvErr := rpc.Receive(stream)
-	out := newAnswers()
+	out := newAnswers[*brokerv1.Answer]()
+	owed := 0
 	for {
 		next := requests
-		if out.owed >= maxOwed {
+		if owed >= maxOwed {
 			next = nil
 		}
 		select {
@@ -33,55 +40,58 @@ func (n *node) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, br
 			return context.Cause(ctx)
 		case req, ok := <-next:
 			if !ok {
-				if err := recvErr(); err != nil || out.owed == 0 {
+				if err := recvErr(); err != nil || owed == 0 {
 					return err
 				}
 				requests = nil // what was asked is answered
 				continue
 			}
-			out.owed++
-			n.append(out, req)
+			owed += len(req.GetOffers())
+			now := time.Now()
+			for _, x := range req.GetOffers() {
+				n.append(out, x, now)
+			}
 		case <-out.ready:
+			runtime.Gosched() // more may be on their way
 		}
-		for _, resp := range out.take() {
-			out.owed--
-			if err := stream.Send(resp); err != nil {
+		for answers := range slices.Chunk(out.take(), maxAnswers) {
+			owed -= len(answers)
+			if err := stream.Send(&brokerv1.AppendResponse{Answers: answers}); err != nil {
 				return err
 			}
 		}
-		if requests == nil && out.owed == 0 {
+		if requests == nil && owed == 0 {
 			return nil
 		}
 	}
 }
 
-func (n *node) append(to *answers, req *brokerv1.AppendRequest) {
+func (n *node) append(to *answers[*brokerv1.Answer], req *brokerv1.Offer, arrived time.Time) {
 	if !bayeux.ValidLiteral(req.GetChannel()) {
 		const reason = channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID
 		n.metrics.refuseReason(reason)
-		to.put(&brokerv1.AppendResponse{RequestId: req.GetRequestId(), Refused: reason, Detail: "not a literal channel"})
+		to.put(&brokerv1.Answer{RequestId: req.GetRequestId(), Refused: reason, Detail: "not a literal channel"})
 		return
 	}
-	n.places.offer(offer{to: to, req: req, arrived: time.Now()})
+	n.places.offer(offer{to: to, req: req, arrived: arrived})
 }
 
-// answers are what waits to be sent on an Append stream. They are as many as
-// the stream is owed.
-type answers struct {
-	owed  int           // requests that were not answered yet; of the stream's goroutine
+// answers are what waits to be sent on a stream. They are as many as the stream
+// is owed.
+type answers[T any] struct {
 	ready chan struct{} // holds a token when there may be some
-	spare []*brokerv1.AppendResponse
+	spare []T
 
 	mu   sync.Mutex
-	list []*brokerv1.AppendResponse // guarded by mu
+	list []T // guarded by mu
 }
 
-func newAnswers() *answers { return &answers{ready: make(chan struct{}, 1)} }
+func newAnswers[T any]() *answers[T] { return &answers[T]{ready: make(chan struct{}, 1)} }
 
 // put adds an answer and never blocks.
-func (a *answers) put(resp *brokerv1.AppendResponse) {
+func (a *answers[T]) put(answer T) {
 	a.mu.Lock()
-	a.list = append(a.list, resp)
+	a.list = append(a.list, answer)
 	first := len(a.list) == 1
 	a.mu.Unlock()
 	if first {
@@ -93,7 +103,7 @@ func (a *answers) put(resp *brokerv1.AppendResponse) {
 }
 
 // take takes all answers. The slice is good until the next call.
-func (a *answers) take() []*brokerv1.AppendResponse {
+func (a *answers[T]) take() []T {
 	clear(a.spare)
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -99,14 +99,16 @@ func BenchmarkAttachFanOut(b *testing.B) {
 			for left := b.N; left > 0; left -= batch {
 				n := min(batch, left)
 				for range n {
-					if err := stream.Send(&brokerv1.AppendRequest{Channel: "/bench", Data: payload}); err != nil {
+					if err := stream.Send(offers(&brokerv1.Offer{Channel: "/bench", Data: payload})); err != nil {
 						b.Fatal(err)
 					}
 				}
-				for range n {
-					if _, err := stream.Recv(); err != nil {
+				for answered := 0; answered < n; {
+					resp, err := stream.Recv()
+					if err != nil {
 						b.Fatal(err)
 					}
+					answered += len(resp.GetAnswers())
 				}
 				for waited := n * followers; waited > 0; {
 					waited -= <-taken

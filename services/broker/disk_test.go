@@ -1,8 +1,8 @@
 package broker_test
 
 import (
-	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -28,63 +28,113 @@ func (m *member) open() {
 	m.node.ID, m.node.Durable = m.disk.ID(), true
 }
 
-// TestWholeClusterRestarts stops all brokers, at once, one after the other, or
-// by a crash, and starts them again in every order.
+// TestWholeClusterRestarts stops all brokers, by a crash or one after the
+// other, and starts them again in every order.
 func TestWholeClusterRestarts(t *testing.T) {
-	orders := [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
-	for _, order := range orders {
-		for _, stop := range []string{"crash", "drain"} {
-			t.Run(fmt.Sprint(stop, order), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) { restart(t, stop, order) })
+	for _, test := range []struct {
+		name   string
+		stop   func(m *member)
+		orders [][]int
+	}{
+		{"crash", func(m *member) { m.kill(); <-m.done }, [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}},
+		{"drain", (*member).drain, [][]int{{0, 1, 2}, {2, 1, 0}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, m := durable(t, 2, "a", "b", "c")
+				at := map[string]uint64{}
+				for _, channel := range manyChannels(30) {
+					at[channel] = m[0].publish(channel, "0")
+				}
+				for round, order := range test.orders {
+					keyed := fmt.Sprint(round + 1)
+					for channel := range at {
+						resp, err := m[round%3].try(t.Context(), channel, keyed, keyed)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if since := at[channel]; resp.GetPosition() <= since {
+							t.Fatalf("%s goes on at %d after %d", channel, resp.GetPosition(), since)
+						}
+						m[0].since(at[channel], channel, keyed)
+						at[channel] = resp.GetPosition()
+					}
+					for _, x := range m {
+						test.stop(x)
+					}
+					for i, from := range order {
+						m[i] = c.launch(string(rune('a' + from)))
+					}
+					c.settled(m...)
+					for channel, position := range at {
+						m[1].since(position-1, channel, keyed)
+						again, err := m[2].try(t.Context(), channel, keyed, keyed)
+						if err != nil || !again.GetDuplicate() || again.GetPosition() != position {
+							t.Fatalf("%s again: %v, %v", channel, again, err)
+						}
+					}
+				}
 			})
-		}
+		})
 	}
 }
 
-func restart(t *testing.T, stop string, order []int) {
+// durable starts brokers with disks.
+func durable(t *testing.T, replicas int, names ...string) (*cluster, []*member) {
+	t.Helper()
 	c := newCluster(t)
 	c.disks = map[string]*vfs.MemFS{}
-	c.config.Replicas = 2
-	names := []string{"a", "b", "c"}
+	c.config.Replicas = replicas
 	var m []*member
 	for _, name := range names {
 		m = append(m, c.start(name))
 	}
 	c.settled(m...)
-	positions := map[string]uint64{}
-	channels := manyChannels(30)
-	for i, channel := range channels {
-		resp, err := m[i%3].try(t.Context(), channel, "1", "k")
-		if err != nil {
-			t.Fatal(err)
-		}
-		positions[channel] = resp.GetPosition()
-		m[i%3].publish(channel, "2")
+	return c, m
+}
+
+// since reads what came after a position.
+func (m *member) since(position uint64, channel string, want ...string) {
+	m.t.Helper()
+	page, err := m.pubsub.History(m.t.Context(), &pubsubv1.HistoryRequest{Channel: channel, Since: fmt.Sprint(position)})
+	var got []string
+	for _, message := range page.GetMessages() {
+		got = append(got, string(message.GetData()))
 	}
-	for _, x := range m {
-		if stop == "crash" {
-			x.kill()
-			<-x.done
-		} else {
-			x.drain()
-		}
+	if err != nil || !slices.Equal(got, want) {
+		m.t.Fatalf("%s since %d: %q, %v, want %q", channel, position, got, err, want)
 	}
-	for i, at := range order {
-		m[i] = c.launch(names[at])
-	}
-	c.settled(m...)
-	for _, channel := range channels {
-		since := fmt.Sprint(positions[channel])
-		page, err := m[0].pubsub.History(t.Context(), &pubsubv1.HistoryRequest{Channel: channel, Since: since})
-		if err != nil || len(page.GetMessages()) != 1 || string(page.GetMessages()[0].GetData()) != "2" {
-			t.Fatalf("%s after %s: %v, %v", channel, since, page, err)
+}
+
+// TestRestartCatchesUpByLog crashes a broker; what it missed it gets from the
+// log, and no more than that.
+func TestRestartCatchesUpByLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, m := durable(t, 3, "a", "b", "c")
+		channels := manyChannels(30)
+		for _, channel := range channels {
+			m[0].publish(channel, "1")
 		}
-		again, err := m[1].try(context.Background(), channel, "1", "k")
-		if err != nil || !again.GetDuplicate() || again.GetPosition() != positions[channel] {
-			t.Fatalf("the first of %s again: %v, %v", channel, again, err)
+		before := m[0].counted()["comet_broker_snapshots_total"] + m[2].counted()["comet_broker_snapshots_total"]
+		id := m[1].node.ID
+		m[1].kill()
+		<-m[1].done
+		for _, channel := range channels {
+			m[0].publish(channel, "2")
 		}
-		if next := m[2].publish(channel, "3"); next <= positions[channel] {
-			t.Fatalf("%s goes on at %d after %d", channel, next, positions[channel])
+		m[1] = c.start("b")
+		c.settled(m...)
+		if m[1].node.ID != id {
+			t.Error("it came back as another member")
 		}
-	}
+		after := m[0].counted()["comet_broker_snapshots_total"] + m[2].counted()["comet_broker_snapshots_total"]
+		if after != before {
+			t.Errorf("%v snapshots were sent", after-before)
+		}
+		m[0].kill()
+		m[2].kill()
+		for _, channel := range channels {
+			m[1].publish(channel, "3")
+		}
+	})
 }

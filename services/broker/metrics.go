@@ -24,6 +24,7 @@ type metrics struct {
 	moves      *prometheus.CounterVec
 	handovers  prometheus.Counter
 	alarms     *prometheus.CounterVec
+	snapshots  prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -53,6 +54,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"reason"}),
 		handovers: f.NewCounter(prometheus.CounterOpts{
 			Name: "comet_broker_handovers_total", Help: "Slots that this broker led and handed over.",
+		}),
+		snapshots: f.NewCounter(prometheus.CounterOpts{
+			Name: "comet_broker_snapshots_total", Help: "Copies that were sent a snapshot, since the log did not reach back to what they had.",
 		}),
 		alarms: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "comet_broker_alarms_total", Help: "Things that must not happen between the copies of a slot, by kind.",

@@ -28,8 +28,8 @@ var errWait = errors.New("wait")
 // offer is a publication that some stream is owed an answer for. It takes no
 // goroutine while it waits.
 type offer struct {
-	to      *answers
-	req     *brokerv1.AppendRequest
+	to      *answers[*brokerv1.Answer]
+	req     *brokerv1.Offer
 	arrived time.Time
 
 	// Once appended.
@@ -137,7 +137,7 @@ func (s *places) answer(p *place) {
 		if x.offset > committed {
 			break
 		}
-		x.to.put(&brokerv1.AppendResponse{
+		x.to.put(&brokerv1.Answer{
 			RequestId: x.req.GetRequestId(), Offset: x.offset, Duplicate: x.duplicate,
 		})
 		if !x.duplicate {
@@ -158,7 +158,7 @@ func (s *places) answer(p *place) {
 func (s *places) refuse(p *place, x offer, err error) {
 	reason := reasonOf(err)
 	s.metrics.refuseReason(reason)
-	x.to.put(&brokerv1.AppendResponse{
+	x.to.put(&brokerv1.Answer{
 		RequestId: x.req.GetRequestId(), Refused: reason, Detail: err.Error(), Version: p.row.Version,
 	})
 }

@@ -157,6 +157,9 @@ func (s *places) carryOut(p *place) {
 		p.wake()
 	}
 	for i := range e.Sends {
+		if piece, ok := e.Sends[i].Message.(*replica.Piece); ok && piece.Seq == 0 {
+			s.metrics.snapshots.Inc()
+		}
 		s.mesh.Send(e.Sends[i].To, p.number, e.Sends[i].Message)
 	}
 	if e.Write != nil {

@@ -2,7 +2,9 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -172,6 +174,61 @@ func TestPublishStreamRefusesOneAndGoesOn(t *testing.T) {
 		invalid := channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID
 		if diff := cmp.Diff(map[uint64]channelv1.ErrorReason{0: 0, 1: invalid, 2: 0, 3: invalid}, got); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+// TestPublishStreamTakesBatches also sends more at once than may be in flight.
+func TestPublishStreamTakesBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.config.MaxInFlight = 3
+		a := c.start("a")
+		stream, err := a.pubsub.PublishStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var batch []*pubsubv1.PublishStreamRequest
+		for id := range uint64(10) {
+			batch = append(batch, &pubsubv1.PublishStreamRequest{
+				RequestId: id, Message: &pubsubv1.PublishRequest{Channel: "/a", Data: []byte("1")},
+			})
+		}
+		nested := &pubsubv1.PublishStreamRequest{RequestId: 10, Batch: batch[:1]}
+		for _, all := range [][]*pubsubv1.PublishStreamRequest{append(batch, nested), batch[:1]} {
+			if err := stream.Send(&pubsubv1.PublishStreamRequest{Batch: all}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		var got []*pubsubv1.PublishStreamResponse
+		together := false
+		for {
+			r, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			together = together || len(r.GetBatch()) > 1
+			if got = append(got, r.GetBatch()...); len(r.GetBatch()) == 0 {
+				got = append(got, r)
+			}
+		}
+		if len(got) != 12 || !together {
+			t.Fatalf("%d answers, some of them together: %v", len(got), together)
+		}
+		last := uint64(0)
+		for _, r := range got {
+			if refused := r.GetRequestId() == 10; refused != (r.GetRefused() != nil) {
+				t.Errorf("%d: %v", r.GetRequestId(), r)
+			} else if at := r.GetPublished().GetPosition(); !refused && at <= last {
+				t.Errorf("%d is at %d after %d", r.GetRequestId(), at, last)
+			} else if !refused {
+				last = at
+			}
 		}
 	})
 }

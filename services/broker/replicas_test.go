@@ -244,7 +244,7 @@ func TestReadAheadWaits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := stream.Send(&brokerv1.AppendRequest{Channel: channel, Data: []byte("2")}); err != nil {
+		if err := stream.Send(offers(&brokerv1.Offer{Channel: channel, Data: []byte("2")})); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(300 * time.Millisecond)
@@ -257,7 +257,7 @@ func TestReadAheadWaits(t *testing.T) {
 		if took := time.Since(begin); took < 500*time.Millisecond || took > time.Second {
 			t.Errorf("the answer took %v", took)
 		}
-		if resp, err := stream.Recv(); err != nil || resp.GetOffset() != since {
+		if resp, err := stream.Recv(); err != nil || resp.GetAnswers()[0].GetOffset() != since {
 			t.Errorf("%v, %v", resp, err)
 		}
 		c.net.Heal("a", "b")

@@ -445,19 +445,22 @@ func TestAppendWaitsForTheRowItsSenderHasSeen(t *testing.T) {
 				start := time.Now()
 				time.AfterFunc(tt.outage, func() { c.store.Disconnect(false) })
 				for range 3 {
-					if err := stream.Send(&brokerv1.AppendRequest{Channel: "/a", Data: []byte("1"), Version: tt.version}); err != nil {
+					if err := stream.Send(offers(&brokerv1.Offer{Channel: "/a", Data: []byte("1"), Version: tt.version})); err != nil {
 						t.Fatal(err)
 					}
 				}
 				var version int64
-				for range 3 {
+				for answered := 0; answered < 3; {
 					r, err := stream.Recv()
 					if err != nil {
 						t.Fatal(err)
 					}
-					version = r.GetVersion()
-					if took := time.Since(start); r.GetRefused() != tt.refused || took != tt.took {
-						t.Errorf("answered %v after %v, want %v after %v", r.GetRefused(), took, tt.refused, tt.took)
+					for _, a := range r.GetAnswers() {
+						answered++
+						version = a.GetVersion()
+						if took := time.Since(start); a.GetRefused() != tt.refused || took != tt.took {
+							t.Errorf("answered %v after %v, want %v after %v", a.GetRefused(), took, tt.refused, tt.took)
+						}
 					}
 				}
 				time.Sleep(10 * time.Second)
@@ -465,13 +468,18 @@ func TestAppendWaitsForTheRowItsSenderHasSeen(t *testing.T) {
 					return // it had heard of no row
 				}
 				// Version 1 was an older row's: what it refused comes first.
-				if err := stream.Send(&brokerv1.AppendRequest{Channel: "/a", Data: []byte("1"), Version: version}); err != nil {
+				if err := stream.Send(offers(&brokerv1.Offer{Channel: "/a", Data: []byte("1"), Version: version})); err != nil {
 					t.Fatal(err)
 				}
-				if r, err := stream.Recv(); err != nil || r.GetRefused() != channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+				if r, err := stream.Recv(); err != nil || r.GetAnswers()[0].GetRefused() != channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
 					t.Errorf("by the row that is served: %v, %v", r, err)
 				}
 			})
 		})
 	}
+}
+
+// offers is a request of some offers.
+func offers(all ...*brokerv1.Offer) *brokerv1.AppendRequest {
+	return &brokerv1.AppendRequest{Offers: all}
 }

@@ -37,21 +37,8 @@ func startBrokers(b *testing.B, name string, brokers int, args ...string) *syste
 		startBroker(b, c, args...)
 		c.Settle(b)
 	}
-	channels := make([]string, loadChannels)
-	for i := range channels {
-		channels[i] = "/bench/" + strconv.Itoa(i)
-	}
 	s.connect = func(ctx context.Context, publisher int, acked func(int, error)) (func(int, int, []byte) error, error) {
-		stream, err := publishStream(ctx, b, c.Brokers[publisher%len(c.Brokers)].GRPC)
-		if err != nil {
-			return nil, err
-		}
-		go receive(stream, acked)
-		return func(number, channel int, data []byte) error {
-			return stream.Send(&pubsubv1.PublishStreamRequest{RequestId: uint64(number), Message: &pubsubv1.PublishRequest{
-				Channel: channels[channel], Data: data,
-			}})
-		}, nil
+		return publishStream(ctx, b, c.Brokers[publisher%len(c.Brokers)].GRPC, acked)
 	}
 	return s
 }
@@ -64,28 +51,72 @@ func startBroker(b *testing.B, c *cluster.Topology, args ...string) {
 	c.Brokers = append(c.Brokers, p)
 }
 
+// publishStream opens a stream to a broker: a system's connect.
 func publishStream(
-	ctx context.Context, b *testing.B, addr string,
-) (grpc.BidiStreamingClient[pubsubv1.PublishStreamRequest, pubsubv1.PublishStreamResponse], error) {
+	ctx context.Context, b *testing.B, addr string, acked func(int, error),
+) (func(number, channel int, data []byte) error, error) {
 	b.Helper()
+	channels := make([]string, loadChannels)
+	for i := range channels {
+		channels[i] = "/bench/" + strconv.Itoa(i)
+	}
 	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
 	}
 	b.Cleanup(func() { _ = conn.Close() }) // the processes have ended
-	return pubsubv1.NewPubSubServiceClient(conn).PublishStream(ctx)
+	stream, err := pubsubv1.NewPubSubServiceClient(conn).PublishStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	waiting := make(chan *pubsubv1.PublishStreamRequest, loadWindow)
+	go send(stream, waiting)
+	go receive(stream, acked)
+	return func(number, channel int, data []byte) error {
+		waiting <- &pubsubv1.PublishStreamRequest{RequestId: uint64(number), Message: &pubsubv1.PublishRequest{
+			Channel: channels[channel], Data: data,
+		}}
+		return nil
+	}, nil
+}
+
+type publishes = grpc.BidiStreamingClient[pubsubv1.PublishStreamRequest, pubsubv1.PublishStreamResponse]
+
+// send sends what waits, together, until the stream ends.
+func send(stream publishes, waiting <-chan *pubsubv1.PublishStreamRequest) {
+	for {
+		var batch []*pubsubv1.PublishStreamRequest
+		select {
+		case x := <-waiting:
+			batch = append(batch, x)
+		case <-stream.Context().Done():
+			return
+		}
+		for len(waiting) > 0 {
+			batch = append(batch, <-waiting)
+		}
+		if stream.Send(&pubsubv1.PublishStreamRequest{Batch: batch}) != nil {
+			return // what was not acknowledged is missed
+		}
+	}
 }
 
 // receive tells of acknowledgements until the stream ends.
-func receive(stream grpc.BidiStreamingClient[pubsubv1.PublishStreamRequest, pubsubv1.PublishStreamResponse], acked func(int, error)) {
+func receive(stream publishes, acked func(int, error)) {
 	for {
-		answer, err := stream.Recv()
+		resp, err := stream.Recv()
 		if err != nil {
-			return // what it did not acknowledge is missed
+			return // what was not acknowledged is missed
 		}
-		if refused := answer.GetRefused(); refused != nil {
-			err = errors.New(refused.GetDetail())
+		all := resp.GetBatch()
+		if len(all) == 0 {
+			all = append(all, resp)
 		}
-		acked(int(answer.GetRequestId()), err)
+		for _, answer := range all {
+			if refused := answer.GetRefused(); refused != nil {
+				err = errors.New(refused.GetDetail())
+			}
+			acked(int(answer.GetRequestId()), err)
+		}
 	}
 }

@@ -49,21 +49,16 @@ func (p *Process) memory() *bufconn.Listener {
 	return l
 }
 
-// nodeDoor is the door for other nodes. A process that is alone has it in
-// memory: its services meet there all the same.
+// nodeDoor is the door for other nodes. The services of a process meet there in
+// memory; one that is alone has no other door for nodes.
 func (p *Process) nodeDoor(env Env, alone bool, targets []membership.Role) (*rpc.Server, dialer, error) {
-	p.node = membership.Node{Name: p.cfg.Node.Name, ID: newID(), Roles: targets, Zone: p.cfg.Zone}
+	p.node = membership.Node{Name: p.cfg.Node.Name, ID: newID(), Roles: targets, Zone: p.cfg.Zone, Addr: inProcess}
 	if p.disk != nil {
 		p.node.ID, p.node.Durable = p.disk.ID(), true
 	}
-	dial := dialer(env.Dial)
-	var door net.Listener
-	if alone {
-		l := p.memory()
-		p.node.Addr = inProcess
-		dial = func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }
-		door = l
-	} else {
+	local := p.memory()
+	doors := []net.Listener{local}
+	if !alone {
 		l, err := p.listen(env, "node.listen", p.cfg.Node.Listen)
 		if err != nil {
 			return nil, nil, err
@@ -72,11 +67,18 @@ func (p *Process) nodeDoor(env Env, alone bool, targets []membership.Role) (*rpc
 			return nil, nil, fmt.Errorf("node.advertise: %w", err)
 		}
 		p.addrs.Node = l.Addr().String()
-		door = l
+		doors = append(doors, l)
+	}
+	self := p.node.Addr
+	dial := func(ctx context.Context, addr string) (net.Conn, error) {
+		if addr == self {
+			return local.DialContext(ctx)
+		}
+		return env.Dial(ctx, addr)
 	}
 	server := rpc.NewServer(rpc.ServerConfig{
 		Grace: p.cfg.DrainTimeout / 8, Logger: p.logger.With(slog.String("door", "node")),
-	}, door)
+	}, doors...)
 	p.add("node door", server)
 	return server, dial, nil
 }

@@ -329,7 +329,9 @@ func TestDoorsCloseWhenNewFails(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		catalogue := &telemetry.Catalogue{Registry: prometheus.NewRegistry()}
-		start(t, dev(), wire.Env{Listen: comettest.NewNetwork().Listen, Metrics: catalogue})
+		cfg := dev()
+		cfg.Broker.DataDir = t.TempDir()
+		start(t, cfg, wire.Env{Listen: comettest.NewNetwork().Listen, Metrics: catalogue})
 		got := strings.Join(catalogue.Lines(), "\n") + "\n"
 		const path = "testdata/metrics.txt"
 		if *update {

@@ -39,16 +39,28 @@ func Dev(t testing.TB) *Process {
 // Split starts an etcd and the services apart, and waits until all are ready.
 func Split(t testing.TB, edges, brokers int, args ...string) *Topology {
 	t.Helper()
+	return split(t, edges, brokers, func() []string { return nil }, args)
+}
+
+// Durable is Split with brokers that have a data directory each.
+func Durable(t testing.TB, edges, brokers int, args ...string) *Topology {
+	t.Helper()
+	return split(t, edges, brokers, func() []string { return []string{"--broker.data-dir=" + t.TempDir()} }, args)
+}
+
+// split starts brokers with arguments of their own.
+func split(t testing.TB, edges, brokers int, own func() []string, args []string) *Topology {
+	t.Helper()
 	c := &Topology{Etcd: NewEtcd(t)}
 	c.Etcd.Start(t)
 	args = append([]string{"--config=" + Config(t, Open), "--etcd.endpoints=" + c.Etcd.URL}, args...)
-	start := func(name, target string) *Process {
-		p := New(t, name, target, args...)
+	start := func(name, target string, own ...string) *Process {
+		p := New(t, name, target, slices.Concat(args, own)...)
 		p.Start(t)
 		return p
 	}
 	for i := range brokers {
-		c.Brokers = append(c.Brokers, start(fmt.Sprintf("broker-%d", i), "broker"))
+		c.Brokers = append(c.Brokers, start(fmt.Sprintf("broker-%d", i), "broker", own()...))
 	}
 	c.Presence = append(c.Presence, start("presence-0", "presence"))
 	for i := range edges {

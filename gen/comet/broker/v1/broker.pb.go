@@ -1635,30 +1635,11 @@ func (x *Ending) GetReason() v1.ErrorReason {
 	return v1.ErrorReason(0)
 }
 
-// AppendRequest is one publish for a slot of this broker.
+// AppendRequest is a batch of offers, to be handled in order.
 type AppendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The caller's number, echoed.
-	RequestId uint64 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// A literal channel.
-	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
-	// One JSON value.
-	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
-	// A JSON object, or nothing.
-	Ext []byte `protobuf:"bytes,4,opt,name=ext,proto3" json:"ext,omitempty"`
-	// Further members, as in Entry.
-	Members []byte `protobuf:"bytes,5,opt,name=members,proto3" json:"members,omitempty"`
-	// Public id of the publishing session; only on /service channels.
-	Session string `protobuf:"bytes,6,opt,name=session,proto3" json:"session,omitempty"`
-	// The publisher's message id; only on /service channels.
-	Id string `protobuf:"bytes,7,opt,name=id,proto3" json:"id,omitempty"`
-	// Always set; made by the caller's node where the publisher gave none.
-	IdempotencyKey string `protobuf:"bytes,8,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// The version of the row by which the caller chose this broker, or 0. A
-	// broker that has not heard of it yet waits for it a moment before it answers
-	// MOVED: of requests that follow each other closely it would else refuse the
-	// first and take the next.
-	Version       int64 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`
+	// The offers.
+	Offers        []*Offer `protobuf:"bytes,1,rep,name=offers,proto3" json:"offers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1693,73 +1674,184 @@ func (*AppendRequest) Descriptor() ([]byte, []int) {
 	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{23}
 }
 
-func (x *AppendRequest) GetRequestId() uint64 {
+func (x *AppendRequest) GetOffers() []*Offer {
+	if x != nil {
+		return x.Offers
+	}
+	return nil
+}
+
+// Offer is one publish for a slot of this broker.
+type Offer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The caller's number, echoed.
+	RequestId uint64 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// A literal channel.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// One JSON value.
+	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	// A JSON object, or nothing.
+	Ext []byte `protobuf:"bytes,4,opt,name=ext,proto3" json:"ext,omitempty"`
+	// Further members, as in Entry.
+	Members []byte `protobuf:"bytes,5,opt,name=members,proto3" json:"members,omitempty"`
+	// Public id of the publishing session; only on /service channels.
+	Session string `protobuf:"bytes,6,opt,name=session,proto3" json:"session,omitempty"`
+	// The publisher's message id; only on /service channels.
+	Id string `protobuf:"bytes,7,opt,name=id,proto3" json:"id,omitempty"`
+	// Always set; made by the caller's node where the publisher gave none.
+	IdempotencyKey string `protobuf:"bytes,8,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// The version of the row by which the caller chose this broker, or 0. A
+	// broker that has not heard of it yet waits for it a moment before it answers
+	// MOVED: of requests that follow each other closely it would else refuse the
+	// first and take the next.
+	Version       int64 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Offer) Reset() {
+	*x = Offer{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Offer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Offer) ProtoMessage() {}
+
+func (x *Offer) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Offer.ProtoReflect.Descriptor instead.
+func (*Offer) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Offer) GetRequestId() uint64 {
 	if x != nil {
 		return x.RequestId
 	}
 	return 0
 }
 
-func (x *AppendRequest) GetChannel() string {
+func (x *Offer) GetChannel() string {
 	if x != nil {
 		return x.Channel
 	}
 	return ""
 }
 
-func (x *AppendRequest) GetData() []byte {
+func (x *Offer) GetData() []byte {
 	if x != nil {
 		return x.Data
 	}
 	return nil
 }
 
-func (x *AppendRequest) GetExt() []byte {
+func (x *Offer) GetExt() []byte {
 	if x != nil {
 		return x.Ext
 	}
 	return nil
 }
 
-func (x *AppendRequest) GetMembers() []byte {
+func (x *Offer) GetMembers() []byte {
 	if x != nil {
 		return x.Members
 	}
 	return nil
 }
 
-func (x *AppendRequest) GetSession() string {
+func (x *Offer) GetSession() string {
 	if x != nil {
 		return x.Session
 	}
 	return ""
 }
 
-func (x *AppendRequest) GetId() string {
+func (x *Offer) GetId() string {
 	if x != nil {
 		return x.Id
 	}
 	return ""
 }
 
-func (x *AppendRequest) GetIdempotencyKey() string {
+func (x *Offer) GetIdempotencyKey() string {
 	if x != nil {
 		return x.IdempotencyKey
 	}
 	return ""
 }
 
-func (x *AppendRequest) GetVersion() int64 {
+func (x *Offer) GetVersion() int64 {
 	if x != nil {
 		return x.Version
 	}
 	return 0
 }
 
-// AppendResponse answers one publish.
+// AppendResponse is a batch of answers.
 type AppendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The request's number.
+	// The answers.
+	Answers       []*Answer `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AppendResponse) Reset() {
+	*x = AppendResponse{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AppendResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AppendResponse) ProtoMessage() {}
+
+func (x *AppendResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AppendResponse.ProtoReflect.Descriptor instead.
+func (*AppendResponse) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *AppendResponse) GetAnswers() []*Answer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+// Answer answers one offer.
+type Answer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The offer's number.
 	RequestId uint64 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The offset, when committed.
 	Offset uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
@@ -1775,21 +1867,21 @@ type AppendResponse struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *AppendResponse) Reset() {
-	*x = AppendResponse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[24]
+func (x *Answer) Reset() {
+	*x = Answer{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *AppendResponse) String() string {
+func (x *Answer) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*AppendResponse) ProtoMessage() {}
+func (*Answer) ProtoMessage() {}
 
-func (x *AppendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[24]
+func (x *Answer) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,47 +1892,47 @@ func (x *AppendResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use AppendResponse.ProtoReflect.Descriptor instead.
-func (*AppendResponse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{24}
+// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
+func (*Answer) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{26}
 }
 
-func (x *AppendResponse) GetRequestId() uint64 {
+func (x *Answer) GetRequestId() uint64 {
 	if x != nil {
 		return x.RequestId
 	}
 	return 0
 }
 
-func (x *AppendResponse) GetOffset() uint64 {
+func (x *Answer) GetOffset() uint64 {
 	if x != nil {
 		return x.Offset
 	}
 	return 0
 }
 
-func (x *AppendResponse) GetDuplicate() bool {
+func (x *Answer) GetDuplicate() bool {
 	if x != nil {
 		return x.Duplicate
 	}
 	return false
 }
 
-func (x *AppendResponse) GetRefused() v1.ErrorReason {
+func (x *Answer) GetRefused() v1.ErrorReason {
 	if x != nil {
 		return x.Refused
 	}
 	return v1.ErrorReason(0)
 }
 
-func (x *AppendResponse) GetDetail() string {
+func (x *Answer) GetDetail() string {
 	if x != nil {
 		return x.Detail
 	}
 	return ""
 }
 
-func (x *AppendResponse) GetVersion() int64 {
+func (x *Answer) GetVersion() int64 {
 	if x != nil {
 		return x.Version
 	}
@@ -1870,7 +1962,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[25]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +1974,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[25]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +1987,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{25}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReadRequest) GetChannel() string {
@@ -1962,7 +2054,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[26]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2066,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[26]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2079,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{26}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReadResponse) GetEntries() []*Entry {
@@ -2033,7 +2125,7 @@ type ListChannelsRequest struct {
 
 func (x *ListChannelsRequest) Reset() {
 	*x = ListChannelsRequest{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[27]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2137,7 @@ func (x *ListChannelsRequest) String() string {
 func (*ListChannelsRequest) ProtoMessage() {}
 
 func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[27]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2150,7 @@ func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsRequest.ProtoReflect.Descriptor instead.
 func (*ListChannelsRequest) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{27}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListChannelsRequest) GetPattern() string {
@@ -2093,7 +2185,7 @@ type ListChannelsResponse struct {
 
 func (x *ListChannelsResponse) Reset() {
 	*x = ListChannelsResponse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[28]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2197,7 @@ func (x *ListChannelsResponse) String() string {
 func (*ListChannelsResponse) ProtoMessage() {}
 
 func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[28]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2210,7 @@ func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsResponse.ProtoReflect.Descriptor instead.
 func (*ListChannelsResponse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{28}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListChannelsResponse) GetChannels() []*ChannelInfo {
@@ -2145,7 +2237,7 @@ type ChannelInfo struct {
 
 func (x *ChannelInfo) Reset() {
 	*x = ChannelInfo{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[29]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2249,7 @@ func (x *ChannelInfo) String() string {
 func (*ChannelInfo) ProtoMessage() {}
 
 func (x *ChannelInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[29]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2262,7 @@ func (x *ChannelInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelInfo.ProtoReflect.Descriptor instead.
 func (*ChannelInfo) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{29}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ChannelInfo) GetChannel() string {
@@ -2210,7 +2302,7 @@ type IdentifyRequest struct {
 
 func (x *IdentifyRequest) Reset() {
 	*x = IdentifyRequest{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[30]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2314,7 @@ func (x *IdentifyRequest) String() string {
 func (*IdentifyRequest) ProtoMessage() {}
 
 func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[30]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2327,7 @@ func (x *IdentifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyRequest.ProtoReflect.Descriptor instead.
 func (*IdentifyRequest) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{30}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{32}
 }
 
 // IdentifyResponse says who is there.
@@ -2251,7 +2343,7 @@ type IdentifyResponse struct {
 
 func (x *IdentifyResponse) Reset() {
 	*x = IdentifyResponse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[31]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2355,7 @@ func (x *IdentifyResponse) String() string {
 func (*IdentifyResponse) ProtoMessage() {}
 
 func (x *IdentifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[31]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2368,7 @@ func (x *IdentifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdentifyResponse.ProtoReflect.Descriptor instead.
 func (*IdentifyResponse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{31}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *IdentifyResponse) GetMember() string {
@@ -2304,7 +2396,7 @@ type ListRowsRequest struct {
 
 func (x *ListRowsRequest) Reset() {
 	*x = ListRowsRequest{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2408,7 @@ func (x *ListRowsRequest) String() string {
 func (*ListRowsRequest) ProtoMessage() {}
 
 func (x *ListRowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2421,7 @@ func (x *ListRowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRowsRequest.ProtoReflect.Descriptor instead.
 func (*ListRowsRequest) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{32}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListRowsRequest) GetAfter() int64 {
@@ -2350,7 +2442,7 @@ type ListRowsResponse struct {
 
 func (x *ListRowsResponse) Reset() {
 	*x = ListRowsResponse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2454,7 @@ func (x *ListRowsResponse) String() string {
 func (*ListRowsResponse) ProtoMessage() {}
 
 func (x *ListRowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2467,7 @@ func (x *ListRowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRowsResponse.ProtoReflect.Descriptor instead.
 func (*ListRowsResponse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{33}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListRowsResponse) GetRows() []*SlotRow {
@@ -2400,7 +2492,7 @@ type SlotRow struct {
 
 func (x *SlotRow) Reset() {
 	*x = SlotRow{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2504,7 @@ func (x *SlotRow) String() string {
 func (*SlotRow) ProtoMessage() {}
 
 func (x *SlotRow) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2517,7 @@ func (x *SlotRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotRow.ProtoReflect.Descriptor instead.
 func (*SlotRow) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{34}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SlotRow) GetSlot() uint32 {
@@ -2460,7 +2552,7 @@ type ReplicateRequest struct {
 
 func (x *ReplicateRequest) Reset() {
 	*x = ReplicateRequest{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2564,7 @@ func (x *ReplicateRequest) String() string {
 func (*ReplicateRequest) ProtoMessage() {}
 
 func (x *ReplicateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2577,7 @@ func (x *ReplicateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicateRequest.ProtoReflect.Descriptor instead.
 func (*ReplicateRequest) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{35}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ReplicateRequest) GetFrames() []*ReplicaFrame {
@@ -2506,7 +2598,7 @@ type ReplicateResponse struct {
 
 func (x *ReplicateResponse) Reset() {
 	*x = ReplicateResponse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2610,7 @@ func (x *ReplicateResponse) String() string {
 func (*ReplicateResponse) ProtoMessage() {}
 
 func (x *ReplicateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2623,7 @@ func (x *ReplicateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicateResponse.ProtoReflect.Descriptor instead.
 func (*ReplicateResponse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{36}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReplicateResponse) GetFrames() []*ReplicaFrame {
@@ -2568,7 +2660,7 @@ type ReplicaFrame struct {
 
 func (x *ReplicaFrame) Reset() {
 	*x = ReplicaFrame{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2580,7 +2672,7 @@ func (x *ReplicaFrame) String() string {
 func (*ReplicaFrame) ProtoMessage() {}
 
 func (x *ReplicaFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2593,7 +2685,7 @@ func (x *ReplicaFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaFrame.ProtoReflect.Descriptor instead.
 func (*ReplicaFrame) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{37}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReplicaFrame) GetSlot() uint32 {
@@ -2809,7 +2901,7 @@ type ReplicaHello struct {
 
 func (x *ReplicaHello) Reset() {
 	*x = ReplicaHello{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2821,7 +2913,7 @@ func (x *ReplicaHello) String() string {
 func (*ReplicaHello) ProtoMessage() {}
 
 func (x *ReplicaHello) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2834,7 +2926,7 @@ func (x *ReplicaHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaHello.ProtoReflect.Descriptor instead.
 func (*ReplicaHello) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{38}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReplicaHello) GetMember() string {
@@ -2883,7 +2975,7 @@ type ReplicaLead struct {
 
 func (x *ReplicaLead) Reset() {
 	*x = ReplicaLead{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +2987,7 @@ func (x *ReplicaLead) String() string {
 func (*ReplicaLead) ProtoMessage() {}
 
 func (x *ReplicaLead) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3000,7 @@ func (x *ReplicaLead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaLead.ProtoReflect.Descriptor instead.
 func (*ReplicaLead) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{39}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReplicaLead) GetTerm() uint64 {
@@ -2958,7 +3050,7 @@ type ReplicaState struct {
 
 func (x *ReplicaState) Reset() {
 	*x = ReplicaState{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2970,7 +3062,7 @@ func (x *ReplicaState) String() string {
 func (*ReplicaState) ProtoMessage() {}
 
 func (x *ReplicaState) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2983,7 +3075,7 @@ func (x *ReplicaState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
 func (*ReplicaState) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{40}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReplicaState) GetTerm() uint64 {
@@ -3034,7 +3126,7 @@ type ReplicaTerm struct {
 
 func (x *ReplicaTerm) Reset() {
 	*x = ReplicaTerm{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3138,7 @@ func (x *ReplicaTerm) String() string {
 func (*ReplicaTerm) ProtoMessage() {}
 
 func (x *ReplicaTerm) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3151,7 @@ func (x *ReplicaTerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaTerm.ProtoReflect.Descriptor instead.
 func (*ReplicaTerm) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{41}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReplicaTerm) GetTerm() uint64 {
@@ -3087,8 +3179,9 @@ type ReplicaAppend struct {
 	Join bool `protobuf:"varint,3,opt,name=join,proto3" json:"join,omitempty"`
 	// The offset before the first entry.
 	Prev uint64 `protobuf:"varint,4,opt,name=prev,proto3" json:"prev,omitempty"`
-	// The entries after prev, without gaps; perhaps none.
-	Entries []*Entry `protobuf:"bytes,5,rep,name=entries,proto3" json:"entries,omitempty"`
+	// The entries after prev, without gaps, one after the other in the encoding
+	// that a broker keeps them in; perhaps none.
+	Entries []byte `protobuf:"bytes,5,opt,name=entries,proto3" json:"entries,omitempty"`
 	// The commit mark.
 	Commit        uint64 `protobuf:"varint,6,opt,name=commit,proto3" json:"commit,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3097,7 +3190,7 @@ type ReplicaAppend struct {
 
 func (x *ReplicaAppend) Reset() {
 	*x = ReplicaAppend{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3202,7 @@ func (x *ReplicaAppend) String() string {
 func (*ReplicaAppend) ProtoMessage() {}
 
 func (x *ReplicaAppend) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3215,7 @@ func (x *ReplicaAppend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAppend.ProtoReflect.Descriptor instead.
 func (*ReplicaAppend) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{42}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ReplicaAppend) GetTerm() uint64 {
@@ -3153,7 +3246,7 @@ func (x *ReplicaAppend) GetPrev() uint64 {
 	return 0
 }
 
-func (x *ReplicaAppend) GetEntries() []*Entry {
+func (x *ReplicaAppend) GetEntries() []byte {
 	if x != nil {
 		return x.Entries
 	}
@@ -3188,7 +3281,7 @@ type ReplicaPiece struct {
 
 func (x *ReplicaPiece) Reset() {
 	*x = ReplicaPiece{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3200,7 +3293,7 @@ func (x *ReplicaPiece) String() string {
 func (*ReplicaPiece) ProtoMessage() {}
 
 func (x *ReplicaPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3213,7 +3306,7 @@ func (x *ReplicaPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaPiece.ProtoReflect.Descriptor instead.
 func (*ReplicaPiece) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{43}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ReplicaPiece) GetTerm() uint64 {
@@ -3275,7 +3368,7 @@ type ReplicaAck struct {
 
 func (x *ReplicaAck) Reset() {
 	*x = ReplicaAck{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3287,7 +3380,7 @@ func (x *ReplicaAck) String() string {
 func (*ReplicaAck) ProtoMessage() {}
 
 func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3300,7 +3393,7 @@ func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAck.ProtoReflect.Descriptor instead.
 func (*ReplicaAck) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{44}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ReplicaAck) GetTerm() uint64 {
@@ -3348,7 +3441,7 @@ type ReplicaRefuse struct {
 
 func (x *ReplicaRefuse) Reset() {
 	*x = ReplicaRefuse{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3360,7 +3453,7 @@ func (x *ReplicaRefuse) String() string {
 func (*ReplicaRefuse) ProtoMessage() {}
 
 func (x *ReplicaRefuse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[45]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3373,7 +3466,7 @@ func (x *ReplicaRefuse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaRefuse.ProtoReflect.Descriptor instead.
 func (*ReplicaRefuse) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{45}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ReplicaRefuse) GetTerm() uint64 {
@@ -3417,7 +3510,7 @@ type ReplicaLeave struct {
 
 func (x *ReplicaLeave) Reset() {
 	*x = ReplicaLeave{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3522,7 @@ func (x *ReplicaLeave) String() string {
 func (*ReplicaLeave) ProtoMessage() {}
 
 func (x *ReplicaLeave) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[46]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3535,7 @@ func (x *ReplicaLeave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaLeave.ProtoReflect.Descriptor instead.
 func (*ReplicaLeave) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{46}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ReplicaLeave) GetTerm() uint64 {
@@ -3474,7 +3567,7 @@ type ReplicaRelease struct {
 
 func (x *ReplicaRelease) Reset() {
 	*x = ReplicaRelease{}
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3486,7 +3579,7 @@ func (x *ReplicaRelease) String() string {
 func (*ReplicaRelease) ProtoMessage() {}
 
 func (x *ReplicaRelease) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_broker_v1_broker_proto_msgTypes[47]
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3499,7 +3592,7 @@ func (x *ReplicaRelease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaRelease.ProtoReflect.Descriptor instead.
 func (*ReplicaRelease) Descriptor() ([]byte, []int) {
-	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{47}
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ReplicaRelease) GetTerm() uint64 {
@@ -3620,8 +3713,10 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x06commit\x18\x03 \x01(\x04R\x06commit\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x03R\aversion\"?\n" +
 	"\x06Ending\x125\n" +
-	"\x06reason\x18\x01 \x01(\x0e2\x1d.comet.channel.v1.ErrorReasonR\x06reason\"\xf5\x01\n" +
-	"\rAppendRequest\x12\x1d\n" +
+	"\x06reason\x18\x01 \x01(\x0e2\x1d.comet.channel.v1.ErrorReasonR\x06reason\"?\n" +
+	"\rAppendRequest\x12.\n" +
+	"\x06offers\x18\x01 \x03(\v2\x16.comet.broker.v1.OfferR\x06offers\"\xed\x01\n" +
+	"\x05Offer\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12\x12\n" +
@@ -3631,8 +3726,10 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\asession\x18\x06 \x01(\tR\asession\x12\x0e\n" +
 	"\x02id\x18\a \x01(\tR\x02id\x12'\n" +
 	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\x12\x18\n" +
-	"\aversion\x18\t \x01(\x03R\aversion\"\xd0\x01\n" +
-	"\x0eAppendResponse\x12\x1d\n" +
+	"\aversion\x18\t \x01(\x03R\aversion\"C\n" +
+	"\x0eAppendResponse\x121\n" +
+	"\aanswers\x18\x01 \x03(\v2\x17.comet.broker.v1.AnswerR\aanswers\"\xc8\x01\n" +
+	"\x06Answer\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1c\n" +
@@ -3714,13 +3811,13 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x05terms\x18\x05 \x03(\v2\x1c.comet.broker.v1.ReplicaTermR\x05terms\"5\n" +
 	"\vReplicaTerm\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\x04R\x04last\"\xab\x01\n" +
+	"\x04last\x18\x02 \x01(\x04R\x04last\"\x93\x01\n" +
 	"\rReplicaAppend\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x12\n" +
 	"\x04join\x18\x03 \x01(\bR\x04join\x12\x12\n" +
-	"\x04prev\x18\x04 \x01(\x04R\x04prev\x120\n" +
-	"\aentries\x18\x05 \x03(\v2\x16.comet.broker.v1.EntryR\aentries\x12\x16\n" +
+	"\x04prev\x18\x04 \x01(\x04R\x04prev\x12\x18\n" +
+	"\aentries\x18\x05 \x01(\fR\aentries\x12\x16\n" +
 	"\x06commit\x18\x06 \x01(\x04R\x06commit\"\x8a\x01\n" +
 	"\fReplicaPiece\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
@@ -3768,7 +3865,7 @@ func file_comet_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_comet_broker_v1_broker_proto_rawDescData
 }
 
-var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*Entry)(nil),                // 0: comet.broker.v1.Entry
 	(*AttachRequest)(nil),        // 1: comet.broker.v1.AttachRequest
@@ -3794,31 +3891,33 @@ var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*Mark)(nil),                 // 21: comet.broker.v1.Mark
 	(*Ending)(nil),               // 22: comet.broker.v1.Ending
 	(*AppendRequest)(nil),        // 23: comet.broker.v1.AppendRequest
-	(*AppendResponse)(nil),       // 24: comet.broker.v1.AppendResponse
-	(*ReadRequest)(nil),          // 25: comet.broker.v1.ReadRequest
-	(*ReadResponse)(nil),         // 26: comet.broker.v1.ReadResponse
-	(*ListChannelsRequest)(nil),  // 27: comet.broker.v1.ListChannelsRequest
-	(*ListChannelsResponse)(nil), // 28: comet.broker.v1.ListChannelsResponse
-	(*ChannelInfo)(nil),          // 29: comet.broker.v1.ChannelInfo
-	(*IdentifyRequest)(nil),      // 30: comet.broker.v1.IdentifyRequest
-	(*IdentifyResponse)(nil),     // 31: comet.broker.v1.IdentifyResponse
-	(*ListRowsRequest)(nil),      // 32: comet.broker.v1.ListRowsRequest
-	(*ListRowsResponse)(nil),     // 33: comet.broker.v1.ListRowsResponse
-	(*SlotRow)(nil),              // 34: comet.broker.v1.SlotRow
-	(*ReplicateRequest)(nil),     // 35: comet.broker.v1.ReplicateRequest
-	(*ReplicateResponse)(nil),    // 36: comet.broker.v1.ReplicateResponse
-	(*ReplicaFrame)(nil),         // 37: comet.broker.v1.ReplicaFrame
-	(*ReplicaHello)(nil),         // 38: comet.broker.v1.ReplicaHello
-	(*ReplicaLead)(nil),          // 39: comet.broker.v1.ReplicaLead
-	(*ReplicaState)(nil),         // 40: comet.broker.v1.ReplicaState
-	(*ReplicaTerm)(nil),          // 41: comet.broker.v1.ReplicaTerm
-	(*ReplicaAppend)(nil),        // 42: comet.broker.v1.ReplicaAppend
-	(*ReplicaPiece)(nil),         // 43: comet.broker.v1.ReplicaPiece
-	(*ReplicaAck)(nil),           // 44: comet.broker.v1.ReplicaAck
-	(*ReplicaRefuse)(nil),        // 45: comet.broker.v1.ReplicaRefuse
-	(*ReplicaLeave)(nil),         // 46: comet.broker.v1.ReplicaLeave
-	(*ReplicaRelease)(nil),       // 47: comet.broker.v1.ReplicaRelease
-	(v1.ErrorReason)(0),          // 48: comet.channel.v1.ErrorReason
+	(*Offer)(nil),                // 24: comet.broker.v1.Offer
+	(*AppendResponse)(nil),       // 25: comet.broker.v1.AppendResponse
+	(*Answer)(nil),               // 26: comet.broker.v1.Answer
+	(*ReadRequest)(nil),          // 27: comet.broker.v1.ReadRequest
+	(*ReadResponse)(nil),         // 28: comet.broker.v1.ReadResponse
+	(*ListChannelsRequest)(nil),  // 29: comet.broker.v1.ListChannelsRequest
+	(*ListChannelsResponse)(nil), // 30: comet.broker.v1.ListChannelsResponse
+	(*ChannelInfo)(nil),          // 31: comet.broker.v1.ChannelInfo
+	(*IdentifyRequest)(nil),      // 32: comet.broker.v1.IdentifyRequest
+	(*IdentifyResponse)(nil),     // 33: comet.broker.v1.IdentifyResponse
+	(*ListRowsRequest)(nil),      // 34: comet.broker.v1.ListRowsRequest
+	(*ListRowsResponse)(nil),     // 35: comet.broker.v1.ListRowsResponse
+	(*SlotRow)(nil),              // 36: comet.broker.v1.SlotRow
+	(*ReplicateRequest)(nil),     // 37: comet.broker.v1.ReplicateRequest
+	(*ReplicateResponse)(nil),    // 38: comet.broker.v1.ReplicateResponse
+	(*ReplicaFrame)(nil),         // 39: comet.broker.v1.ReplicaFrame
+	(*ReplicaHello)(nil),         // 40: comet.broker.v1.ReplicaHello
+	(*ReplicaLead)(nil),          // 41: comet.broker.v1.ReplicaLead
+	(*ReplicaState)(nil),         // 42: comet.broker.v1.ReplicaState
+	(*ReplicaTerm)(nil),          // 43: comet.broker.v1.ReplicaTerm
+	(*ReplicaAppend)(nil),        // 44: comet.broker.v1.ReplicaAppend
+	(*ReplicaPiece)(nil),         // 45: comet.broker.v1.ReplicaPiece
+	(*ReplicaAck)(nil),           // 46: comet.broker.v1.ReplicaAck
+	(*ReplicaRefuse)(nil),        // 47: comet.broker.v1.ReplicaRefuse
+	(*ReplicaLeave)(nil),         // 48: comet.broker.v1.ReplicaLeave
+	(*ReplicaRelease)(nil),       // 49: comet.broker.v1.ReplicaRelease
+	(v1.ErrorReason)(0),          // 50: comet.channel.v1.ErrorReason
 }
 var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	2,  // 0: comet.broker.v1.AttachRequest.hello:type_name -> comet.broker.v1.Hello
@@ -3842,43 +3941,44 @@ var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	0,  // 18: comet.broker.v1.Entries.entries:type_name -> comet.broker.v1.Entry
 	15, // 19: comet.broker.v1.Joined.positions:type_name -> comet.broker.v1.SlotPosition
 	21, // 20: comet.broker.v1.Marks.marks:type_name -> comet.broker.v1.Mark
-	48, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
-	48, // 22: comet.broker.v1.AppendResponse.refused:type_name -> comet.channel.v1.ErrorReason
-	0,  // 23: comet.broker.v1.ReadResponse.entries:type_name -> comet.broker.v1.Entry
-	29, // 24: comet.broker.v1.ListChannelsResponse.channels:type_name -> comet.broker.v1.ChannelInfo
-	34, // 25: comet.broker.v1.ListRowsResponse.rows:type_name -> comet.broker.v1.SlotRow
-	37, // 26: comet.broker.v1.ReplicateRequest.frames:type_name -> comet.broker.v1.ReplicaFrame
-	37, // 27: comet.broker.v1.ReplicateResponse.frames:type_name -> comet.broker.v1.ReplicaFrame
-	38, // 28: comet.broker.v1.ReplicaFrame.hello:type_name -> comet.broker.v1.ReplicaHello
-	39, // 29: comet.broker.v1.ReplicaFrame.lead:type_name -> comet.broker.v1.ReplicaLead
-	40, // 30: comet.broker.v1.ReplicaFrame.state:type_name -> comet.broker.v1.ReplicaState
-	42, // 31: comet.broker.v1.ReplicaFrame.append:type_name -> comet.broker.v1.ReplicaAppend
-	43, // 32: comet.broker.v1.ReplicaFrame.piece:type_name -> comet.broker.v1.ReplicaPiece
-	44, // 33: comet.broker.v1.ReplicaFrame.ack:type_name -> comet.broker.v1.ReplicaAck
-	45, // 34: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
-	46, // 35: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
-	47, // 36: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
-	41, // 37: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
-	0,  // 38: comet.broker.v1.ReplicaAppend.entries:type_name -> comet.broker.v1.Entry
-	1,  // 39: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
-	23, // 40: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
-	25, // 41: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
-	27, // 42: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
-	30, // 43: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
-	32, // 44: comet.broker.v1.BrokerService.ListRows:input_type -> comet.broker.v1.ListRowsRequest
-	35, // 45: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
-	10, // 46: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
-	24, // 47: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
-	26, // 48: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
-	28, // 49: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
-	31, // 50: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
-	33, // 51: comet.broker.v1.BrokerService.ListRows:output_type -> comet.broker.v1.ListRowsResponse
-	36, // 52: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
-	46, // [46:53] is the sub-list for method output_type
-	39, // [39:46] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	50, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
+	24, // 22: comet.broker.v1.AppendRequest.offers:type_name -> comet.broker.v1.Offer
+	26, // 23: comet.broker.v1.AppendResponse.answers:type_name -> comet.broker.v1.Answer
+	50, // 24: comet.broker.v1.Answer.refused:type_name -> comet.channel.v1.ErrorReason
+	0,  // 25: comet.broker.v1.ReadResponse.entries:type_name -> comet.broker.v1.Entry
+	31, // 26: comet.broker.v1.ListChannelsResponse.channels:type_name -> comet.broker.v1.ChannelInfo
+	36, // 27: comet.broker.v1.ListRowsResponse.rows:type_name -> comet.broker.v1.SlotRow
+	39, // 28: comet.broker.v1.ReplicateRequest.frames:type_name -> comet.broker.v1.ReplicaFrame
+	39, // 29: comet.broker.v1.ReplicateResponse.frames:type_name -> comet.broker.v1.ReplicaFrame
+	40, // 30: comet.broker.v1.ReplicaFrame.hello:type_name -> comet.broker.v1.ReplicaHello
+	41, // 31: comet.broker.v1.ReplicaFrame.lead:type_name -> comet.broker.v1.ReplicaLead
+	42, // 32: comet.broker.v1.ReplicaFrame.state:type_name -> comet.broker.v1.ReplicaState
+	44, // 33: comet.broker.v1.ReplicaFrame.append:type_name -> comet.broker.v1.ReplicaAppend
+	45, // 34: comet.broker.v1.ReplicaFrame.piece:type_name -> comet.broker.v1.ReplicaPiece
+	46, // 35: comet.broker.v1.ReplicaFrame.ack:type_name -> comet.broker.v1.ReplicaAck
+	47, // 36: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
+	48, // 37: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
+	49, // 38: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
+	43, // 39: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
+	1,  // 40: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
+	23, // 41: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
+	27, // 42: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
+	29, // 43: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
+	32, // 44: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
+	34, // 45: comet.broker.v1.BrokerService.ListRows:input_type -> comet.broker.v1.ListRowsRequest
+	37, // 46: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
+	10, // 47: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
+	25, // 48: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
+	28, // 49: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
+	30, // 50: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
+	33, // 51: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
+	35, // 52: comet.broker.v1.BrokerService.ListRows:output_type -> comet.broker.v1.ListRowsResponse
+	38, // 53: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
+	47, // [47:54] is the sub-list for method output_type
+	40, // [40:47] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_comet_broker_v1_broker_proto_init() }
@@ -3906,8 +4006,8 @@ func file_comet_broker_v1_broker_proto_init() {
 		(*Frame_Marks)(nil),
 		(*Frame_Ending)(nil),
 	}
-	file_comet_broker_v1_broker_proto_msgTypes[25].OneofWrappers = []any{}
-	file_comet_broker_v1_broker_proto_msgTypes[37].OneofWrappers = []any{
+	file_comet_broker_v1_broker_proto_msgTypes[27].OneofWrappers = []any{}
+	file_comet_broker_v1_broker_proto_msgTypes[39].OneofWrappers = []any{
 		(*ReplicaFrame_Hello)(nil),
 		(*ReplicaFrame_Ping)(nil),
 		(*ReplicaFrame_Pong)(nil),
@@ -3926,7 +4026,7 @@ func file_comet_broker_v1_broker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_broker_v1_broker_proto_rawDesc), len(file_comet_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -40,8 +40,8 @@ type BrokerServiceClient interface {
 	// Attach follows slots: the caller opens them, joins interests, and receives
 	// committed entries by push, within byte credits, or by pull where it lags.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
-	// Append pipelines publishes to slots owned by this broker. Requests of one
-	// slot are appended in the order of the stream.
+	// Append pipelines publishes to slots owned by this broker. Offers of one slot
+	// are appended in the order of the stream.
 	Append(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AppendRequest, AppendResponse], error)
 	// Read returns retained entries of one channel, or of all channels of one
 	// slot that are asked for. Only the primary answers.
@@ -156,8 +156,8 @@ type BrokerServiceServer interface {
 	// Attach follows slots: the caller opens them, joins interests, and receives
 	// committed entries by push, within byte credits, or by pull where it lags.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
-	// Append pipelines publishes to slots owned by this broker. Requests of one
-	// slot are appended in the order of the stream.
+	// Append pipelines publishes to slots owned by this broker. Offers of one slot
+	// are appended in the order of the stream.
 	Append(grpc.BidiStreamingServer[AppendRequest, AppendResponse]) error
 	// Read returns retained entries of one channel, or of all channels of one
 	// slot that are asked for. Only the primary answers.

@@ -153,13 +153,17 @@ func (x *PublishResponse) GetDuplicate() bool {
 	return false
 }
 
-// PublishStreamRequest is one message of a stream.
+// PublishStreamRequest is one message of a stream, or several.
 type PublishStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The caller's number for it, echoed in the answer.
 	RequestId uint64 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// The message.
-	Message       *PublishRequest `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Message *PublishRequest `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// Instead of these: several requests at once, in order, none of which has a
+	// batch. What is sent together costs less. From then on answers come
+	// together, too.
+	Batch         []*PublishStreamRequest `protobuf:"bytes,3,rep,name=batch,proto3" json:"batch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,7 +212,14 @@ func (x *PublishStreamRequest) GetMessage() *PublishRequest {
 	return nil
 }
 
-// PublishStreamResponse answers one message of a stream.
+func (x *PublishStreamRequest) GetBatch() []*PublishStreamRequest {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+// PublishStreamResponse answers one message of a stream, or several.
 type PublishStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The request's number.
@@ -219,7 +230,9 @@ type PublishStreamResponse struct {
 	//
 	//	*PublishStreamResponse_Published
 	//	*PublishStreamResponse_Refused
-	Outcome       isPublishStreamResponse_Outcome `protobuf_oneof:"outcome"`
+	Outcome isPublishStreamResponse_Outcome `protobuf_oneof:"outcome"`
+	// Instead of these, once there was a request with a batch: several answers.
+	Batch         []*PublishStreamResponse `protobuf:"bytes,4,rep,name=batch,proto3" json:"batch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -282,6 +295,13 @@ func (x *PublishStreamResponse) GetRefused() *PublishRefusal {
 		if x, ok := x.Outcome.(*PublishStreamResponse_Refused); ok {
 			return x.Refused
 		}
+	}
+	return nil
+}
+
+func (x *PublishStreamResponse) GetBatch() []*PublishStreamResponse {
+	if x != nil {
+		return x.Batch
 	}
 	return nil
 }
@@ -1217,16 +1237,18 @@ const file_comet_pubsub_v1_pubsub_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"K\n" +
 	"\x0fPublishResponse\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x1c\n" +
-	"\tduplicate\x18\x02 \x01(\bR\tduplicate\"p\n" +
+	"\tduplicate\x18\x02 \x01(\bR\tduplicate\"\xad\x01\n" +
 	"\x14PublishStreamRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x129\n" +
-	"\amessage\x18\x02 \x01(\v2\x1f.comet.pubsub.v1.PublishRequestR\amessage\"\xc0\x01\n" +
+	"\amessage\x18\x02 \x01(\v2\x1f.comet.pubsub.v1.PublishRequestR\amessage\x12;\n" +
+	"\x05batch\x18\x03 \x03(\v2%.comet.pubsub.v1.PublishStreamRequestR\x05batch\"\xfe\x01\n" +
 	"\x15PublishStreamResponse\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12@\n" +
 	"\tpublished\x18\x02 \x01(\v2 .comet.pubsub.v1.PublishResponseH\x00R\tpublished\x12;\n" +
-	"\arefused\x18\x03 \x01(\v2\x1f.comet.pubsub.v1.PublishRefusalH\x00R\arefusedB\t\n" +
+	"\arefused\x18\x03 \x01(\v2\x1f.comet.pubsub.v1.PublishRefusalH\x00R\arefused\x12<\n" +
+	"\x05batch\x18\x04 \x03(\v2&.comet.pubsub.v1.PublishStreamResponseR\x05batchB\t\n" +
 	"\aoutcome\"_\n" +
 	"\x0ePublishRefusal\x125\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1d.comet.channel.v1.ErrorReasonR\x06reason\x12\x16\n" +
@@ -1325,33 +1347,35 @@ var file_comet_pubsub_v1_pubsub_proto_goTypes = []any{
 }
 var file_comet_pubsub_v1_pubsub_proto_depIdxs = []int32{
 	0,  // 0: comet.pubsub.v1.PublishStreamRequest.message:type_name -> comet.pubsub.v1.PublishRequest
-	1,  // 1: comet.pubsub.v1.PublishStreamResponse.published:type_name -> comet.pubsub.v1.PublishResponse
-	4,  // 2: comet.pubsub.v1.PublishStreamResponse.refused:type_name -> comet.pubsub.v1.PublishRefusal
-	18, // 3: comet.pubsub.v1.PublishRefusal.reason:type_name -> comet.channel.v1.ErrorReason
-	7,  // 4: comet.pubsub.v1.SubscribeResponse.open:type_name -> comet.pubsub.v1.SubscriptionOpen
-	19, // 5: comet.pubsub.v1.SubscribeResponse.message:type_name -> comet.channel.v1.Message
-	8,  // 6: comet.pubsub.v1.SubscribeResponse.cursor:type_name -> comet.pubsub.v1.SubscriptionCursor
-	9,  // 7: comet.pubsub.v1.SubscribeResponse.resync:type_name -> comet.pubsub.v1.SubscriptionResync
-	10, // 8: comet.pubsub.v1.SubscribeResponse.end:type_name -> comet.pubsub.v1.SubscriptionEnd
-	19, // 9: comet.pubsub.v1.HistoryResponse.messages:type_name -> comet.channel.v1.Message
-	17, // 10: comet.pubsub.v1.ListChannelsResponse.channels:type_name -> comet.pubsub.v1.ChannelInfo
-	0,  // 11: comet.pubsub.v1.PubSubService.Publish:input_type -> comet.pubsub.v1.PublishRequest
-	2,  // 12: comet.pubsub.v1.PubSubService.PublishStream:input_type -> comet.pubsub.v1.PublishStreamRequest
-	5,  // 13: comet.pubsub.v1.PubSubService.Subscribe:input_type -> comet.pubsub.v1.SubscribeRequest
-	11, // 14: comet.pubsub.v1.PubSubService.Deliver:input_type -> comet.pubsub.v1.DeliverRequest
-	13, // 15: comet.pubsub.v1.PubSubService.History:input_type -> comet.pubsub.v1.HistoryRequest
-	15, // 16: comet.pubsub.v1.PubSubService.ListChannels:input_type -> comet.pubsub.v1.ListChannelsRequest
-	1,  // 17: comet.pubsub.v1.PubSubService.Publish:output_type -> comet.pubsub.v1.PublishResponse
-	3,  // 18: comet.pubsub.v1.PubSubService.PublishStream:output_type -> comet.pubsub.v1.PublishStreamResponse
-	6,  // 19: comet.pubsub.v1.PubSubService.Subscribe:output_type -> comet.pubsub.v1.SubscribeResponse
-	12, // 20: comet.pubsub.v1.PubSubService.Deliver:output_type -> comet.pubsub.v1.DeliverResponse
-	14, // 21: comet.pubsub.v1.PubSubService.History:output_type -> comet.pubsub.v1.HistoryResponse
-	16, // 22: comet.pubsub.v1.PubSubService.ListChannels:output_type -> comet.pubsub.v1.ListChannelsResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	2,  // 1: comet.pubsub.v1.PublishStreamRequest.batch:type_name -> comet.pubsub.v1.PublishStreamRequest
+	1,  // 2: comet.pubsub.v1.PublishStreamResponse.published:type_name -> comet.pubsub.v1.PublishResponse
+	4,  // 3: comet.pubsub.v1.PublishStreamResponse.refused:type_name -> comet.pubsub.v1.PublishRefusal
+	3,  // 4: comet.pubsub.v1.PublishStreamResponse.batch:type_name -> comet.pubsub.v1.PublishStreamResponse
+	18, // 5: comet.pubsub.v1.PublishRefusal.reason:type_name -> comet.channel.v1.ErrorReason
+	7,  // 6: comet.pubsub.v1.SubscribeResponse.open:type_name -> comet.pubsub.v1.SubscriptionOpen
+	19, // 7: comet.pubsub.v1.SubscribeResponse.message:type_name -> comet.channel.v1.Message
+	8,  // 8: comet.pubsub.v1.SubscribeResponse.cursor:type_name -> comet.pubsub.v1.SubscriptionCursor
+	9,  // 9: comet.pubsub.v1.SubscribeResponse.resync:type_name -> comet.pubsub.v1.SubscriptionResync
+	10, // 10: comet.pubsub.v1.SubscribeResponse.end:type_name -> comet.pubsub.v1.SubscriptionEnd
+	19, // 11: comet.pubsub.v1.HistoryResponse.messages:type_name -> comet.channel.v1.Message
+	17, // 12: comet.pubsub.v1.ListChannelsResponse.channels:type_name -> comet.pubsub.v1.ChannelInfo
+	0,  // 13: comet.pubsub.v1.PubSubService.Publish:input_type -> comet.pubsub.v1.PublishRequest
+	2,  // 14: comet.pubsub.v1.PubSubService.PublishStream:input_type -> comet.pubsub.v1.PublishStreamRequest
+	5,  // 15: comet.pubsub.v1.PubSubService.Subscribe:input_type -> comet.pubsub.v1.SubscribeRequest
+	11, // 16: comet.pubsub.v1.PubSubService.Deliver:input_type -> comet.pubsub.v1.DeliverRequest
+	13, // 17: comet.pubsub.v1.PubSubService.History:input_type -> comet.pubsub.v1.HistoryRequest
+	15, // 18: comet.pubsub.v1.PubSubService.ListChannels:input_type -> comet.pubsub.v1.ListChannelsRequest
+	1,  // 19: comet.pubsub.v1.PubSubService.Publish:output_type -> comet.pubsub.v1.PublishResponse
+	3,  // 20: comet.pubsub.v1.PubSubService.PublishStream:output_type -> comet.pubsub.v1.PublishStreamResponse
+	6,  // 21: comet.pubsub.v1.PubSubService.Subscribe:output_type -> comet.pubsub.v1.SubscribeResponse
+	12, // 22: comet.pubsub.v1.PubSubService.Deliver:output_type -> comet.pubsub.v1.DeliverResponse
+	14, // 23: comet.pubsub.v1.PubSubService.History:output_type -> comet.pubsub.v1.HistoryResponse
+	16, // 24: comet.pubsub.v1.PubSubService.ListChannels:output_type -> comet.pubsub.v1.ListChannelsResponse
+	19, // [19:25] is the sub-list for method output_type
+	13, // [13:19] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_comet_pubsub_v1_pubsub_proto_init() }

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -196,8 +195,4 @@ func (s *Store) get(key []byte) ([]byte, error) {
 	}
 	value = append([]byte(nil), value...)
 	return value, closer.Close()
-}
-
-func isLocked(err error) bool {
-	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "LOCK")
 }

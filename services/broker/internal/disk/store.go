@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -74,8 +75,10 @@ type Handler interface {
 // Store keeps the logs of all slots of one member.
 type Store struct {
 	cfg      Config
+	pace     pace
 	db       *pebble.DB
 	cache    *pebble.Cache
+	lock     *pebble.Lock
 	identity identity
 	metrics  *metrics
 	failed   chan error // holds the first failure
@@ -110,7 +113,7 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Registerer == nil {
 		cfg.Registerer = prometheus.NewRegistry()
 	}
-	s := &Store{cfg: cfg, failed: make(chan error, 1), wake: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, pace: usualPace(), failed: make(chan error, 1), wake: make(chan struct{}, 1)}
 	for n := range s.journals {
 		s.journals[n] = &Journal{store: s, number: shard.Slot(n)}
 	}
@@ -140,10 +143,20 @@ func (s *Store) open() (err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	s.lock, err = pebble.LockDirectory(s.path(), s.cfg.FS)
+	if _, file := errors.AsType[*os.PathError](err); err != nil && !file {
+		return fmt.Errorf("%w (%w)", ErrLocked, err)
+	} else if err != nil {
+		return fmt.Errorf("lock it: %w", err)
+	}
 	s.cache = pebble.NewCache(8 << 20)
 	s.db, err = pebble.Open(s.path(), s.options())
 	if err != nil {
 		s.cache.Unref()
+		err = errors.Join(err, s.lock.Close())
+		if _, system := errors.AsType[syscall.Errno](err); !system {
+			return fmt.Errorf("%w (%w)", ErrDamaged, err) // a file that says what it cannot
+		}
 		return judged(err)
 	}
 	return s.identify()
@@ -159,6 +172,7 @@ func (s *Store) options() *pebble.Options {
 	o := &pebble.Options{
 		FS:                          s.cfg.FS,
 		Cache:                       s.cache,
+		Lock:                        s.lock,
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                32 << 20,
 		MemTableStopWritesThreshold: 4,
@@ -183,8 +197,6 @@ func judged(err error) error {
 	switch {
 	case pebble.IsCorruptionError(err), errors.Is(err, os.ErrNotExist), errors.Is(err, errInvalid):
 		return fmt.Errorf("%w (%w)", ErrDamaged, err)
-	case isLocked(err):
-		return fmt.Errorf("%w (%w)", ErrLocked, err)
 	}
 	return err
 }
@@ -200,7 +212,7 @@ func (s *Store) Close() error {
 	}
 	var err error
 	s.close.Do(func() {
-		if err = s.db.Close(); err != nil {
+		if err = errors.Join(s.db.Close(), s.lock.Close()); err != nil {
 			err = fmt.Errorf("close %s: %w", s.cfg.Dir, err)
 		}
 		s.cache.Unref()
@@ -251,10 +263,15 @@ func (s *Store) waiting() int {
 // fail ends the Store: after an error of the disk nothing is known of what was
 // written last, and it is not tried again.
 func (s *Store) fail(err error) {
+	s.drop()
 	select {
 	case s.failed <- err:
 	default:
 	}
+}
+
+// drop forgets what waits, and takes nothing more.
+func (s *Store) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.broken = true

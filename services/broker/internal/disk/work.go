@@ -76,7 +76,7 @@ func (s *Store) round(h Handler) (more bool, err error) {
 		}
 	}
 	for _, j := range s.journals {
-		if snapshots < maxSnapshots && j.writer.outgrown() {
+		if snapshots < maxSnapshots && j.writer.outgrown(s.pace.checkpoint) {
 			snapshots++
 			j.writer.asked = true
 			h.Checkpoint(j.number)
@@ -100,11 +100,11 @@ func (s *Store) take() {
 // another slot each time; more: not all of it had room.
 func (s *Store) fill(b *pebble.Batch) (more bool, err error) {
 	s.first++
-	written, turn := 0, turnBytes
+	written, turn := 0, s.pace.turn
 	defer func() { s.free(written) }()
 	for i := range s.journals {
 		j := s.journals[(s.first+i)%len(s.journals)]
-		if b.Len() < batchBytes {
+		if b.Len() < s.pace.batch {
 			n, err := j.apply(b)
 			written += n
 			if err != nil {

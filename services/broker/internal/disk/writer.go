@@ -4,20 +4,21 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-const (
-	// batchBytes is about how much is written at a time.
-	batchBytes = 4 << 20
-	// pieceBytes is about how large a piece of a checkpoint is, and turnBytes
-	// how much of checkpoints is written between what logs wait for.
-	pieceBytes = 64 << 10
-	turnBytes  = 256 << 10
-	// checkpointBytes is how much of a log there is at least after a checkpoint
-	// before the next one.
-	checkpointBytes = 4 << 20
-	// maxSnapshots is how many checkpoints are written at a time; each keeps
-	// memory from being used again.
-	maxSnapshots = 4
-)
+// maxSnapshots is how many checkpoints are written at a time; each keeps memory
+// from being used again.
+const maxSnapshots = 4
+
+// pace says how much is written at a time, in bytes.
+type pace struct {
+	batch      int // about
+	piece      int // of a checkpoint, about
+	turn       int // of checkpoints between what logs wait for
+	checkpoint int // of a log, at least, between one checkpoint and the next
+}
+
+func usualPace() pace {
+	return pace{batch: 4 << 20, piece: 64 << 10, turn: 256 << 10, checkpoint: 4 << 20}
+}
 
 // writer writes one slot's changes.
 type writer struct {
@@ -122,7 +123,7 @@ func (j *Journal) writeState(b *pebble.Batch) error {
 func (j *Journal) proceed(b *pebble.Batch, bytes int) (written int, err error) {
 	w := &j.writer
 	for s := w.snapshot; s != nil && written < bytes; {
-		piece := s.next(pieceBytes)
+		piece := s.next(j.store.pace.piece)
 		if piece == nil {
 			return written, j.finish(b)
 		}
@@ -160,6 +161,6 @@ func (j *Journal) finish(b *pebble.Batch) error {
 }
 
 // outgrown reports whether the log needs a new checkpoint.
-func (w *writer) outgrown() bool {
-	return !w.asked && w.snapshot == nil && w.state.base > 0 && w.grown > max(checkpointBytes, int(w.state.size))
+func (w *writer) outgrown(least int) bool {
+	return !w.asked && w.snapshot == nil && w.state.base > 0 && w.grown > max(least, int(w.state.size))
 }

@@ -49,7 +49,7 @@ func (c *chunks) at(p place) Encoded { return Encoded{c.all[p.chunk()].data[p.at
 
 // put appends an entry to the chunk of a class.
 func (c *chunks) put(class int, e *Entry) (p place, size int) {
-	p, to := c.reserve(class, e.room())
+	p, to := c.reserve(class, e.Room())
 	to.data = e.AppendTo(to.data)
 	size = len(to.data) - p.at()
 	c.need(p.chunk(), size)

@@ -39,8 +39,8 @@ func (e *Entry) AppendTo(b []byte) []byte {
 	return append(b, e.Key...)
 }
 
-// room is at least how many bytes the encoding takes.
-func (e *Entry) room() int {
+// Room is at least how many bytes the encoding takes.
+func (e *Entry) Room() int {
 	return numbersAt + 9*binary.MaxVarintLen64 +
 		len(e.Channel) + e.Payload() + len(e.Session) + len(e.ID) + len(e.Key)
 }

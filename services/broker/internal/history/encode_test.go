@@ -24,8 +24,8 @@ func TestEncoding(t *testing.T) {
 	for _, e := range encodings() {
 		before := len(all)
 		all = e.AppendTo(all)
-		if took := len(all) - before; took > e.room() {
-			t.Errorf("%+v takes %d bytes, expected %d at most", e, took, e.room())
+		if took := len(all) - before; took > e.Room() {
+			t.Errorf("%+v takes %d bytes, expected %d at most", e, took, e.Room())
 		}
 		if e.Channel != (Encoded{all[before:]}).Channel() || e.Offset != (Encoded{all[before:]}).Offset() {
 			t.Errorf("%+v: channel %q, offset %d", e, Encoded{all[before:]}.Channel(), Encoded{all[before:]}.Offset())

@@ -132,8 +132,7 @@ func (r *Replica) part(out *Effects) {
 }
 
 func (r *Replica) onRelease(from string, m *Release, out *Effects) {
-	newer := r.row.Version > m.Version && r.names(r.cfg.Self)
-	if !r.current(from, m.Term, m.Round, out) || r.lead != nil || m.Round <= r.leader.round || newer {
+	if !r.current(from, m.Term, m.Round, out) || r.lead != nil || m.Round <= r.leader.round {
 		return
 	}
 	r.reset(0)

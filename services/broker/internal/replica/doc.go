@@ -56,8 +56,9 @@
 //	     of it, a hand-over goes only to one. By R6 it holds everything committed,
 //	     and it cuts nothing: it commits its whole log anew.
 //	R8   A backup cuts only what its primary's log lacks, at join; what is
-//	     committed is not among it by R7. (If it were, the backup raises an alarm
-//	     and keeps it.)
+//	     committed in its term or before is not among it by R7. (If it were, the
+//	     backup raises an alarm and keeps it.) Who cuts what a later term commits
+//	     has not heard of that, so that nobody counts on it there (R4).
 //	R9   Nothing uncommitted is delivered, read, or acked, nor answered as a
 //	     duplicate: the shell does these on Commit alone; and Serve comes only
 //	     when all that was inherited is committed, so that nobody reads less than
@@ -74,8 +75,8 @@
 //	     restored with it; answers wait for the commit (R9).
 //	R14  A freshness mark is backed by everybody the primary waits for: AsOf is
 //	     the earliest time at which something was sent that each has answered
-//	     since, on a stream on which it would have said Refuse before if it had
-//	     heard of a higher term. No other primary can have committed before that,
+//	     since, on a stream on which it had acknowledged in this term and would
+//	     have said Refuse before if it had heard of a higher one. No other primary can have committed before that,
 //	     since it must be, or wait for, one of these.
 //	R15  A new incarnation begins only if no member of the set can be acking: all
 //	     their logs are known to be lost; or all but one, which was silent for
@@ -93,14 +94,32 @@
 // is dead. An answer that comes late, of an entry that all of the set held when
 // it was given up, is lost like any that came in time.
 //
+// # What is kept closed twice
+//
+// The package's tests revert these rules one by one, and see what that loses. Of
+// some conditions nothing can be lost, since another rule covers them; they spare
+// time or trouble:
+//
+//   - Write.Present: a member that is gone has taken its log-id with it (R3), so
+//     that a row which names it only keeps commits waiting until the next one.
+//   - UncleanAfter is 0 in the rows by which a primary begins a term, not only in
+//     those of the controller. Whoever leads by such a row wrote it itself, and
+//     obeys it, or is not alone in its set and commits nothing by itself (R2).
+//   - Admit says ErrMoving and a hand-over waits for what was accepted, so that
+//     publishers wait and are not refused. The next primary is of the set (R7),
+//     and what was not committed is not acknowledged (R9).
+//   - AsOf waits for Serve: who has joined has acknowledged all that was
+//     committed before the term (R6).
+//   - The alarms: they are about what R1, R5, R7 and R8 exclude.
+//
 // # What the shell must do
 //
 //	S1  Call every method with the slot's lock held, and carry the effects out in
 //	    order before the next call.
 //	S2  Name the sender of a message by the log-id it has shown. Of two streams
 //	    to a member only the newer counts: Down before the next Up. Messages that
-//	    are dropped cost time only; but on one stream none overtakes another, or
-//	    AsOf lies.
+//	    are lost, repeated or overtaken cost time only, but AsOf lies unless a
+//	    stream delivers in order and loses nothing but its end.
 //	S3  Tell Heard only of an answer to what was sent on the same stream, with
 //	    the time at which it was sent, by a monotonic clock.
 //	S4  Answer every Write by exactly one Written, Refused only if it was surely

@@ -19,8 +19,9 @@ type lead struct {
 	alone  time.Duration
 	rounds uint64 // how many were begun
 
-	moving bool // nothing is accepted: the slot is being handed over
-	wait   int  // ticks until the next hand-over is tried, or this one given up
+	settled bool // the row is as it is desired: those in sync, and the primary
+	moving  bool // nothing is accepted: the slot is being handed over
+	wait    int  // ticks until the next hand-over is tried, or this one given up
 }
 
 // takeLead begins the term of the newest row if that names this member primary.
@@ -68,7 +69,7 @@ func (r *Replica) recount(out *Effects) {
 	r.lead.peers = slices.DeleteFunc(r.lead.peers, func(p *peer) bool { return !slices.Contains(needed, p.name) })
 	for _, name := range needed {
 		if name != r.cfg.Self && r.peer(name) == nil {
-			p := &peer{name: name}
+			p := &peer{name: name, first: r.lead.rounds + 1} // it may have left, and dropped its log
 			r.lead.peers = append(r.lead.peers, p)
 			r.ask(p, out)
 		}
@@ -77,6 +78,15 @@ func (r *Replica) recount(out *Effects) {
 	for _, p := range r.lead.peers {
 		p.waits = slices.Contains(waits, p.name)
 	}
+	r.lead.settled = r.isSettled()
+}
+
+// isSettled reports whether the row needs no change while nobody fails.
+func (r *Replica) isSettled() bool {
+	if r.row.UncleanAfter != r.cfg.UncleanAfter || len(r.unsure) > 0 || r.wantsMove() || r.surplus() != "" {
+		return false
+	}
+	return !slices.ContainsFunc(r.row.Replicas, func(m string) bool { return !slices.Contains(r.row.InSync, m) })
 }
 
 // advance commits what everybody the primary waits for holds (R6).
@@ -131,7 +141,7 @@ func (r *Replica) AsOf(now time.Time) (time.Time, bool) {
 	for _, p := range r.lead.peers {
 		switch {
 		case !p.waits:
-		case !p.joined || p.heard.IsZero():
+		case p.heard.IsZero():
 			return time.Time{}, false
 		case p.heard.Before(asOf):
 			asOf = p.heard

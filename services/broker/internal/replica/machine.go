@@ -107,15 +107,12 @@ func (r *Replica) Row(now time.Time, row shard.Row, out *Effects) {
 
 // takePlace makes of this member what the newest row says.
 func (r *Replica) takePlace(now time.Time, out *Effects) {
-	switch {
-	case r.row.Term < r.term:
-		// A newer row is on its way.
-	case r.lead != nil:
+	if r.lead != nil {
 		r.recount(out)
-	default:
-		r.takeLead(now, out)
-		r.part(out)
+		return
 	}
+	r.takeLead(now, out)
+	r.part(out)
 }
 
 // adopt takes note of a term. Whoever leads or follows in a lower one stops.
@@ -238,7 +235,7 @@ func (r *Replica) Tick(now time.Time, out *Effects) {
 func (r *Replica) Heard(member string, sent time.Time) {
 	if p := r.peer(member); p != nil {
 		p.quiet = 0
-		if p.joined && sent.After(p.heard) {
+		if p.joined { // otherwise it may still have to say Refuse
 			p.heard = sent
 		}
 	}

@@ -5,7 +5,7 @@ import "github.com/comet-push/comet/services/broker/internal/history"
 // Message is what a replica of a slot tells another. Whoever carries it adds
 // the slot, and names the sender as name@log-id. Messages may be lost, repeated
 // or overtake each other as far as the log is concerned; only freshness
-// (R14) relies on a stream keeping the order of what is sent on it.
+// (R14) relies on a stream that delivers in order and loses nothing but its end.
 type Message interface{ message() }
 
 // Lead is the primary's first message of a round: I lead, what do you hold? A

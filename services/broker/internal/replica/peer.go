@@ -9,7 +9,7 @@ type peer struct {
 	name  string
 	waits bool // every commit waits for it
 
-	first uint64 // round since which its acknowledgements count
+	first uint64 // round from which on its acknowledgements count
 	round uint64 // the last that was begun
 	stage stage
 	sent  uint64 // the log up to here was sent in this round
@@ -22,7 +22,7 @@ type peer struct {
 	joined   bool // acknowledged something of this round
 	snapshot *transfer
 	pinned   bool      // what comes after the snapshot is still to be sent
-	heard    time.Time // when what it answered last in this round was sent
+	heard    time.Time // when what it answered last was sent
 
 	late   int  // ticks without progress while entries wait for it
 	silent int  // ticks without progress while it owes anything
@@ -62,7 +62,7 @@ type transfer struct {
 // reset ends the round. What was acknowledged stays so for the term: within it
 // the member cuts nothing that the primary has.
 func (p *peer) reset() {
-	p.stage, p.joined, p.heard = idle, false, time.Time{}
+	p.stage, p.joined = idle, false
 	p.flights, p.flying = nil, 0
 	p.snapshot, p.pinned = nil, false
 }
@@ -100,9 +100,6 @@ func (r *Replica) ask(p *peer, out *Effects) {
 	}
 	r.lead.rounds++
 	p.round, p.stage = r.lead.rounds, asked
-	if p.first == 0 {
-		p.first = p.round
-	}
 	out.send(p.name, &Lead{Term: r.term, Version: r.row.Version, Base: r.log.Base(), Round: p.round})
 }
 
@@ -149,7 +146,7 @@ func shared(base uint64, a, b []TermEnd) uint64 {
 
 func (r *Replica) onAck(from string, m *Ack, out *Effects) {
 	p := r.peer(from)
-	if p == nil || m.Term != r.term || m.Round < p.first || m.Round > p.round {
+	if p == nil || m.Term != r.term || m.Round < p.first {
 		return
 	}
 	if end := min(m.End, r.log.End()); end > p.acked {

@@ -26,6 +26,9 @@ func (r *Replica) plan(out *Effects) {
 }
 
 func (r *Replica) planLead(out *Effects) {
+	if r.lead.settled && !r.lead.moving && !slices.ContainsFunc(r.lead.peers, r.fails) {
+		return // nearly always
+	}
 	failed := func(m string) bool { p := r.peer(m); return p != nil && r.fails(p) }
 	next := r.row
 	next.UncleanAfter = r.cfg.UncleanAfter
@@ -88,7 +91,7 @@ func (r *Replica) returning() string {
 		if p == nil || slices.Contains(r.row.InSync, m) {
 			continue
 		}
-		if p.joined && !p.banned && !r.fails(p) && p.acked >= max(r.commit, r.lead.inherited) {
+		if p.joined && !p.banned && p.acked >= max(r.commit, r.lead.inherited) {
 			return m
 		}
 	}

@@ -16,6 +16,7 @@ type options struct {
 	keep             uint64 // committed entries that are replicated
 	batch, window    int    // as in Config
 	warm             bool   // begins when all is well
+	script           int    // that is played then, if there is one of that number
 	disk             bool
 	real             bool  // logs are slots, not only models of them
 	chaos            bool  // messages are lost, repeated and overtake each other on a stream
@@ -23,15 +24,16 @@ type options struct {
 
 	// How often things happen; every schedule has other faults.
 	weights [9]int
-	faults  [9]int
+	faults  [11]int
 }
 
 // world is a cluster, its etcd, its network and its clients.
 type world struct {
 	rng  *rand.Rand
 	opt  options
-	now  int64 // nanoseconds
-	calm bool  // no more faults
+	now  int64  // nanoseconds
+	calm bool   // no more faults
+	heir string // whom the controllers promote, if they may
 
 	nodes     []*node
 	streams   []*stream
@@ -62,7 +64,7 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 		slots:     1,
 		minInSync: 1,
 		steps:     250 + r.IntN(100),
-		publishes: 4 + r.IntN(12),
+		publishes: 2 + r.IntN(9),
 		keep:      uint64(r.IntN(6)),
 		batch:     1 + r.IntN(300),
 		window:    1 + r.IntN(700),
@@ -77,6 +79,12 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 	}
 	for i := range w.opt.faults {
 		w.opt.faults[i] = [...]int{0, 0, 1, 2, 5}[r.IntN(5)]
+	}
+	if w.opt.script = r.IntN(4 * scripts); w.opt.script < scripts {
+		w.opt.chaos = w.opt.chaos || w.opt.script == 4
+		w.opt.disk = w.opt.disk || w.opt.script == 6
+		w.opt.real = w.opt.real && !w.opt.disk
+		w.opt.warm, w.opt.nodes, w.opt.copies = true, max(w.opt.nodes, 3), max(w.opt.copies, 2+r.IntN(2))
 	}
 	w.opt.copies = min(w.opt.copies, w.opt.nodes)
 	if r.IntN(10) == 0 {
@@ -105,7 +113,7 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 	for range 2 {
 		w.control = append(w.control, &controller{w: w})
 	}
-	for i := range 3 {
+	for i := range 2 + r.IntN(6) {
 		w.clients = append(w.clients, &client{w: w, id: i, slot: r.IntN(w.opt.slots)})
 	}
 	return w
@@ -135,6 +143,7 @@ func run(seed uint64, log *strings.Builder) (w *world, err error) {
 		w.calm = true
 		w.settle()
 		w.calm = false
+		w.script(w.opt.script)
 	}
 	for range w.opt.steps {
 		w.now += 1000
@@ -152,6 +161,9 @@ func (w *world) step() {
 	switch w.pick(w.opt.weights[:]) {
 	case 0:
 		w.deliverSome(1 + w.rng.IntN(4))
+		if w.opt.disk && w.rng.IntN(4) == 0 {
+			w.nodes[w.rng.IntN(len(w.nodes))].sync()
+		}
 	case 1:
 		w.clients[w.rng.IntN(len(w.clients))].step()
 	case 2:
@@ -291,6 +303,8 @@ func (w *world) disturb() {
 		}
 	case 7: // everybody sleeps
 		w.pass(int64(1+w.rng.IntN(4000)) * millisecond)
+	case 8, 9:
+		w.script(w.rng.IntN(scripts))
 	default:
 		for range w.rng.IntN(40) {
 			w.pass(tickEvery)
@@ -307,6 +321,11 @@ func (w *world) disturb() {
 // wake lets a process go on: it reads what came meanwhile before its clock.
 func (w *world) wake(n *node) {
 	n.paused = false
+	w.drain(n)
+}
+
+// drain hands over all that is on its way to a process.
+func (w *world) drain(n *node) {
 	for _, s := range slices.Clone(w.streams) {
 		for _, e := range s.ends {
 			for e.n == n && w.deliver(s, e) {
@@ -345,6 +364,16 @@ func (w *world) outage() {
 
 // check looks at what must hold at every moment.
 func (w *world) check() {
+	for _, n := range w.nodes {
+		if !n.runs() || w.opt.chaos {
+			continue
+		}
+		for _, p := range n.places { // R14
+			if asOf, ok := p.rep.AsOf(w.clock()); ok {
+				p.book.fresh(p.log, asOf.UnixNano())
+			}
+		}
+	}
 	for slot, book := range w.books {
 		row := book.row()
 		if row.Version == 0 {
@@ -378,12 +407,12 @@ func (w *world) checkBegin(x *change) {
 	if x.row.Version != old.Version || x.row.Base == old.Base || old.Version == 0 {
 		return
 	}
-	given := NoPin
+	end := NoPin
 	for _, m := range old.InSync {
 		book.require(w.opt.unclean > 0 || w.lost(m), "R15: the slot begins anew though %s may hold its log", m)
-		given = min(given, w.logs[m][x.slot].end())
+		end = min(end, w.logs[m][x.slot].end())
 	}
-	book.given[old.Base] = given
+	book.given[old.Base] = given{old.InSync, end}
 }
 
 // heal ends all faults.

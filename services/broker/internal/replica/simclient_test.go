@@ -1,10 +1,6 @@
 package replica
 
-import (
-	"strconv"
-
-	"github.com/anishathalye/porcupine"
-)
+import "strconv"
 
 // client publishes, each message until it is acknowledged, and follows a slot
 // by position.
@@ -33,7 +29,7 @@ func (op *publish) done(now int64, base, _ uint64) {
 		return
 	}
 	op.acked = true
-	op.c.w.record(op.slot, base, operation{client: op.c.id, channel: op.channel, write: op.key, call: op.call, end: now})
+	op.c.w.record(op.slot, base, operation{client: op.c.id, call: op.call, end: now, key: op.key})
 	if op.c.op == op {
 		op.c.op = nil
 	}
@@ -55,14 +51,14 @@ func (q *query) answer(w *world, p *place) {
 			"R11: %s ends at %d, %d was delivered before", p.n.member, p.log.end(), q.position)
 		return
 	}
-	var read string
+	var read []string
 	all, _ := p.log.read(p.log.base)
 	for _, e := range all {
 		if e.Channel == q.channel {
-			read += e.Key + " "
+			read = append(read, e.Key)
 		}
 	}
-	w.record(q.slot, p.log.base, operation{client: q.client, channel: q.channel, read: read, call: q.call, end: w.now})
+	w.record(q.slot, p.log.base, operation{client: q.client, call: q.call, end: w.now, channel: q.channel, read: read})
 	w.count.reads++
 }
 
@@ -71,23 +67,29 @@ var channels = []string{"/a", "/b"}
 // step tries to publish what is to be published.
 func (c *client) step() {
 	w := c.w
-	if c.op == nil {
-		if w.calm || c.made >= w.opt.publishes {
-			return
-		}
-		c.made++
-		c.op = &publish{
-			c:       c,
-			slot:    w.rng.IntN(len(w.books)),
-			channel: channels[w.rng.IntN(len(channels))],
-			key:     strconv.Itoa(c.id) + "-" + strconv.Itoa(c.made),
-			call:    w.now,
-		}
-		w.publishes = append(w.publishes, c.op)
+	if c.op == nil && (w.calm || c.made >= w.opt.publishes) {
+		return
 	}
+	c.next(w.rng.IntN(len(w.books)))
 	if n := c.pick(c.op.slot); n != nil {
 		n.places[c.op.slot].publish(c.op)
 	}
+}
+
+// next is what the client is about to publish.
+func (c *client) next(slot int) *publish {
+	if c.op == nil {
+		c.made++
+		c.op = &publish{
+			c:       c,
+			slot:    slot,
+			channel: channels[c.w.rng.IntN(len(channels))],
+			key:     strconv.Itoa(c.id) + "-" + strconv.Itoa(c.made),
+			call:    c.w.now,
+		}
+		c.w.publishes = append(c.w.publishes, c.op)
+	}
+	return c.op
 }
 
 // pick returns a node that may lead a slot, or any.
@@ -105,10 +107,16 @@ func (c *client) pick(slot int) *node {
 // read follows a slot, or asks for a channel's history.
 func (c *client) read() {
 	n := c.pick(c.slot)
-	if n == nil || !n.places[c.slot].serving {
+	if n == nil || n.places[c.slot].rep.lead == nil {
 		return
 	}
 	p := n.places[c.slot]
+	if !p.serving { // and if it answered, it should say so
+		if c.position >= p.log.base && c.position <= p.log.end() {
+			p.log.read(c.position)
+		}
+		return
+	}
 	if len(p.reads) < 3 && c.w.rng.IntN(2) == 0 {
 		p.reads = append(p.reads, &query{client: c.id, slot: c.slot, channel: channels[c.w.rng.IntN(len(channels))], call: c.w.now})
 		return
@@ -130,54 +138,5 @@ func (c *client) read() {
 	for _, e := range all {
 		c.position++
 		p.book.require(e.Offset == c.position && inc.has(e), "R11: %s delivers %+v at %d", n.member, e, c.position)
-	}
-}
-
-// operation is one call of a client.
-type operation struct {
-	client      int
-	channel     string
-	write, read string
-	call, end   int64
-}
-
-// record remembers what a client saw of a slot's incarnation.
-func (w *world) record(slot int, base uint64, op operation) {
-	at := thread{slot, base, op.channel}
-	w.histories[at] = append(w.histories[at], op)
-}
-
-type thread struct {
-	slot    int
-	base    uint64
-	channel string
-}
-
-// linearizable checks every channel's calls against one list (promise 1).
-func (w *world) linearizable() {
-	model := porcupine.Model{
-		Init: func() any { return "" },
-		Step: func(state, input, _ any) (bool, any) {
-			list, op := state.(string), input.(operation)
-			if op.write != "" {
-				return true, list + op.write + " "
-			}
-			return op.read == list, list
-		},
-	}
-	for at, ops := range w.histories {
-		var calls []porcupine.Operation
-		known := map[string]bool{}
-		for _, op := range ops {
-			known[op.write] = true
-			calls = append(calls, porcupine.Operation{ClientId: op.client, Input: op, Call: op.call, Return: op.end})
-		}
-		keys := w.books[at.slot].of(at.base).keys
-		for _, op := range w.publishes { // nobody was told
-			if keys[op.key] > 0 && op.slot == at.slot && op.channel == at.channel && !known[op.key] {
-				calls = append(calls, porcupine.Operation{ClientId: op.c.id, Input: operation{write: op.key}, Call: op.call, Return: 1 << 62})
-			}
-		}
-		w.books[at.slot].require(porcupine.CheckOperations(model, calls), "not linearizable: %+v: %+v", at, ops)
 	}
 }

@@ -99,10 +99,13 @@ func (c *controller) replace(slot int, row shard.Row, members []string) {
 		row.InSync, row.UncleanAfter = heirs, 0
 		row.Primary = heirs[c.w.rng.IntN(len(heirs))]
 		for _, m := range row.Replicas {
-			if slices.Contains(heirs, m) {
+			if slices.Contains(heirs, m) && (c.w.calm || c.w.rng.IntN(2) == 0) {
 				row.Primary = m
 				break
 			}
+		}
+		if slices.Contains(heirs, c.w.heir) {
+			row.Primary = c.w.heir
 		}
 		c.change(slot, row, gone)
 		return

@@ -72,8 +72,19 @@ func (p *place) wrote(write *Write) {
 
 // justified checks that a member is removed only after it was given time.
 func (w *world) justified(p *place, write *Write) {
-	if p.rep.lead == nil || write.Row.Term != p.rep.row.Term {
+	if p.rep.lead == nil {
 		return
+	}
+	if write.Row.Term != p.rep.row.Term {
+		p.book.require(p.log.commit == p.log.end(), "rule 30: %s hands over up to %d, and has committed %d",
+			p.n.member, p.log.end(), p.log.commit)
+		return
+	}
+	for _, m := range write.Row.InSync {
+		if n := p.news[m]; n != nil && n.removed > 0 && !slices.Contains(p.rep.row.InSync, m) {
+			p.book.require(p.n.ticks-n.removed >= probation, "rule 15: %s adds %s %d ticks after it failed",
+				p.n.member, m, p.n.ticks-n.removed)
+		}
 	}
 	desired := p.rep.row.Replicas
 	for _, m := range p.rep.row.InSync {
@@ -88,7 +99,9 @@ func (w *world) justified(p *place, write *Write) {
 		heard := p.news[m]
 		if heard == nil {
 			heard = &news{tick: p.began, alive: p.began}
+			p.news[m] = heard
 		}
+		heard.removed = p.n.ticks
 		late := p.n.ticks - heard.tick
 		if i := int(heard.end) - int(p.inherited); i >= 0 && i < len(p.made) {
 			late = min(late, p.n.ticks-p.made[i])

@@ -25,7 +25,13 @@ type ledger struct {
 	moves  []commitment                // of the canonical commit mark
 	packed [][]*history.Entry          // pieces of snapshots
 	acked  map[string]acknowledgedness // by key
-	given  map[uint64]uint64           // by base, how far all of the last set held the log
+	given  map[uint64]given            // by base
+}
+
+// given is a log that was given up.
+type given struct {
+	set []string
+	end uint64 // how far all of the set held it
 }
 
 // born is an entry as its primary appended it.
@@ -38,6 +44,7 @@ type born struct {
 type incarnation struct {
 	base    uint64
 	entries []*history.Entry
+	terms   []uint64 // in which they were committed
 	keys    map[string]uint64
 	last    map[string]uint64 // by channel
 }
@@ -55,7 +62,7 @@ func newLedger(now func() int64) *ledger {
 		terms: map[uint64]string{},
 		logs:  map[[2]uint64]*born{},
 		acked: map[string]acknowledgedness{},
-		given: map[uint64]uint64{},
+		given: map[uint64]given{},
 	}
 }
 
@@ -147,7 +154,9 @@ func (b *ledger) restored(l *simLog, next *image) {
 
 // cut is told of every entry that is removed (R8).
 func (b *ledger) cut(l *simLog, e *history.Entry) {
-	b.require(!b.of(l.base).has(e), "R8: %s cuts %d of term %d, which is committed", l.member, e.Offset, e.Term)
+	inc := b.of(l.base)
+	b.require(!inc.has(e) || inc.terms[e.Offset-inc.base-1] > l.term,
+		"R8: %s cuts %d of term %d in term %d, and it is committed", l.member, e.Offset, e.Term, l.term)
 }
 
 // reset is told when a log is dropped (R3).
@@ -176,7 +185,7 @@ func (b *ledger) committed(l *simLog, upto uint64) {
 			b.require(false, "R13: %s is committed at %d and %d", e.Key, first, o)
 		}
 		inc.keys[e.Key] = o
-		inc.entries = append(inc.entries, e)
+		inc.entries, inc.terms = append(inc.entries, e), append(inc.terms, l.term)
 		b.moves = append(b.moves, commitment{b.now(), o})
 	}
 }
@@ -200,13 +209,21 @@ func (b *ledger) leads(l *simLog) {
 	b.require(b.holds(l.base, &l.image), "R7: %s leads in term %d without all that is committed", l.member, l.term)
 }
 
+// serves is told when a member may be read from (R9).
+func (b *ledger) serves(l *simLog) {
+	if b.row().Term == l.term {
+		b.require(l.commit >= b.of(l.base).end(), "R9: %s is read up to %d, though %d is committed", l.member, l.commit, b.of(l.base).end())
+	}
+}
+
 // acknowledged is told of every publish that is answered (R9, R15).
 func (b *ledger) acknowledged(l *simLog, key string, offset uint64) {
 	inc := b.of(l.base)
 	b.require(offset <= l.commit && inc.keys[key] == offset, "R9: %s answers %s with %d, which is not committed", l.member, key, offset)
 	// What all of the set held when it was given up is lost with it, even if the
-	// answer comes later.
-	b.require(l.base == b.row().Base || offset <= b.given[l.base],
+	// answer comes later; but who was alone in it has stopped before (rule 4).
+	given := b.given[l.base]
+	b.require(l.base == b.row().Base || offset <= given.end && !slices.Equal(given.set, []string{l.member}),
 		"R15: %s answers %s with %d though the slot began anew at %d", l.member, key, offset, b.row().Base)
 	b.acked[key] = acknowledgedness{l.base, offset}
 }

@@ -156,6 +156,9 @@ func (w *world) deliver(s *stream, e *end) bool {
 			e.n.downs(old.member)
 		}
 		e.n.streams[from.n.index] = s
+		if w.rng.IntN(2) == 0 { // a ping may come before anything of a slot
+			w.push(s, e.n, frame{kind: ping, sent: w.now})
+		}
 		for _, p := range e.n.places {
 			p.moved(from.member)
 			p.rep.Up(from.member, &p.out)

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,6 +58,8 @@ type news struct {
 	tick  int // of that
 	alive int // tick of the last sign of life
 	moved int // tick at which its stream began or ended
+
+	removed int // tick at which it was removed, though desired; 0: it was not, or was not desired since
 }
 
 // waiting is a publish that waits for its commit.
@@ -135,6 +138,7 @@ func (n *node) reaches() bool { return n.runs() && !n.cut && !n.w.etcd.down }
 // perform carries out the effects of an event.
 func (p *place) perform() {
 	w, out := p.n.w, &p.out
+	w.now++ // so that of two events one is the later
 	for _, a := range out.Alarms {
 		p.book.require(false, "%s: alarm: %s %s %v", p.n.member, a.What, a.Member, a.Err)
 	}
@@ -154,6 +158,7 @@ func (p *place) perform() {
 	}
 	if out.Serve {
 		p.serving = true
+		p.book.serves(p.log)
 	}
 	for _, s := range out.Sends {
 		w.send(p, s.To, s.Message)
@@ -197,6 +202,11 @@ func (p *place) answer(x waiting) {
 
 func (p *place) row(row shard.Row) {
 	p.term = max(p.term, row.Term)
+	for m, n := range p.news {
+		if !slices.Contains(row.Replicas, m) {
+			n.removed = 0
+		}
+	}
 	p.rep.Row(p.n.w.clock(), row, &p.out)
 	p.perform()
 }

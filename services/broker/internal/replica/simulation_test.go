@@ -18,7 +18,7 @@ var (
 func TestSimulation(t *testing.T) {
 	n := *seeds
 	if n == 0 {
-		n = 1000
+		n = 3000
 	}
 	if s := os.Getenv("COMET_SEEDS"); s != "" {
 		n, _ = strconv.ParseUint(s, 10, 64)

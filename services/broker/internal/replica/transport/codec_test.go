@@ -116,8 +116,8 @@ func drawAppend(t *rapid.T) replica.Message {
 	text, data := rapid.String(), rapid.SliceOf(rapid.Byte())
 	for i := range rapid.IntRange(0, 5).Draw(t, "entries") {
 		m.Entries = append(m.Entries, &history.Entry{
-			Channel: text.Draw(t, "channel"), Offset: m.Prev + uint64(i) + 1, Prev: rapid.Uint64().Draw(t, "before"),
-			Term: rapid.Uint64Range(0, m.Term).Draw(t, "entry term"), Time: rapid.Int64().Draw(t, "time"),
+			Channel: text.Draw(t, "channel"), Offset: m.Prev + uint64(i) + 1, Prev: rapid.Uint64Range(0, m.Prev).Draw(t, "before"),
+			Term: rapid.Uint64Range(0, m.Term).Draw(t, "entry term"), Time: rapid.Int64Min(0).Draw(t, "time"),
 			Data: data.Draw(t, "data"), Ext: data.Draw(t, "ext"), Members: data.Draw(t, "members"),
 			Session: text.Draw(t, "session"), ID: text.Draw(t, "id"), Key: text.Draw(t, "key"),
 		})

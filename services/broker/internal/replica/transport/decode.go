@@ -81,26 +81,19 @@ func decodeAppend(p *brokerv1.ReplicaAppend) (*replica.Append, error) {
 	m := &replica.Append{
 		Term: p.GetTerm(), Round: p.GetRound(), Join: p.GetJoin(), Prev: p.GetPrev(), Commit: p.GetCommit(),
 	}
-	if len(p.GetEntries()) == 0 {
-		return m, nil
+	if len(p.GetEntries()) > 0 && m.Prev >= shard.MaxPosition {
+		return nil, fmt.Errorf("entries after %d", m.Prev)
 	}
-	if end := m.Prev + uint64(len(p.GetEntries())); end < m.Prev || end >= shard.MaxPosition {
-		return nil, fmt.Errorf("%d entries after %d", len(p.GetEntries()), m.Prev)
-	}
-	m.Entries = make([]*history.Entry, len(p.GetEntries()))
-	for i, e := range p.GetEntries() {
-		if want := m.Prev + 1 + uint64(i); e.GetOffset() != want || e.GetTerm() > m.Term {
-			return nil, fmt.Errorf("entry %d of term %d where %d of a term up to %d must be", e.GetOffset(), e.GetTerm(), want, m.Term)
+	for rest, next := p.GetEntries(), m.Prev+1; len(rest) > 0; next++ {
+		e, size, err := history.Decode(rest)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("entry %d: %w", next, err)
+		case e.Offset != next || next >= shard.MaxPosition || e.Term > m.Term:
+			return nil, fmt.Errorf("entry %d of term %d where %d of a term up to %d must be", e.Offset, e.Term, next, m.Term)
 		}
-		m.Entries[i] = decodeEntry(e)
+		m.Entries = append(m.Entries, &e)
+		rest = rest[size:]
 	}
 	return m, nil
-}
-
-func decodeEntry(e *brokerv1.Entry) *history.Entry {
-	return &history.Entry{
-		Channel: e.GetChannel(), Offset: e.GetOffset(), Prev: e.GetPrev(), Term: e.GetTerm(), Time: e.GetTimeMs(),
-		Data: e.GetData(), Ext: e.GetExt(), Members: e.GetMembers(),
-		Session: e.GetSession(), ID: e.GetId(), Key: e.GetKey(),
-	}
 }

@@ -85,15 +85,18 @@ func encodeTerms(terms []replica.TermEnd) []*brokerv1.ReplicaTerm {
 	return all
 }
 
-func encodeEntries(entries []*history.Entry) []*brokerv1.Entry {
-	all := make([]*brokerv1.Entry, len(entries))
-	memory := make([]brokerv1.Entry, len(entries))
-	for i, e := range entries {
-		p := &memory[i]
-		p.Offset, p.Prev, p.Term, p.Channel = e.Offset, e.Prev, e.Term, e.Channel
-		p.Data, p.Ext, p.Members, p.TimeMs = e.Data, e.Ext, e.Members, e.Time
-		p.Session, p.Id, p.Key = e.Session, e.ID, e.Key
-		all[i] = p
+// encodeEntries encodes entries as they are kept in a history.
+func encodeEntries(entries []*history.Entry) []byte {
+	if len(entries) == 0 {
+		return nil
 	}
-	return all
+	room := 0
+	for _, e := range entries {
+		room += e.Room()
+	}
+	b := make([]byte, 0, room)
+	for _, e := range entries {
+		b = e.AppendTo(b)
+	}
+	return b
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/broker/internal/history"
 	"github.com/comet-push/comet/services/broker/internal/replica"
 	"github.com/comet-push/comet/services/broker/internal/replica/transport"
 )
@@ -136,13 +138,19 @@ func TestInvalidInput(t *testing.T) {
 		{"no kind", []*brokerv1.ReplicaFrame{greeting, {Slot: 1}}, transport.Invalid},
 		{"pong to no ping", []*brokerv1.ReplicaFrame{greeting, pong(0)}, transport.Invalid},
 		{"entry missing", []*brokerv1.ReplicaFrame{greeting, appends(&brokerv1.ReplicaAppend{
-			Term: 1, Prev: 7, Entries: []*brokerv1.Entry{{Offset: 8, Term: 1}, {Offset: 10, Term: 1}},
+			Term: 1, Prev: 7, Entries: encoded(history.Entry{Offset: 8, Term: 1}, history.Entry{Offset: 10, Term: 1}),
 		})}, transport.Invalid},
 		{"entry of a later term", []*brokerv1.ReplicaFrame{greeting, appends(&brokerv1.ReplicaAppend{
-			Term: 1, Prev: 7, Entries: []*brokerv1.Entry{{Offset: 8, Term: 2}},
+			Term: 1, Prev: 7, Entries: encoded(history.Entry{Offset: 8, Term: 2}),
 		})}, transport.Invalid},
 		{"entry beyond all positions", []*brokerv1.ReplicaFrame{greeting, appends(&brokerv1.ReplicaAppend{
-			Term: 1, Prev: shard.MaxPosition - 1, Entries: []*brokerv1.Entry{{Offset: shard.MaxPosition, Term: 1}},
+			Term: 1, Prev: shard.MaxPosition - 1, Entries: encoded(history.Entry{Offset: shard.MaxPosition, Term: 1}),
+		})}, transport.Invalid},
+		{"entry at the end of all numbers", []*brokerv1.ReplicaFrame{greeting, appends(&brokerv1.ReplicaAppend{
+			Term: 1, Prev: math.MaxUint64, Entries: encoded(history.Entry{}),
+		})}, transport.Invalid},
+		{"half an entry", []*brokerv1.ReplicaFrame{greeting, appends(&brokerv1.ReplicaAppend{
+			Term: 1, Prev: 7, Entries: encoded(history.Entry{Offset: 8, Term: 1, Data: []byte("12345")})[:29],
 		})}, transport.Invalid},
 		{"terms in no order", terms(&brokerv1.ReplicaTerm{Term: 2, Last: 3}, &brokerv1.ReplicaTerm{Term: 1, Last: 4}), transport.Invalid},
 		{"ends in no order", terms(&brokerv1.ReplicaTerm{Term: 1, Last: 3}, &brokerv1.ReplicaTerm{Term: 2, Last: 3}), transport.Invalid},
@@ -475,4 +483,12 @@ func TestNewRefuses(t *testing.T) {
 	if err := pool.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
+}
+
+func encoded(entries ...history.Entry) []byte {
+	var all []byte
+	for _, e := range entries {
+		all = e.AppendTo(all)
+	}
+	return all
 }

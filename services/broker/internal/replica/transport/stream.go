@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -310,6 +311,7 @@ func (s *stream) write() {
 		case <-s.ctx.Done():
 			return
 		case <-s.out.wake:
+			runtime.Gosched() // more may be on its way
 		}
 		items = s.out.take(items)
 		for rest := items; ; {

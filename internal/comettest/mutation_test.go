@@ -1,0 +1,99 @@
+package comettest_test
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var mutate = flag.Bool("mutate", false, "break rules on purpose, and demand that scenarios find it")
+
+// mutation breaks a rule of the broker's shell: in a file of it old becomes new,
+// and a scenario has to find that.
+type mutation struct {
+	name     string
+	file     string
+	old, new string
+	play     []string
+	finds    string
+}
+
+var mutations = []mutation{
+	{
+		name:  "answer publishers before the commit",
+		file:  "offer.go",
+		old:   "	p.waiting = append(p.waiting, x)\n",
+		new:   "	x.to.put(&brokerv1.AppendResponse{RequestId: x.req.GetRequestId(), Offset: x.offset})\n",
+		play:  []string{"-test.run=TestIsolatedPrimary/from_both"},
+		finds: "never came|did not come|and no resync|is not in the history|where .* was",
+	},
+	{
+		name:  "serve reads without proof that nobody else leads",
+		file:  "read.go",
+		old:   "	case p.fanOut == nil, !s.fresh(p), beyond",
+		new:   "	case p.fanOut == nil, beyond",
+		play:  []string{"-test.run=TestIsolatedPrimary/from_both"},
+		finds: "a read at .* behind",
+	},
+	{
+		name:  "forget keys",
+		file:  "offer.go",
+		old:   "Key: x.req.GetIdempotencyKey(),",
+		new:   "",
+		play:  []string{"-test.run=TestIsolatedPrimary/from_both|TestStorm", "-storms=4"},
+		finds: "landed more than once|came again",
+	},
+}
+
+// TestMutations breaks one rule after the other. Every one is built anew, so it
+// is done only when asked for.
+func TestMutations(t *testing.T) {
+	if !*mutate {
+		return
+	}
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			args := []string{"test", "-overlay", m.overlay(t), "-count=1", "."}
+			out, err := exec.Command("go", append(args, m.play...)...).CombinedOutput()
+			found := regexp.MustCompile(".*(" + m.finds + ").*").Find(out)
+			if err == nil || found == nil {
+				t.Fatalf("not found: %v\n%s", err, out[max(0, len(out)-4000):])
+			}
+			t.Logf("%s", found)
+		})
+	}
+}
+
+// overlay returns an overlay with the rule broken.
+func (m mutation) overlay(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("../../services/broker", m.file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), m.old); n != 1 {
+		t.Fatalf("%s has the text to replace %d times: %q", m.file, n, m.old)
+	}
+	changed, overlay := filepath.Join(t.TempDir(), m.file), filepath.Join(t.TempDir(), "overlay.json")
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		changed: []byte(strings.Replace(string(text), m.old, m.new, 1)), overlay: replace,
+	} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return overlay
+}
