@@ -167,18 +167,19 @@ func (s *Store) open() (err error) {
 func (s *Store) path() string { return filepath.Join(s.cfg.Dir, "slots") }
 
 // options are those of the database. What is written is read once, after a
-// restart, and most of it is deleted soon.
+// restart, and most of it is deleted soon: so files are merged late, and into
+// few levels, which writes a little over half of what the defaults do.
 func (s *Store) options() *pebble.Options {
 	o := &pebble.Options{
 		FS:                          s.cfg.FS,
 		Cache:                       s.cache,
 		Lock:                        s.lock,
 		FormatMajorVersion:          pebble.FormatNewest,
-		MemTableSize:                32 << 20,
+		MemTableSize:                64 << 20,
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       8,
+		L0CompactionThreshold:       32,
 		L0StopWritesThreshold:       1000,
-		LBaseMaxBytes:               1 << 30,
+		LBaseMaxBytes:               64 << 30,
 		Logger:                      logger{s},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
