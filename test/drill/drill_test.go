@@ -60,7 +60,7 @@ func TestDrills(t *testing.T) {
 	r := &run{site: s, load: begin(ctx, t, s)}
 	t.Cleanup(func() { t.Logf("\n%s", r.table()) })
 	for _, d := range r.drills() {
-		if only := os.Getenv("DRILL"); only == "" || strings.Contains(d.name, only) {
+		if only := os.Getenv("DRILL"); strings.Contains(d.name, only) || d.limit == 0 {
 			r.drill(ctx, t, d)
 		}
 	}

@@ -67,7 +67,6 @@ func newAssignment(p *Planner, v View, now time.Time) *assignment {
 	}
 	a.noteAbsent()
 	a.noteCopies()
-	a.noteMoves()
 	for n := range a.places {
 		s := &a.places[n]
 		a.desire(s, a.kept(s.row))
@@ -108,16 +107,6 @@ func (a *assignment) noteCopies() {
 		})
 		if row.Version > b.version && !open || a.now.Sub(b.at) > copyPatience {
 			delete(a.copying, n)
-		}
-	}
-}
-
-// noteMoves forgets hand-overs that are finished, given up, or late.
-func (a *assignment) noteMoves() {
-	for n, b := range a.moving {
-		row := a.places[n].row
-		if row.Version > b.version && !a.handsOver(row) || a.now.Sub(b.at) > movePatience {
-			delete(a.moving, n)
 		}
 	}
 }

@@ -43,10 +43,9 @@
 //     RepairAfter gives its place to another: at once to its successor of the
 //     same name, else to a broker of a zone not yet there, in sync already if
 //     possible, least loaded. Slots led by a draining broker are handed to
-//     somebody in sync without waiting for copies; these follow at the pace.
+//     somebody in sync at once; copies follow at the pace.
 //  8. At most Copies slots are being copied on our account at a time; the
-//     first rows and new incarnations, whose logs are empty, do not count. At
-//     most Moves slots are being handed over because a broker drains.
+//     first rows and new incarnations, whose logs are empty, do not count.
 //  9. Slots are moved for balance (other zones first, then copies, then
 //     primaries) only while nothing is to be repaired, at most Burst per Every,
 //     only slots that are as desired, none again within Rest. Each chain of

@@ -11,7 +11,6 @@ import (
 const (
 	DefaultReplicas = 2
 	DefaultCopies   = 16
-	DefaultMoves    = 16
 	DefaultBurst    = 16
 	DefaultEvery    = time.Second
 	DefaultRest     = 10 * time.Second
@@ -23,8 +22,6 @@ const (
 	massWait = 30 * time.Second
 	// copyPatience is how long a copy under way holds up others.
 	copyPatience = time.Minute
-	// movePatience is how long a hand-over under way holds up others.
-	movePatience = 3 * time.Second
 	// orderRest is how long a slot stays where an operator put it.
 	orderRest = time.Hour
 )
@@ -43,10 +40,6 @@ type Config struct {
 	RepairAfter time.Duration
 	// Copies is how many slots are copied at a time.
 	Copies int
-	// Moves is how many slots are handed over at a time by brokers that drain: a
-	// slot takes nothing from the moment its primary begins until that is
-	// written, and who writes many at a time writes each slowly.
-	Moves int
 	// Burst is how many slots are moved for balance at a time, Every the least
 	// time between two bursts.
 	Burst int
@@ -58,7 +51,6 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	c.Replicas = cmp.Or(max(c.Replicas, 0), DefaultReplicas)
 	c.Copies = cmp.Or(max(c.Copies, 0), DefaultCopies)
-	c.Moves = cmp.Or(max(c.Moves, 0), DefaultMoves)
 	c.Burst = cmp.Or(max(c.Burst, 0), DefaultBurst)
 	c.Every = cmp.Or(max(c.Every, 0), DefaultEvery)
 	c.Rest = cmp.Or(max(c.Rest, 0), DefaultRest)
@@ -156,7 +148,6 @@ type Planner struct {
 	cfg     Config
 	absent  map[string]time.Time   // members that rows name: not announced since
 	copying map[shard.Slot]begun   // copies begun here and not finished
-	moving  map[shard.Slot]begun   // hand-overs likewise
 	next    time.Time              // no burst before
 	until   [shard.Slots]time.Time // the slot rests
 }
@@ -171,7 +162,7 @@ type begun struct {
 func New(cfg Config) *Planner {
 	return &Planner{
 		cfg:    cfg.withDefaults(),
-		absent: map[string]time.Time{}, copying: map[shard.Slot]begun{}, moving: map[shard.Slot]begun{},
+		absent: map[string]time.Time{}, copying: map[shard.Slot]begun{},
 	}
 }
 

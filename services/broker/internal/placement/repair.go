@@ -91,25 +91,7 @@ func (a *assignment) adjust(s *place) {
 		a.yield(s)
 		return
 	}
-	if !a.mayMove(s, list[0]) {
-		a.desire(s, list)
-		return
-	}
 	a.wish(s, list, why)
-}
-
-// mayMove reports whether a slot may now be given a wish by which its primary
-// hands over at once, if it is one, and counts it.
-func (a *assignment) mayMove(s *place, first string) bool {
-	if first == s.row.Primary || !slices.Contains(s.row.InSync, first) {
-		return true
-	}
-	if len(a.moving) >= a.cfg.Moves {
-		a.pending = true
-		return false
-	}
-	a.moving[s.slot] = begun{a.now, s.row.Version}
-	return true
 }
 
 // handsOver reports whether a primary is about to hand over.
@@ -139,11 +121,9 @@ func (a *assignment) yield(s *place) {
 		if !front(list, m) {
 			list = slices.Insert(list, 0, m)
 		}
-		if a.mayMove(s, list[0]) {
-			row := s.row
-			row.Replicas = list
-			a.change(s, Change{Row: row, Why: Draining})
-		}
+		row := s.row
+		row.Replicas = list
+		a.change(s, Change{Row: row, Why: Draining})
 		return
 	}
 }
