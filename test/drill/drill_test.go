@@ -233,7 +233,7 @@ func (r *run) rolls(nodes []*node) func(context.Context) error {
 func (r *run) judgeKills(t *testing.T) {
 	var all []time.Duration
 	for _, row := range r.rows {
-		if strings.HasPrefix(row.name, "kill") {
+		if strings.HasPrefix(row.name, "kill ") {
 			all = append(all, row.recovery())
 		}
 	}
