@@ -208,7 +208,8 @@ func (s *site) close() {
 	group.Wait()
 }
 
-// member says how to run a member of etcd. It is on the network for etcd only.
+// member says how to run a member of etcd. It is on the network for etcd only,
+// and does not wait for the disk, which others use, too.
 func (s *site) member(r *testcontainers.ContainerRequest, n *node) {
 	var peers []string
 	for _, e := range s.etcd {
@@ -217,7 +218,7 @@ func (s *site) member(r *testcontainers.ContainerRequest, n *node) {
 	r.Image = "comet-etcd:" + s.image
 	r.Networks = []string{s.store}
 	r.Cmd = []string{
-		"--name=" + n.Name, "--data-dir=/data/etcd",
+		"--name=" + n.Name, "--data-dir=/data/etcd", "--unsafe-no-fsync",
 		"--listen-client-urls=http://0.0.0.0:2379", "--advertise-client-urls=http://" + n.Name + ":2379",
 		"--listen-peer-urls=http://0.0.0.0:2380", "--initial-advertise-peer-urls=http://" + n.Name + ":2380",
 		"--initial-cluster=" + strings.Join(peers, ","),

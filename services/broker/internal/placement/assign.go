@@ -100,12 +100,12 @@ func (a *assignment) noteAbsent() {
 
 // noteCopies forgets copies that are finished, given up, or late.
 func (a *assignment) noteCopies() {
-	for n, since := range a.copying {
+	for n, b := range a.copying {
 		row := a.places[n].row
 		open := slices.ContainsFunc(row.Replicas, func(m string) bool {
 			return a.announces(m) && !slices.Contains(row.InSync, m)
 		})
-		if !open || a.now.Sub(since) > copyPatience {
+		if row.Version > b.version && !open || a.now.Sub(b.at) > copyPatience {
 			delete(a.copying, n)
 		}
 	}
@@ -176,7 +176,7 @@ func (a *assignment) change(s *place, c Change) {
 // wish plans to write who should hold a slot.
 func (a *assignment) wish(s *place, list []string, why Reason) {
 	if slices.ContainsFunc(list, func(m string) bool { return !slices.Contains(s.row.InSync, m) }) {
-		a.copying[s.slot] = a.now
+		a.copying[s.slot] = begun{a.now, s.row.Version}
 	}
 	a.desire(s, list)
 	row := s.row

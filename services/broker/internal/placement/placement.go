@@ -146,17 +146,23 @@ const (
 // Planner decides, and remembers what views do not show.
 type Planner struct {
 	cfg     Config
-	absent  map[string]time.Time     // members that rows name: not announced since
-	copying map[shard.Slot]time.Time // copies begun here and not finished
-	next    time.Time                // no burst before
-	until   [shard.Slots]time.Time   // the slot rests
+	absent  map[string]time.Time   // members that rows name: not announced since
+	copying map[shard.Slot]begun   // copies begun here and not finished
+	next    time.Time              // no burst before
+	until   [shard.Slots]time.Time // the slot rests
+}
+
+// begun is when something was begun by a change, of which version of the row.
+type begun struct {
+	at      time.Time
+	version int64
 }
 
 // New returns a Planner.
 func New(cfg Config) *Planner {
 	return &Planner{
 		cfg:    cfg.withDefaults(),
-		absent: map[string]time.Time{}, copying: map[shard.Slot]time.Time{},
+		absent: map[string]time.Time{}, copying: map[shard.Slot]begun{},
 	}
 }
 

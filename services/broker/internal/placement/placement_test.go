@@ -276,6 +276,10 @@ func TestCopiesArePaced(t *testing.T) {
 		t.Errorf("%d changes, %d slots handed over first, %d copies; want %d, %d, 4",
 			len(plan.Changes), yields, len(p.copying), shard.Slots, shard.Slots-4)
 	}
+	// A view from before the changes were written says nothing of what they began.
+	if p.See(v, start()); len(p.copying) != 4 {
+		t.Errorf("%d copies are counted after an older view, want 4", len(p.copying))
+	}
 	// A copy that takes too long holds up nobody.
 	if n := len(p.Plan(v, start().Add(copyPatience+1)).Changes); n != shard.Slots || len(p.copying) != 4 {
 		t.Errorf("%d changes, %d copies after a minute", n, len(p.copying))

@@ -85,7 +85,7 @@ func (a *assignment) adjust(s *place) {
 	if slices.Equal(list, s.row.Replicas) {
 		return
 	}
-	if _, begun := a.copying[s.slot]; !begun && len(a.copying) >= a.cfg.Copies && a.needsCopy(list, s.row.InSync) {
+	if _, underWay := a.copying[s.slot]; !underWay && len(a.copying) >= a.cfg.Copies && a.needsCopy(list, s.row.InSync) {
 		a.pending = true
 		a.desire(s, list)
 		a.yield(s)
