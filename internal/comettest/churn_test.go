@@ -13,10 +13,10 @@ import (
 	"github.com/comet-push/comet/internal/config"
 )
 
-var day = flag.Duration("churn", 24*time.Hour, "how long TestChurn lasts, in virtual time")
+var day = flag.Duration("churn", 3*time.Hour, "how long TestChurn lasts, in virtual time")
 
-// TestChurn lets clients of all kinds come and go, in all ways, for a day. What
-// they are told is checked, and nothing is left of them. -seed is another day.
+// TestChurn lets clients of all kinds come and go, in all ways, for hours. What
+// they are told is checked, and nothing is left of them. -churn=24h is a whole day, -seed another one.
 func TestChurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, churn)
@@ -82,10 +82,12 @@ func crowd(c *comettest.Cluster) (clients []*comettest.Client) {
 	return clients
 }
 
-// live reads, is cut, and comes and goes, until it is time. It is there then.
+// live reads, is cut, and comes and goes, until it is time: as often in hours as
+// in a day. It is there then.
 func live(client *comettest.Client, random *rand.Rand, end time.Time) {
+	hour := *day / 24
 	for time.Now().Before(end) {
-		time.Sleep(time.Duration(random.IntN(int(time.Hour))))
+		time.Sleep(time.Duration(random.IntN(int(hour))))
 		switch random.IntN(5) {
 		case 0:
 			client.Cut()
@@ -100,7 +102,7 @@ func live(client *comettest.Client, random *rand.Rand, end time.Time) {
 		case 4:
 			client.Stop()
 		}
-		time.Sleep(time.Duration(random.IntN(int(20 * time.Minute))))
+		time.Sleep(time.Duration(random.IntN(int(hour / 3))))
 		client.Return()
 	}
 }

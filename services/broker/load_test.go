@@ -220,13 +220,13 @@ func TestOrderSurvivesMoves(t *testing.T) {
 		}},
 		{"store out of reach", false, quick, func(c *cluster, _ map[string]*member) {
 			c.store.Disconnect(true)
-			time.Sleep(time.Minute)
+			time.Sleep(20 * time.Second)
 			c.store.Disconnect(false)
 			time.Sleep(10 * time.Second)
 		}},
 		{"one cut off from the store", false, quick, func(_ *cluster, members map[string]*member) {
 			members["b"].dir.Disconnect(true)
-			time.Sleep(time.Minute)
+			time.Sleep(20 * time.Second)
 			members["b"].dir.Disconnect(false)
 			time.Sleep(10 * time.Second)
 		}},

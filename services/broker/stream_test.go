@@ -389,10 +389,9 @@ func TestDeliver(t *testing.T) {
 		server := rpc.NewServer(rpc.ServerConfig{}, c.listen(node.Addr))
 		edgev1.RegisterEdgeServiceServer(server, edge)
 		ctx, stop := context.WithCancelCause(t.Context())
-		ended := make(chan error, 1)
-		go func() {
-			ended <- run.All(ctx, run.Func(func(ctx context.Context) error { return c.store.Directory().Register(ctx, node, nil) }), server)
-		}()
+		ended := make(chan error, 2)
+		go func() { ended <- c.store.Directory().Register(ctx, node, nil) }() // also while its server is gone
+		go func() { ended <- server.Run(ctx) }()
 		synctest.Wait()
 		deliver := func(session string) error {
 			_, err := a.pubsub.Deliver(t.Context(), &pubsubv1.DeliverRequest{
@@ -414,6 +413,7 @@ func TestDeliver(t *testing.T) {
 			t.Errorf("edge that is gone: %v", err)
 		}
 		stop(run.ErrDraining)
+		<-ended
 		<-ended
 	})
 }
