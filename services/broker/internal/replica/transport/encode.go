@@ -74,6 +74,12 @@ func encodeMessage(f *brokerv1.ReplicaFrame, m replica.Message) {
 		f.Kind = &brokerv1.ReplicaFrame_Release{Release: &brokerv1.ReplicaRelease{
 			Term: m.Term, Version: m.Version, Round: m.Round,
 		}}
+	case *replica.Watch:
+		f.Kind = &brokerv1.ReplicaFrame_Watch{Watch: &brokerv1.ReplicaWatch{Term: m.Term, Round: m.Round, Number: m.Number}}
+	case *replica.Fresh:
+		f.Kind = &brokerv1.ReplicaFrame_Fresh{Fresh: &brokerv1.ReplicaFresh{
+			Term: m.Term, Round: m.Round, Number: m.Number, Commit: m.Commit, Age: uint64(m.Age),
+		}}
 	}
 }
 
