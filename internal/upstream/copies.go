@@ -104,47 +104,59 @@ func (s *followed) stay() {
 	}
 }
 
-// crosses handles a frame if it belongs to a crossing.
+// crosses handles a frame if it is about a crossing.
 func (l *loop) crosses(st *attachment, f *brokerv1.Frame) bool {
-	var slot uint32
 	switch k := f.GetKind().(type) {
 	case *brokerv1.Frame_Opened:
-		slot = k.Opened.GetSlot()
+		if s := l.crossing(st, k.Opened.GetSlot()); s != nil {
+			s.crossing.off = s.crossing.off || k.Opened.GetTerm() != s.crossing.term
+			return true
+		}
 	case *brokerv1.Frame_Lag:
-		slot = k.Lag.GetSlot()
+		if s := l.crossing(st, k.Lag.GetSlot()); s != nil {
+			l.lagAcross(s)
+			return true
+		}
 	case *brokerv1.Frame_Resumed:
-		slot = k.Resumed.GetSlot()
+		if s := l.crossing(st, k.Resumed.GetSlot()); s != nil {
+			l.resumeAcross(s, k.Resumed.GetThrough())
+			return true
+		}
 	case *brokerv1.Frame_Moved:
-		slot = k.Moved.GetSlot()
-	default:
-		return false
+		if s := l.crossing(st, k.Moved.GetSlot()); s != nil {
+			s.fail(time.Now())
+			l.turnBack(s)
+			return true
+		}
 	}
+	return false
+}
+
+// crossing returns a slot if it is on the way to the member of a stream.
+func (l *loop) crossing(st *attachment, slot uint32) *followed {
 	if slot >= shard.Slots || l.slots[slot] == nil || l.slots[slot].crossing == nil || l.slots[slot].crossing.to != st {
-		return false
+		return nil
 	}
-	s := l.slots[slot]
-	c := s.crossing
-	switch k := f.GetKind().(type) {
-	case *brokerv1.Frame_Opened:
-		c.off = c.off || k.Opened.GetTerm() != c.term
-	case *brokerv1.Frame_Lag:
-		// Without credit the member does not push. The pull is answered by
-		// another one, if that has not changed meanwhile.
-		if c.lagged {
-			l.turnBack(s)
-		}
-		c.off, c.lagged = true, true
-	case *brokerv1.Frame_Resumed:
-		if c.off || s.state != pushed || c.term != s.row.Term || s.through < k.Resumed.GetThrough() {
-			l.turnBack(s)
-			break
-		}
-		l.arrive(s)
-	case *brokerv1.Frame_Moved:
-		s.fail(time.Now())
+	return l.slots[slot]
+}
+
+// lagAcross takes note that the member does not push, for want of credit. The
+// pull is answered by another Lag then, or by Resumed.
+func (l *loop) lagAcross(s *followed) {
+	if s.crossing.lagged {
 		l.turnBack(s)
+		return
 	}
-	return true
+	s.crossing.off, s.crossing.lagged = true, true
+}
+
+// resumeAcross takes note that the member pushes what comes after a position.
+func (l *loop) resumeAcross(s *followed, through uint64) {
+	if c := s.crossing; c.off || s.state != pushed || c.term != s.row.Term || s.through < through {
+		l.turnBack(s)
+		return
+	}
+	l.arrive(s)
 }
 
 // turnBack ends a crossing: the slot stays where it is, or is attached there by
