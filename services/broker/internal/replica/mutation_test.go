@@ -217,7 +217,7 @@ var mutations = []mutation{
 	{
 		name: "15 let who failed return at once",
 		file: "plan.go",
-		old:  "p.joined && !p.banned &&",
+		old:  "p.joined && r.trusts(p) &&",
 		new:  "p.joined &&",
 	},
 	{
