@@ -84,9 +84,14 @@ func (c *copied) check(t *rapid.T) {
 	if !slices.Equal(c.Terms(), twin.Terms()) {
 		t.Fatalf("terms %v, want %v", c.Terms(), twin.Terms())
 	}
-	if !slices.Equal(c.keys.queue, twin.keys.queue) || !maps.Equal(c.keys.numbers, twin.keys.numbers) ||
+	if !slices.Equal(slices.Concat(c.keys.blocks...), slices.Concat(twin.keys.blocks...)) ||
 		c.keys.first != twin.keys.first || c.keys.settled != twin.keys.settled {
 		t.Fatalf("keys: %+v, want %+v", c.keys, twin.keys)
+	}
+	for _, k := range slices.Concat(c.keys.blocks...) {
+		if got, want := c.keys.find(k.id, k.time), twin.keys.find(k.id, k.time); (got == nil) != (want == nil) || got != nil && *got != *want {
+			t.Fatalf("key %+v: found %+v, want %+v", k, got, want)
+		}
 	}
 	if got, want := retained(c.Slot), retained(twin); !same(got, want) {
 		t.Fatalf("history has %d entries, want %d", len(got), len(want))

@@ -77,7 +77,7 @@ func (s *Slot) Append(p Publication, now time.Time) (Result, error) {
 	case e.Offset >= shard.MaxPosition:
 		return Result{}, ErrExhausted
 	}
-	s.push(e)
+	s.push(e.Seal())
 	if p.Key != "" {
 		s.keys.add(key{id: id, digest: sum, offset: e.Offset, time: e.Time})
 	}
