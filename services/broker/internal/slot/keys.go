@@ -22,6 +22,7 @@ type keys struct {
 	first   uint64           // number of the oldest that is kept
 	next    uint64           // number of the one that comes next
 	settled uint64           // number of the last that is committed
+	oldest  int64            // time of the first, or less
 	index   map[keyID]uint64 // the newest of each id; nil: to be made
 	text    []byte           // scratch
 }
@@ -133,8 +134,10 @@ func (k *keys) committed() (count int, at func(i int) *key) {
 
 // expire drops the settled keys that do not count at a time, nor later.
 func (k *keys) expire(clock int64) {
-	for k.first <= k.settled && k.at(k.first).time <= clock-k.window {
-		k.pop()
+	for k.oldest <= clock-k.window && k.first <= k.settled {
+		if k.oldest = k.at(k.first).time; k.oldest <= clock-k.window {
+			k.pop()
+		}
 	}
 }
 
