@@ -145,7 +145,8 @@ func (s *Slot) Commit(upto uint64) []*history.Entry {
 	}
 	s.terms = s.terms.merge(s.Start())
 	if s.tail = s.tail[len(passed):]; len(s.tail) == 0 {
-		s.tail, s.heads = passed[:0], nil // use the array again
+		s.tail = passed[:0] // use the array again
+		s.heads.reset()
 	}
 	return passed
 }

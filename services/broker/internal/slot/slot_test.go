@@ -219,11 +219,11 @@ func TestPrevInTheTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(2 * shortTail)
-	if len(s.heads) == 0 {
+	if len(s.heads.offsets) == 0 {
 		t.Error("no heads are kept of a long tail")
 	}
 	s.Commit(s.End() - 1)
-	check(t, "heads of one entry", len(s.heads), 1)
+	check(t, "heads of one entry", len(s.heads.offsets), 1)
 }
 
 func TestKeysAreBounded(t *testing.T) {
