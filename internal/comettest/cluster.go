@@ -131,11 +131,12 @@ func (c *Cluster) Stop(name string) {
 	if n.stop == nil {
 		return
 	}
-	c.audit.died(n.Process.Node().Member()) // when its patience ends it goes, whatever it has
 	n.stop(run.ErrDraining)
-	if err := <-n.done; err != nil {
+	helped, err := c.leave(n)
+	if err != nil {
 		c.t.Errorf("stop %s: %v", name, err)
 	}
+	c.audit.left(n.Process.Node().Member(), helped)
 	n.stop = nil
 }
 

@@ -51,6 +51,8 @@ func NewPool(dial func(ctx context.Context, addr string) (net.Conn, error), opts
 		}),
 		grpc.WithIdleTimeout(time.Minute),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxResponse)),
 	}
 	return &Pool{opts: append(own, opts...), conns: map[string]*grpc.ClientConn{}}

@@ -358,7 +358,8 @@ func greet(t *testing.T, conn net.Conn) {
 	if _, err := io.ReadFull(conn, head); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.CopyN(io.Discard, conn, int64(head[len(head)-7])); err != nil { // the client's settings
+	const window = 9 + 4                                                                   // an update of the connection's
+	if _, err := io.CopyN(io.Discard, conn, int64(head[len(head)-7])+window); err != nil { // the client's settings
 		t.Fatal(err)
 	}
 	if _, err := conn.Write([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0}); err != nil { // none of the server's

@@ -33,6 +33,11 @@ const (
 	// MaxResponse is the largest message a connection of a pool takes, in bytes.
 	MaxResponse = 16 << 20
 
+	// How much may be under way unread. They are fixed: a window that follows the
+	// network's measure costs a ping and its answer with every burst of messages.
+	streamWindow = 1 << 20
+	connWindow   = 8 << 20
+
 	maxStreams       = 10_000 // of one connection
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 3 * time.Second
@@ -81,6 +86,8 @@ func NewServer(cfg ServerConfig, listeners ...net.Listener) *Server {
 		grpc.MaxHeaderListSize(64 << 10),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(10 * time.Second),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
 			MinTime: keepaliveTime / 2, PermitWithoutStream: true,
 		}),

@@ -274,15 +274,18 @@ func (s *places) Heard(member string, sent time.Time) {
 	}
 }
 
-// needed is of how many slots others count on this broker's copy.
-func (s *places) needed() int {
-	needed := 0
+// needed are the slots of which others count on this broker's copy, how many
+// they are, and those of which it is the only one.
+func (s *places) needed() (all int, only []int) {
 	s.each(func(p *place) {
 		if slices.Contains(p.row.InSync, s.self) {
-			needed++
+			all++
+			if len(p.row.InSync) == 1 {
+				only = append(only, int(p.number))
+			}
 		}
 	})
-	return needed
+	return all, only
 }
 
 // sweep drops what is too old from the slots' histories.

@@ -186,7 +186,7 @@ func (p *Process) broker(d deps) (*broker.Service, error) {
 	return broker.New(broker.Config{
 		AnyPattern:   p.cfg.Broker.AnyPattern,
 		SlotBytes:    int(p.cfg.Broker.SlotBytes),
-		DrainTimeout: p.cfg.DrainTimeout / 2,
+		DrainTimeout: p.cfg.DrainTimeout / 2, LastCopyTimeout: p.cfg.DrainTimeout * 3 / 4,
 		Lease:        p.cfg.Etcd.LeaseTTL,
 		Dial:         d.dial,
 		Heartbeat:    d.pace,

@@ -2564,8 +2564,9 @@ func (x *SlotRow) GetRow() []byte {
 // ReplicateRequest is a batch of frames, to be handled in order.
 type ReplicateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The frames.
-	Frames        []*ReplicaFrame `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	// ReplicaFrames, each after its length: 4 bytes, big endian. So they can be
+	// written and read without a message in memory for each.
+	Frames        []byte `protobuf:"bytes,1,opt,name=frames,proto3" json:"frames,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2600,7 +2601,7 @@ func (*ReplicateRequest) Descriptor() ([]byte, []int) {
 	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{37}
 }
 
-func (x *ReplicateRequest) GetFrames() []*ReplicaFrame {
+func (x *ReplicateRequest) GetFrames() []byte {
 	if x != nil {
 		return x.Frames
 	}
@@ -2610,8 +2611,9 @@ func (x *ReplicateRequest) GetFrames() []*ReplicaFrame {
 // ReplicateResponse is a batch of frames, to be handled in order.
 type ReplicateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The frames.
-	Frames        []*ReplicaFrame `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	// ReplicaFrames, each after its length: 4 bytes, big endian. So they can be
+	// written and read without a message in memory for each.
+	Frames        []byte `protobuf:"bytes,1,opt,name=frames,proto3" json:"frames,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2646,7 +2648,7 @@ func (*ReplicateResponse) Descriptor() ([]byte, []int) {
 	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{38}
 }
 
-func (x *ReplicateResponse) GetFrames() []*ReplicaFrame {
+func (x *ReplicateResponse) GetFrames() []byte {
 	if x != nil {
 		return x.Frames
 	}
@@ -3976,11 +3978,11 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\aSlotRow\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x10\n" +
-	"\x03row\x18\x03 \x01(\fR\x03row\"I\n" +
-	"\x10ReplicateRequest\x125\n" +
-	"\x06frames\x18\x01 \x03(\v2\x1d.comet.broker.v1.ReplicaFrameR\x06frames\"J\n" +
-	"\x11ReplicateResponse\x125\n" +
-	"\x06frames\x18\x01 \x03(\v2\x1d.comet.broker.v1.ReplicaFrameR\x06frames\"\xb6\x05\n" +
+	"\x03row\x18\x03 \x01(\fR\x03row\"*\n" +
+	"\x10ReplicateRequest\x12\x16\n" +
+	"\x06frames\x18\x01 \x01(\fR\x06frames\"+\n" +
+	"\x11ReplicateResponse\x12\x16\n" +
+	"\x06frames\x18\x01 \x01(\fR\x06frames\"\xb6\x05\n" +
 	"\fReplicaFrame\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x125\n" +
 	"\x05hello\x18\x02 \x01(\v2\x1d.comet.broker.v1.ReplicaHelloH\x00R\x05hello\x12\x14\n" +
@@ -4165,39 +4167,37 @@ var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	0,  // 25: comet.broker.v1.ReadResponse.entries:type_name -> comet.broker.v1.Entry
 	31, // 26: comet.broker.v1.ListChannelsResponse.channels:type_name -> comet.broker.v1.ChannelInfo
 	36, // 27: comet.broker.v1.ListRowsResponse.rows:type_name -> comet.broker.v1.SlotRow
-	39, // 28: comet.broker.v1.ReplicateRequest.frames:type_name -> comet.broker.v1.ReplicaFrame
-	39, // 29: comet.broker.v1.ReplicateResponse.frames:type_name -> comet.broker.v1.ReplicaFrame
-	40, // 30: comet.broker.v1.ReplicaFrame.hello:type_name -> comet.broker.v1.ReplicaHello
-	41, // 31: comet.broker.v1.ReplicaFrame.lead:type_name -> comet.broker.v1.ReplicaLead
-	42, // 32: comet.broker.v1.ReplicaFrame.state:type_name -> comet.broker.v1.ReplicaState
-	44, // 33: comet.broker.v1.ReplicaFrame.append:type_name -> comet.broker.v1.ReplicaAppend
-	45, // 34: comet.broker.v1.ReplicaFrame.piece:type_name -> comet.broker.v1.ReplicaPiece
-	46, // 35: comet.broker.v1.ReplicaFrame.ack:type_name -> comet.broker.v1.ReplicaAck
-	47, // 36: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
-	48, // 37: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
-	49, // 38: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
-	50, // 39: comet.broker.v1.ReplicaFrame.watch:type_name -> comet.broker.v1.ReplicaWatch
-	51, // 40: comet.broker.v1.ReplicaFrame.fresh:type_name -> comet.broker.v1.ReplicaFresh
-	43, // 41: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
-	1,  // 42: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
-	23, // 43: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
-	27, // 44: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
-	29, // 45: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
-	32, // 46: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
-	34, // 47: comet.broker.v1.BrokerService.ListRows:input_type -> comet.broker.v1.ListRowsRequest
-	37, // 48: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
-	10, // 49: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
-	25, // 50: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
-	28, // 51: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
-	30, // 52: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
-	33, // 53: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
-	35, // 54: comet.broker.v1.BrokerService.ListRows:output_type -> comet.broker.v1.ListRowsResponse
-	38, // 55: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
-	49, // [49:56] is the sub-list for method output_type
-	42, // [42:49] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	40, // 28: comet.broker.v1.ReplicaFrame.hello:type_name -> comet.broker.v1.ReplicaHello
+	41, // 29: comet.broker.v1.ReplicaFrame.lead:type_name -> comet.broker.v1.ReplicaLead
+	42, // 30: comet.broker.v1.ReplicaFrame.state:type_name -> comet.broker.v1.ReplicaState
+	44, // 31: comet.broker.v1.ReplicaFrame.append:type_name -> comet.broker.v1.ReplicaAppend
+	45, // 32: comet.broker.v1.ReplicaFrame.piece:type_name -> comet.broker.v1.ReplicaPiece
+	46, // 33: comet.broker.v1.ReplicaFrame.ack:type_name -> comet.broker.v1.ReplicaAck
+	47, // 34: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
+	48, // 35: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
+	49, // 36: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
+	50, // 37: comet.broker.v1.ReplicaFrame.watch:type_name -> comet.broker.v1.ReplicaWatch
+	51, // 38: comet.broker.v1.ReplicaFrame.fresh:type_name -> comet.broker.v1.ReplicaFresh
+	43, // 39: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
+	1,  // 40: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
+	23, // 41: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
+	27, // 42: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
+	29, // 43: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
+	32, // 44: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
+	34, // 45: comet.broker.v1.BrokerService.ListRows:input_type -> comet.broker.v1.ListRowsRequest
+	37, // 46: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
+	10, // 47: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
+	25, // 48: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
+	28, // 49: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
+	30, // 50: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
+	33, // 51: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
+	35, // 52: comet.broker.v1.BrokerService.ListRows:output_type -> comet.broker.v1.ListRowsResponse
+	38, // 53: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
+	47, // [47:54] is the sub-list for method output_type
+	40, // [40:47] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_comet_broker_v1_broker_proto_init() }

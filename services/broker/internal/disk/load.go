@@ -90,11 +90,12 @@ func (j *Journal) loadEntries(log *slot.Slot) (err error) {
 		if err != nil {
 			return fmt.Errorf("read entries: %w", err)
 		}
-		e, size, err := history.Decode(bytes.Clone(value))
+		e := new(history.Entry)
+		size, err := e.Decode(bytes.Clone(value))
 		if err != nil || size != len(value) || e.Offset != binary.BigEndian.Uint64(it.Key()[3:]) {
 			return fmt.Errorf("%w: the entry after %d: %w", errInvalid, log.End(), err)
 		}
-		if err := log.Replicate(&e); err != nil {
+		if err := log.Replicate(e); err != nil {
 			return fmt.Errorf("%w: %w", errInvalid, err)
 		}
 		j.writer.grown += size

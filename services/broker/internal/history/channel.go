@@ -5,7 +5,7 @@ package history
 type channel struct {
 	name    string
 	offsets []uint64 // of the retained entries, oldest first
-	payload int      // of the entries
+	bytes   int      // of the entries, encoded
 	gone    uint64   // up to here entries of the channel may be gone
 	drop    uint64   // when the last of these was dropped
 	due     int64    // milliseconds; not after the first entry expires

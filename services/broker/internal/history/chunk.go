@@ -1,12 +1,23 @@
 package history
 
-// place is where an encoded entry is: its chunk and its place in that.
+// place is where an encoded entry is, so that it need not be looked at to be
+// dropped: its chunk (20 bits), its place in that and its size (22 bits each).
 type place uint64
 
-func newPlace(chunk, at int) place { return place(uint64(chunk)<<32 | uint64(at)) }
+const (
+	// maxAt is the highest place in a chunk.
+	maxAt = 1<<22 - 1
+	// unsized stands for this size and all above it.
+	unsized = 1<<22 - 1
+)
 
-func (p place) chunk() int { return int(p >> 32) }
-func (p place) at() int    { return int(uint32(p)) }
+func newPlace(chunk, at, size int) place {
+	return place(uint64(chunk)<<44 | uint64(at)<<22 | uint64(min(size, unsized)))
+}
+
+func (p place) chunk() int { return int(p >> 44) }
+func (p place) at() int    { return int(p >> 22 & maxAt) }
+func (p place) size() int  { return int(p & unsized) }
 
 // chunks keeps encoded entries in large pieces of memory without pointers, so
 // that collecting garbage costs nothing for what is retained, and entries of
@@ -47,44 +58,42 @@ func (c *chunks) class() int {
 // at returns the entry at a place.
 func (c *chunks) at(p place) Encoded { return Encoded{c.all[p.chunk()].data[p.at():]} }
 
-// put appends an entry to the chunk of a class.
-func (c *chunks) put(class int, e *Entry) (p place, size int) {
-	p, to := c.reserve(class, e.Room())
-	to.data = e.AppendTo(to.data)
-	size = len(to.data) - p.at()
-	c.need(p.chunk(), size)
-	return p, size
+// size is how many bytes the entry at a place takes.
+func (c *chunks) size(p place) int {
+	if size := p.size(); size < unsized {
+		return size
+	}
+	return c.at(p).size()
 }
 
-// putEncoded appends an encoded entry to the chunk of a class.
-func (c *chunks) putEncoded(class int, b []byte) place {
-	p, to := c.reserve(class, len(b))
-	to.data = append(to.data, b...)
-	c.need(p.chunk(), len(b))
-	return p
-}
-
-// reserve returns a place in a chunk of a class that has room for some bytes.
-func (c *chunks) reserve(class, room int) (place, *chunk) {
+// put appends an encoded entry to the chunk of a class.
+func (c *chunks) put(class int, b []byte) place {
 	of := &c.classes[class]
-	if old := of.open; old < 0 || cap(c.all[old].data)-len(c.all[old].data) < room {
-		of.open = c.take(chunk{class: class, data: make([]byte, 0, max(c.size(of), room))})
+	if old := of.open; old < 0 || !c.all[old].fits(len(b)) {
+		of.open = c.take(chunk{class: class, data: make([]byte, 0, max(c.next(of), len(b)))})
 		if old >= 0 && c.all[old].live == 0 {
 			c.drop(old)
 		}
 	}
 	to := &c.all[of.open]
-	return newPlace(of.open, len(to.data)), to
+	p := newPlace(of.open, len(to.data), len(b))
+	to.data = append(to.data, b...)
+	c.need(p.chunk(), len(b))
+	return p
+}
+
+func (c *chunk) fits(bytes int) bool {
+	return cap(c.data)-len(c.data) >= bytes && len(c.data) <= maxAt
 }
 
 // filling reports whether a chunk is appended to, and not too large for that.
 func (c *chunks) filling(i int) bool {
 	of := &c.classes[c.all[i].class]
-	return of.open == i && cap(c.all[i].data) <= 2*c.size(of)
+	return of.open == i && cap(c.all[i].data) <= 2*c.next(of)
 }
 
-// size is how large chunks of a class are now.
-func (c *chunks) size(of *chunkClass) int { return max(min(of.live/8, c.most), c.least) }
+// next is how large the next chunk of a class is.
+func (c *chunks) next(of *chunkClass) int { return max(min(of.live/8, c.most), c.least) }
 
 func (c *chunks) take(fresh chunk) (i int) {
 	n := len(c.free)
@@ -107,14 +116,15 @@ func (c *chunks) need(i, bytes int) {
 // chunk that should be copied out, or -1: after every half a chunk that is given
 // back the sparsest of the class, if less than a quarter of it is live. (It is
 // not done at once because most chunks of most classes empty in order.)
-func (c *chunks) release(p place, size int) (sparse int) {
+func (c *chunks) release(p place) (sparse int) {
+	size := c.size(p)
 	class := c.all[p.chunk()].class
 	of := &c.classes[class]
 	c.need(p.chunk(), -size)
 	if c.all[p.chunk()].live == 0 && !c.filling(p.chunk()) {
 		c.drop(p.chunk())
 	}
-	if of.idle += size; of.idle < c.size(of)/2 {
+	if of.idle += size; of.idle < c.next(of)/2 {
 		return -1
 	}
 	of.idle, sparse = 0, -1
@@ -149,8 +159,8 @@ func (c *chunks) copyOut(i int, needed func(offset uint64, at place) *place) {
 	for at := 0; at < len(old.data); {
 		e := Encoded{old.data[at:]}
 		size := e.size()
-		if p := needed(e.Offset(), newPlace(i, at)); p != nil {
-			*p = c.putEncoded(old.class, old.data[at:at+size])
+		if p := needed(e.Offset(), newPlace(i, at, size)); p != nil {
+			*p = c.put(old.class, old.data[at:at+size])
 		}
 		at += size
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"math/bits"
 	"unsafe"
 )
 
@@ -18,6 +19,9 @@ var ErrEncoding = errors.New("not an encoded entry")
 //	lengths of data, ext, members, session, id, key (uvarints)
 //	these, one after the other
 func (e *Entry) AppendTo(b []byte) []byte {
+	if e.encoding != nil {
+		return append(b, e.encoding...)
+	}
 	b = binary.LittleEndian.AppendUint64(b, e.Offset)
 	b = binary.LittleEndian.AppendUint64(b, uint64(e.Time))
 	b = binary.AppendUvarint(b, uint64(len(e.Channel)))
@@ -28,7 +32,7 @@ func (e *Entry) AppendTo(b []byte) []byte {
 	}
 	b = binary.AppendUvarint(b, back)
 	b = binary.AppendUvarint(b, e.Term)
-	for _, n := range [...]int{len(e.Data), len(e.Ext), len(e.Members), len(e.Session), len(e.ID), len(e.Key)} {
+	for _, n := range e.lengths() {
 		b = binary.AppendUvarint(b, uint64(n))
 	}
 	b = append(b, e.Data...)
@@ -39,10 +43,32 @@ func (e *Entry) AppendTo(b []byte) []byte {
 	return append(b, e.Key...)
 }
 
-// Room is at least how many bytes the encoding takes.
-func (e *Entry) Room() int {
-	return numbersAt + 9*binary.MaxVarintLen64 +
-		len(e.Channel) + e.Payload() + len(e.Session) + len(e.ID) + len(e.Key)
+func (e *Entry) lengths() [6]int {
+	return [...]int{len(e.Data), len(e.Ext), len(e.Members), len(e.Session), len(e.ID), len(e.Key)}
+}
+
+func uvarintLen(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }
+
+// Seal encodes the entry, once for all who will need that, and returns it with
+// all its bytes in its encoding.
+func (e *Entry) Seal() *Entry {
+	room := numbersAt + uvarintLen(len(e.Channel)) + 2*binary.MaxVarintLen64
+	for _, n := range e.lengths() {
+		room += uvarintLen(n) + n
+	}
+	sealed := new(Entry)
+	if _, err := sealed.Decode(e.AppendTo(make([]byte, 0, room+len(e.Channel)))); err != nil {
+		panic("history: an entry with numbers that cannot be: " + err.Error())
+	}
+	return sealed
+}
+
+// Size is how many bytes the encoding takes.
+func (e *Entry) Size() int {
+	if e.encoding != nil {
+		return len(e.encoding)
+	}
+	return len(e.AppendTo(nil))
 }
 
 // numbersAt is where the first uvarint of an encoding is.
@@ -55,9 +81,6 @@ type header struct {
 	lengths     [6]int // data, ext, members, session, id, key
 	start, size int    // of the data, of the whole encoding
 }
-
-// payload is the number of bytes the publisher sent.
-func (h *header) payload() int { return h.lengths[0] + h.lengths[1] + h.lengths[2] }
 
 func (h *header) read(b []byte) error {
 	if len(b) < numbersAt {
@@ -100,20 +123,22 @@ func uvarint(b []byte, at int) (n uint64, next int) {
 	return math.MaxUint64, len(b) + 1
 }
 
-// Decode reads the entry that bytes begin with, and how many of them it takes.
+// Decode makes the entry the sealed one that bytes begin with, and returns how
+// many of them it takes.
 // All that it points to are these bytes, which must not change any more.
-func Decode(b []byte) (e Entry, size int, err error) {
+func (e *Entry) Decode(b []byte) (size int, err error) {
 	var h header
 	if err := h.read(b); err != nil {
-		return Entry{}, 0, err
+		return 0, err
 	}
-	h.entry(b, &e)
-	return e, h.size, nil
+	h.entry(b, e)
+	return h.size, nil
 }
 
 // entry reads the entry whose header was read.
 func (h *header) entry(b []byte, e *Entry) {
 	e.Offset, e.Term, e.Time = Encoded{b}.Offset(), h.term, Encoded{b}.time()
+	e.Prev = 0
 	if h.back > 0 {
 		e.Prev = e.Offset - h.back
 	}
@@ -130,6 +155,7 @@ func (h *header) entry(b []byte, e *Entry) {
 	e.Channel = text(h.channel)
 	e.Data, e.Ext, e.Members = next(0), next(1), next(2)
 	e.Session, e.ID, e.Key = text(next(3)), text(next(4)), text(next(5))
+	e.encoding = b[:h.size:h.size]
 }
 
 func text(b []byte) string {

@@ -24,8 +24,9 @@ func TestEncoding(t *testing.T) {
 	for _, e := range encodings() {
 		before := len(all)
 		all = e.AppendTo(all)
-		if took := len(all) - before; took > e.Room() {
-			t.Errorf("%+v takes %d bytes, expected %d at most", e, took, e.Room())
+		if took, sealed := len(all)-before, e.Seal(); took != e.Size() || took != sealed.Size() ||
+			took != cap(sealed.encoding) || !bytes.Equal(sealed.AppendTo(nil), all[before:]) {
+			t.Errorf("%+v takes %d bytes, sealed %+v", e, took, sealed)
 		}
 		if e.Channel != (Encoded{all[before:]}).Channel() || e.Offset != (Encoded{all[before:]}).Offset() {
 			t.Errorf("%+v: channel %q, offset %d", e, Encoded{all[before:]}.Channel(), Encoded{all[before:]}.Offset())
@@ -33,12 +34,13 @@ func TestEncoding(t *testing.T) {
 	}
 	rest := all
 	for _, want := range encodings() {
-		e, size, err := Decode(rest)
-		if err != nil || !reflect.DeepEqual(e, want) {
+		var e Entry
+		size, err := e.Decode(rest)
+		if err != nil || !reflect.DeepEqual(&e, want.Seal()) {
 			t.Errorf("got %+v, %v, want %+v", e, err, want)
 		}
 		for short := range size {
-			if _, _, err := Decode(rest[:short]); !errors.Is(err, ErrEncoding) {
+			if _, err := new(Entry).Decode(rest[:short]); !errors.Is(err, ErrEncoding) {
 				t.Fatalf("the first %d of %d bytes of %+v: %v", short, size, want, err)
 			}
 		}
@@ -56,15 +58,19 @@ func FuzzDecode(f *testing.F) {
 		f.Add(e.AppendTo(nil))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, size, err := Decode(b)
+		e := Entry{Prev: 77} // of something before it
+		size, err := e.Decode(b)
 		if err != nil {
 			return
 		}
 		if size > len(b) {
 			t.Fatalf("%d of %d bytes", size, len(b))
 		}
-		again, _, err := Decode(e.AppendTo(nil))
-		if err != nil || !reflect.DeepEqual(e, again) {
+		e.encoding = nil
+		again := new(Entry)
+		_, err = again.Decode(e.AppendTo(nil))
+		again.encoding = nil
+		if err != nil || !reflect.DeepEqual(&e, again) {
 			t.Fatalf("%+v became %+v, %v", e, again, err)
 		}
 	})

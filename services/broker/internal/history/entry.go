@@ -26,6 +26,8 @@ type Entry struct {
 	Session, ID string
 	// Key is the idempotency key.
 	Key string
+
+	encoding []byte // nil: not sealed
 }
 
 // Payload is the number of bytes the publisher sent.
@@ -37,8 +39,8 @@ func (e *Entry) Cost() int { return e.Payload() + len(e.Channel) + 64 }
 // Class says how much of a channel is retained. The zero Class retains nothing:
 // its channels are at-most-once.
 type Class struct {
-	// Messages, Bytes (of payload) and Age bound what is retained of one
-	// channel; Bytes and Age of 0 do not.
+	// Messages, Bytes (as encoded: the payload and some 50 more for each message)
+	// and Age bound what is retained of one channel; Bytes and Age of 0 do not.
 	Messages int
 	Bytes    int
 	Age      time.Duration

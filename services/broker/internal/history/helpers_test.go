@@ -19,7 +19,7 @@ type feed struct {
 const base = 1000
 
 // Classes go by the first segment: /n/… keeps nothing, /s/… a second, /c/… four
-// messages, /b/… 20 bytes, the rest an hour.
+// messages, /b/… two (90 bytes), the rest an hour.
 func testClass(channel string) Class {
 	switch {
 	case strings.HasPrefix(channel, "/n/"):
@@ -29,7 +29,7 @@ func testClass(channel string) Class {
 	case strings.HasPrefix(channel, "/c/"):
 		return Class{Messages: 4}
 	case strings.HasPrefix(channel, "/b/"):
-		return Class{Messages: 1000, Bytes: 20}
+		return Class{Messages: 1000, Bytes: 90}
 	}
 	return Class{Messages: 1000, Age: time.Hour}
 }
@@ -47,13 +47,13 @@ func newFeed(cfg Config) *feed {
 
 func (f *feed) add(channel string) *Entry {
 	at := f.Tail(channel)
-	e := &Entry{
+	e := (&Entry{
 		Channel: at.Name,
 		Offset:  base + uint64(len(f.log)) + 1,
 		Prev:    at.Prev,
 		Time:    f.now.UnixMilli(),
 		Data:    []byte(`"12345"`),
-	}
+	}).Seal()
 	f.log = append(f.log, e)
 	f.Add(e)
 	return e
@@ -88,7 +88,7 @@ func same(a, b []*Entry) bool {
 }
 
 // takes is the footprint of an entry.
-func takes(e *Entry) int { return footprint(len(e.AppendTo(nil))) }
+func takes(e *Entry) int { return footprint(e.Size()) }
 
 func offsets(entries []*Entry) string {
 	var b strings.Builder

@@ -120,24 +120,28 @@ func (h *History) Add(e *Entry) {
 	} else if class = h.cfg.Class(e.Channel); class.Retains() {
 		ch = h.open(e, class)
 	}
-	p, size := h.chunks.put(h.classNumber(class), e)
+	b := e.encoding
+	if b == nil {
+		b = e.AppendTo(nil)
+	}
+	p := h.chunks.put(h.classNumber(class), b)
 	h.order.push(e.Offset, p, ch != nil)
-	h.recent += footprint(size)
+	h.recent += footprint(len(b))
 	if ch != nil {
-		h.retain(ch, class, e, size)
+		h.retain(ch, class, e, len(b))
 	}
 	h.trim()
 }
 
 func (h *History) retain(ch *channel, class Class, e *Entry, size int) {
 	ch.offsets = append(ch.offsets, e.Offset)
-	ch.payload += e.Payload()
+	ch.bytes += size
 	h.bytes += footprint(size)
 	if class.Age > 0 && !ch.queued() {
 		ch.due = e.Time + class.Age.Milliseconds()
 		heap.Push(&h.ages, ch)
 	}
-	for len(ch.offsets) > class.Messages || class.Bytes > 0 && ch.payload > class.Bytes {
+	for len(ch.offsets) > class.Messages || class.Bytes > 0 && ch.bytes > class.Bytes {
 		h.dropFirst(ch)
 	}
 	for h.bytes > h.cfg.Bytes {
@@ -180,18 +184,17 @@ func (h *History) dropFirst(ch *channel) {
 	offset := ch.first()
 	i, _ := h.order.find(offset)
 	p := h.order.items[i].place
-	e := h.chunks.at(p)
-	head := e.header()
+	size, e := h.chunks.size(p), h.chunks.at(p)
 	ch.offsets = ch.offsets[1:]
-	ch.payload -= head.payload()
-	h.bytes -= footprint(head.size)
+	ch.bytes -= size
+	h.bytes -= footprint(size)
 	h.dropped = max(h.dropped, offset)
 	h.drops++
 	ch.gone, ch.drop = offset, h.drops
 	h.order.unretain(i)
 	if offset <= h.start {
 		h.order.remove(i)
-		h.release(p, head.size)
+		h.release(p)
 	}
 	if len(ch.offsets) > 0 {
 		return
@@ -212,8 +215,8 @@ func (h *History) bury() {
 }
 
 // release gives back the bytes of an entry that is kept no more.
-func (h *History) release(p place, size int) {
-	sparse := h.chunks.release(p, size)
+func (h *History) release(p place) {
+	sparse := h.chunks.release(p)
 	if sparse < 0 {
 		return
 	}

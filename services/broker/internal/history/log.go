@@ -50,10 +50,9 @@ func (h *History) leave() {
 	h.start++
 	i, _ := h.order.find(h.start)
 	p := h.order.items[i].place
-	size := h.chunks.at(p).size()
-	h.recent -= footprint(size)
+	h.recent -= footprint(h.chunks.size(p))
 	if !h.order.items[i].retained() {
 		h.order.remove(i)
-		h.release(p, size)
+		h.release(p)
 	}
 }

@@ -35,13 +35,13 @@ func (m *model) add(channel string) {
 	}
 	delete(m.remember, channel)
 	m.kept[channel] = append(m.kept[channel], e)
-	payload := func() (n int) {
+	bytes := func() (n int) {
 		for _, e := range m.kept[channel] {
-			n += e.Payload()
+			n += e.Size()
 		}
 		return n
 	}
-	for len(m.kept[channel]) > class.Messages || class.Bytes > 0 && payload() > class.Bytes {
+	for len(m.kept[channel]) > class.Messages || class.Bytes > 0 && bytes() > class.Bytes {
 		m.drop(channel)
 	}
 	for m.footprint() > m.slotBytes {

@@ -20,8 +20,11 @@ const (
 	// massWait is how long evidence waits after more than half of the brokers
 	// vanished, where no time is configured.
 	massWait = 30 * time.Second
-	// copyPatience is how long a copy under way holds up others.
-	copyPatience = time.Minute
+	// copyPatience is how long a copy under way holds up others, drainPatience
+	// how long one of a slot whose primary drains does: it may have been given to
+	// somebody out of that one's reach.
+	copyPatience  = time.Minute
+	drainPatience = 3 * time.Second
 	// orderRest is how long a slot stays where an operator put it.
 	orderRest = time.Hour
 )

@@ -33,7 +33,7 @@ type Config struct {
 	// Patience is after how many ticks without progress a member for which
 	// entries wait is removed; three times that, and it is asked again, if none
 	// do. Probation is how many ticks a member that failed must be well before
-	// it returns.
+	// it returns; Patience if it is to take the only copy.
 	Patience, Probation int
 }
 

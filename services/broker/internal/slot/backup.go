@@ -16,7 +16,8 @@ func (s *Slot) Reset(base uint64) {
 	s.terms = nil
 	s.end, s.committed, s.settled = base, base, 0
 	s.restoring = nil
-	s.tail, s.waiting, s.heads = nil, 0, make(map[string]uint64)
+	s.tail, s.waiting = nil, 0
+	s.heads.reset()
 	if s.journal != nil {
 		s.journal.Reset(base)
 	}
@@ -64,10 +65,7 @@ func (s *Slot) Cut(after uint64) error {
 	}
 	clear(s.tail[kept:])
 	s.tail = s.tail[:kept]
-	clear(s.heads)
-	for _, e := range s.tail {
-		s.heads[e.Channel] = e.Offset
-	}
+	s.heads.reset()
 	s.terms = s.terms.cut(s.cfg.Base, after)
 	s.end = after
 	if s.journal != nil {

@@ -168,7 +168,8 @@ func (r *restoring) known(k key) error {
 }
 
 func (r *restoring) entry(in *reader) error {
-	e, size, err := history.Decode(in.rest)
+	var e history.Entry
+	size, err := e.Decode(in.rest)
 	if err != nil {
 		return err
 	}

@@ -24,13 +24,13 @@ type Slot struct {
 	restoring *restoring // nil: no snapshot is being read
 	journal   Journal    // nil: the log ends with the process
 
-	term      uint64            // of what is appended here
-	end       uint64            // offset of the last entry
-	committed uint64            // the commit mark
-	settled   int64             // time of the last committed entry
-	tail      []*history.Entry  // (committed, end]
-	waiting   int               // cost of the tail
-	heads     map[string]uint64 // last offset of each channel in the tail
+	term      uint64           // of what is appended here
+	end       uint64           // offset of the last entry
+	committed uint64           // the commit mark
+	settled   int64            // time of the last committed entry
+	tail      []*history.Entry // (committed, end]
+	waiting   int              // cost of the tail
+	heads     heads            // of the channels in the tail
 }
 
 // New returns an empty log.
@@ -77,7 +77,7 @@ func (s *Slot) Append(p Publication, now time.Time) (Result, error) {
 	case e.Offset >= shard.MaxPosition:
 		return Result{}, ErrExhausted
 	}
-	s.push(e)
+	s.push(e.Seal())
 	if p.Key != "" {
 		s.keys.add(key{id: id, digest: sum, offset: e.Offset, time: e.Time})
 	}
@@ -86,7 +86,7 @@ func (s *Slot) Append(p Publication, now time.Time) (Result, error) {
 
 // entry is a publication as the next entry of the log.
 func (s *Slot) entry(p *Publication, at history.Tail, clock int64) *history.Entry {
-	if head, ok := s.heads[p.Channel]; ok && at.Class.Retains() {
+	if head := s.heads.of(p.Channel, s.tail); head > 0 && at.Class.Retains() {
 		at.Prev = head
 	}
 	return &history.Entry{
@@ -107,7 +107,7 @@ func (s *Slot) entry(p *Publication, at history.Tail, clock int64) *history.Entr
 func (s *Slot) push(e *history.Entry) {
 	s.end = e.Offset
 	s.tail = append(s.tail, e)
-	s.heads[e.Channel] = e.Offset
+	s.heads.push(e)
 	s.waiting += e.Cost()
 	s.terms = s.terms.push(e.Term, e.Offset)
 	if s.journal != nil {
@@ -134,9 +134,7 @@ func (s *Slot) Commit(upto uint64) []*history.Entry {
 	for _, e := range passed {
 		s.hist.Add(e)
 		s.waiting -= e.Cost()
-		if s.heads[e.Channel] == e.Offset {
-			delete(s.heads, e.Channel)
-		}
+		s.heads.pop(e)
 		if e.Key != "" {
 			s.keys.settle(e.Time)
 		}
@@ -148,6 +146,7 @@ func (s *Slot) Commit(upto uint64) []*history.Entry {
 	s.terms = s.terms.merge(s.Start())
 	if s.tail = s.tail[len(passed):]; len(s.tail) == 0 {
 		s.tail = passed[:0] // use the array again
+		s.heads.reset()
 	}
 	return passed
 }

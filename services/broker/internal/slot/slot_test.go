@@ -191,6 +191,41 @@ func TestClockNeverGoesBack(t *testing.T) {
 	check(t, "time", passed[1].Time, passed[0].Time)
 }
 
+// However long the tail is, an entry knows the one before it in its channel.
+func TestPrevInTheTail(t *testing.T) {
+	s := newSlot(nil)
+	last := map[string]uint64{}
+	publish := func(n int) {
+		for i := range n {
+			channel := fmt.Sprint("/", i*i%7)
+			check(t, "published", outcome(s, pub(channel, "", "1"), start()), fmt.Sprint(s.End()-base))
+			e := s.tail[len(s.tail)-1]
+			if want, ok := last[channel]; ok && e.Prev != want {
+				t.Fatalf("entry %d of %s comes after %d, want %d", e.Offset, channel, e.Prev, want)
+			}
+			last[channel] = e.Offset
+		}
+	}
+	publish(2 * shortTail)
+	s.Commit(s.End() - 3)
+	publish(shortTail / 2)
+	s.Commit(s.End())
+	publish(shortTail / 2)
+	clear(last)
+	for _, e := range s.tail[:shortTail/4] {
+		last[e.Channel] = e.Offset
+	}
+	if err := s.Cut(s.Committed() + shortTail/4); err != nil {
+		t.Fatal(err)
+	}
+	publish(2 * shortTail)
+	if len(s.heads.offsets) == 0 {
+		t.Error("no heads are kept of a long tail")
+	}
+	s.Commit(s.End() - 1)
+	check(t, "heads of one entry", len(s.heads.offsets), 1)
+}
+
 func TestKeysAreBounded(t *testing.T) {
 	s := newSlot(func(c *Config) { c.Keys = 2 })
 	for i, key := range []string{"a", "b", "c"} {

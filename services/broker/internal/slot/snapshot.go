@@ -54,9 +54,9 @@ func (s *Slot) Snapshot() (offset uint64, next func(bytes int) []byte) {
 	var (
 		base, time = s.cfg.Base, s.settled
 		terms      = terms(s.Terms()).cut(base, s.committed)
-		keys       = s.keys.committed()
 		past       = s.hist.Snapshot()
 	)
+	keys, keyAt := s.keys.committed()
 	sn := &snapshot{offset: s.committed}
 	for _, one := range []section{
 		{recordHead, 1, func(b []byte, _ int) []byte {
@@ -69,8 +69,8 @@ func (s *Slot) Snapshot() (offset uint64, next func(bytes int) []byte) {
 			t := &past.Tombstones[i]
 			return append(appendNumbers(b, t.Last, uint64(t.Time), uint64(len(t.Channel))), t.Channel...)
 		}},
-		{recordKey, len(keys), func(b []byte, i int) []byte {
-			k := &keys[i]
+		{recordKey, keys, func(b []byte, i int) []byte {
+			k := keyAt(i)
 			return append(appendNumbers(b, k.offset, uint64(k.time), k.digest), k.id[:]...)
 		}},
 		{recordEntry, past.Len(), past.AppendEntry},

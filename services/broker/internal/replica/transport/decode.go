@@ -1,10 +1,13 @@
 package transport
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	"github.com/comet-push/comet/internal/shard"
@@ -12,18 +15,70 @@ import (
 	"github.com/comet-push/comet/services/broker/internal/replica"
 )
 
-// decode makes a frame into a message, which may keep the frame's bytes. What a
-// replica may rely on is checked: slots exist, numbers are in their ranges,
-// terms are in order, and entries follow each other.
-func decode(f *brokerv1.ReplicaFrame) (shard.Slot, replica.Message, error) {
-	if f.GetSlot() >= shard.Slots {
-		return 0, nil, fmt.Errorf("there is no slot %d", f.GetSlot())
+// frame is one thing that came, or that is to be sent.
+type frame struct {
+	slot       shard.Slot
+	message    replica.Message // nil: it is a ping or a pong
+	ping, pong uint64          // no ping has the number 0
+}
+
+// cut returns the first frame of a batch and what comes after it.
+func cut(batch []byte) (f, rest []byte, ok bool) {
+	if len(batch) < lengthBytes {
+		return nil, nil, false
 	}
-	m, err := decodeMessage(f)
+	size, rest := binary.BigEndian.Uint32(batch), batch[lengthBytes:]
+	if uint64(size) > uint64(len(rest)) {
+		return nil, nil, false
+	}
+	return rest[:size:size], rest[size:], true
+}
+
+// cutHello returns the hello that a batch begins with, or nil.
+func cutHello(batch []byte) (hello *brokerv1.ReplicaHello, rest []byte) {
+	b, rest, _ := cut(batch)
+	f := &brokerv1.ReplicaFrame{}
+	if proto.Unmarshal(b, f) != nil {
+		return nil, nil
+	}
+	return f.GetHello(), rest
+}
+
+// decode reads a frame, of which it may keep the bytes. What a replica may rely
+// on is checked: slots exist, numbers are in their ranges, terms are in order,
+// and entries follow each other.
+func decode(b []byte) (frame, error) {
+	f, ok, err := readHot(b)
+	if !ok {
+		f, err = decodeAny(b)
+	}
 	if err != nil {
-		return 0, nil, fmt.Errorf("slot %d: %w", f.GetSlot(), err)
+		return frame{}, fmt.Errorf("slot %d: %w", f.slot, err)
 	}
-	return shard.Slot(f.GetSlot()), m, nil
+	return f, nil
+}
+
+// decodeAny reads any frame.
+func decodeAny(b []byte) (f frame, err error) {
+	from := &brokerv1.ReplicaFrame{}
+	if err := proto.Unmarshal(b, from); err != nil {
+		return frame{}, err
+	}
+	if from.GetSlot() >= shard.Slots {
+		return frame{}, fmt.Errorf("there is no slot %d", from.GetSlot())
+	}
+	f.slot = shard.Slot(from.GetSlot())
+	switch kind := from.GetKind().(type) {
+	case *brokerv1.ReplicaFrame_Ping:
+		if f.ping = kind.Ping; f.ping == 0 {
+			err = errors.New("a ping without a number")
+		}
+	case *brokerv1.ReplicaFrame_Pong:
+		f.pong = kind.Pong
+	default:
+		f.message, err = decodeMessage(from)
+	}
+	return f, err
 }
 
 func decodeMessage(f *brokerv1.ReplicaFrame) (replica.Message, error) {
@@ -34,7 +89,10 @@ func decodeMessage(f *brokerv1.ReplicaFrame) (replica.Message, error) {
 	case *brokerv1.ReplicaFrame_State:
 		return decodeState(kind.State)
 	case *brokerv1.ReplicaFrame_Append:
-		return decodeAppend(kind.Append)
+		p := kind.Append
+		return newAppend(replica.Append{
+			Term: p.GetTerm(), Round: p.GetRound(), Join: p.GetJoin(), Prev: p.GetPrev(), Commit: p.GetCommit(),
+		}, p.GetEntries())
 	case *brokerv1.ReplicaFrame_Piece:
 		p := kind.Piece
 		if p.GetSeq() > math.MaxInt32 {
@@ -45,10 +103,7 @@ func decodeMessage(f *brokerv1.ReplicaFrame) (replica.Message, error) {
 		}, nil
 	case *brokerv1.ReplicaFrame_Ack:
 		p := kind.Ack
-		if p.GetPieces() > math.MaxInt32 {
-			return nil, fmt.Errorf("%d pieces of a snapshot", p.GetPieces())
-		}
-		return &replica.Ack{Term: p.GetTerm(), Round: p.GetRound(), End: p.GetEnd(), Pieces: int(p.GetPieces())}, nil
+		return newAck(p.GetTerm(), p.GetRound(), p.GetEnd(), uint64(p.GetPieces()))
 	case *brokerv1.ReplicaFrame_Refuse:
 		p := kind.Refuse
 		return &replica.Refuse{Term: p.GetTerm(), Version: p.GetVersion(), Round: p.GetRound(), Need: p.GetNeed()}, nil
@@ -89,23 +144,39 @@ func decodeState(p *brokerv1.ReplicaState) (*replica.State, error) {
 	return m, nil
 }
 
-func decodeAppend(p *brokerv1.ReplicaAppend) (*replica.Append, error) {
-	m := &replica.Append{
-		Term: p.GetTerm(), Round: p.GetRound(), Join: p.GetJoin(), Prev: p.GetPrev(), Commit: p.GetCommit(),
+func newAck(term, round, end, pieces uint64) (replica.Message, error) {
+	if pieces > math.MaxInt32 {
+		return nil, fmt.Errorf("%d pieces of a snapshot", pieces)
 	}
-	if len(p.GetEntries()) > 0 && m.Prev >= shard.MaxPosition {
+	return &replica.Ack{Term: term, Round: round, End: end, Pieces: int(pieces)}, nil
+}
+
+// newAppend returns a message with the entries that bytes hold.
+func newAppend(from replica.Append, entries []byte) (replica.Message, error) {
+	one := &struct { // nearly always there is one entry
+		message replica.Append
+		entry   history.Entry
+		list    [1]*history.Entry
+	}{message: from}
+	m := &one.message
+	if len(entries) > 0 && m.Prev >= shard.MaxPosition {
 		return nil, fmt.Errorf("entries after %d", m.Prev)
 	}
-	for rest, next := p.GetEntries(), m.Prev+1; len(rest) > 0; next++ {
-		e, size, err := history.Decode(rest)
+	m.Entries = one.list[:0]
+	for next := m.Prev + 1; len(entries) > 0; next++ {
+		e := &one.entry
+		if len(m.Entries) > 0 {
+			e = new(history.Entry)
+		}
+		size, err := e.Decode(entries)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("entry %d: %w", next, err)
 		case e.Offset != next || next >= shard.MaxPosition || e.Term > m.Term:
 			return nil, fmt.Errorf("entry %d of term %d where %d of a term up to %d must be", e.Offset, e.Term, next, m.Term)
 		}
-		m.Entries = append(m.Entries, &e)
-		rest = rest[size:]
+		m.Entries = append(m.Entries, e)
+		entries = entries[size:]
 	}
 	return m, nil
 }

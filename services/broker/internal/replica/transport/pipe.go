@@ -11,11 +11,11 @@ type callerPipe struct {
 	call grpc.BidiStreamingClient[brokerv1.ReplicateRequest, brokerv1.ReplicateResponse]
 }
 
-func (p callerPipe) send(frames []*brokerv1.ReplicaFrame) error {
+func (p callerPipe) send(frames []byte) error {
 	return p.call.Send(&brokerv1.ReplicateRequest{Frames: frames})
 }
 
-func (p callerPipe) recv() ([]*brokerv1.ReplicaFrame, error) {
+func (p callerPipe) recv() ([]byte, error) {
 	batch, err := p.call.Recv()
 	return batch.GetFrames(), err
 }
@@ -25,11 +25,11 @@ type accepterPipe struct {
 	call grpc.BidiStreamingServer[brokerv1.ReplicateRequest, brokerv1.ReplicateResponse]
 }
 
-func (p accepterPipe) send(frames []*brokerv1.ReplicaFrame) error {
+func (p accepterPipe) send(frames []byte) error {
 	return p.call.Send(&brokerv1.ReplicateResponse{Frames: frames})
 }
 
-func (p accepterPipe) recv() ([]*brokerv1.ReplicaFrame, error) {
+func (p accepterPipe) recv() ([]byte, error) {
 	batch, err := p.call.Recv()
 	return batch.GetFrames(), err
 }

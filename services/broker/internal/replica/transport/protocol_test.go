@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
@@ -29,7 +31,7 @@ type caller struct {
 	t      *testing.T
 	stream grpc.BidiStreamingClient[brokerv1.ReplicateRequest, brokerv1.ReplicateResponse]
 	cancel context.CancelFunc
-	frames []*brokerv1.ReplicaFrame // received and not taken
+	frames []byte // received and not taken
 }
 
 func call(t *testing.T, n network, to *member) *caller {
@@ -56,9 +58,22 @@ func call(t *testing.T, n network, to *member) *caller {
 
 func (c *caller) send(frames ...*brokerv1.ReplicaFrame) {
 	c.t.Helper()
-	if err := c.stream.Send(&brokerv1.ReplicateRequest{Frames: frames}); err != nil {
+	if err := c.stream.Send(&brokerv1.ReplicateRequest{Frames: batch(c.t, frames...)}); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// batch is frames as they are sent.
+func batch(t *testing.T, frames ...*brokerv1.ReplicaFrame) (all []byte) {
+	t.Helper()
+	for _, f := range frames {
+		b, err := proto.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(binary.BigEndian.AppendUint32(all, uint32(len(b))), b...)
+	}
+	return all
 }
 
 // next returns the next frame.
@@ -70,9 +85,16 @@ func (c *caller) next() (*brokerv1.ReplicaFrame, error) {
 		}
 		c.frames = batch.GetFrames()
 	}
-	f := c.frames[0]
-	c.frames = c.frames[1:]
-	return f, nil
+	f, rest, err := cut(c.frames)
+	c.frames = rest
+	return f, err
+}
+
+// cut returns the first frame of a batch and what comes after it.
+func cut(batch []byte) (f *brokerv1.ReplicaFrame, rest []byte, err error) {
+	size := binary.BigEndian.Uint32(batch)
+	f = &brokerv1.ReplicaFrame{}
+	return f, batch[4+size:], proto.Unmarshal(batch[4:4+size], f)
 }
 
 // end reads until the stream ends.
@@ -304,9 +326,9 @@ func TestPingsAreNoSignOfLife(t *testing.T) {
 		for i := range 10 {
 			time.Sleep(450 * time.Millisecond)
 			// It ends meanwhile: then the frame goes nowhere.
-			_ = c.stream.Send(&brokerv1.ReplicateRequest{Frames: []*brokerv1.ReplicaFrame{
-				{Kind: &brokerv1.ReplicaFrame_Ping{Ping: uint64(i + 1)}},
-			}})
+			_ = c.stream.Send(&brokerv1.ReplicateRequest{Frames: batch(t, &brokerv1.ReplicaFrame{
+				Kind: &brokerv1.ReplicaFrame_Ping{Ping: uint64(i + 1)},
+			})})
 		}
 		j.want("up a@1", "down a@1")
 		c.wantEnd(codes.Aborted)
@@ -369,7 +391,11 @@ func (s answerer) Replicate(call grpc.BidiStreamingServer[brokerv1.ReplicateRequ
 	if err != nil {
 		return err
 	}
-	return s.answer(call, first.GetFrames()[0].GetHello())
+	f, _, err := cut(first.GetFrames())
+	if err != nil {
+		return err
+	}
+	return s.answer(call, f.GetHello())
 }
 
 func TestInvalidAnswers(t *testing.T) {
@@ -405,7 +431,7 @@ func TestInvalidAnswers(t *testing.T) {
 					}
 					last = h.GetNumber()
 					if frames := tt.answer(h); frames != nil {
-						if err := call.Send(&brokerv1.ReplicateResponse{Frames: frames}); err != nil {
+						if err := call.Send(&brokerv1.ReplicateResponse{Frames: batch(t, frames...)}); err != nil {
 							return err
 						}
 					}

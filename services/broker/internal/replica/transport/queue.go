@@ -3,9 +3,6 @@ package transport
 import (
 	"sync"
 	"time"
-
-	"github.com/comet-push/comet/internal/shard"
-	"github.com/comet-push/comet/services/broker/internal/replica"
 )
 
 const (
@@ -18,12 +15,10 @@ const (
 	spare = 4096
 )
 
-// item is something that waits to be sent: a message, or a pong.
+// item is a frame that waits to be sent: a message, or a pong.
 type item struct {
-	slot    shard.Slot
-	message replica.Message // nil: pong
-	pong    uint64
-	size    int
+	frame
+	size int
 }
 
 // queue is what waits to be sent on a stream, and what its pings say.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,10 +46,12 @@ type stream struct {
 	gone  chan struct{} // closed when the handler has heard Down, or never will hear Up
 }
 
-// pipe is a gRPC stream, on either side.
+// pipe is a gRPC stream, on either side, that carries batches of frames.
 type pipe interface {
-	send(frames []*brokerv1.ReplicaFrame) error
-	recv() ([]*brokerv1.ReplicaFrame, error)
+	// send does not keep the bytes.
+	send(frames []byte) error
+	// recv returns bytes that are the caller's.
+	recv() ([]byte, error)
 }
 
 func (m *Mesh) newStream(ctx context.Context, cancel context.CancelCauseFunc) *stream {
@@ -103,9 +104,9 @@ func (s *stream) meet() error {
 }
 
 func (s *stream) sayHello() error {
-	err := s.pipe.send([]*brokerv1.ReplicaFrame{{Kind: &brokerv1.ReplicaFrame_Hello{Hello: &brokerv1.ReplicaHello{
+	err := s.pipe.send(appendFrame(nil, &brokerv1.ReplicaFrame{Kind: &brokerv1.ReplicaFrame_Hello{Hello: &brokerv1.ReplicaHello{
 		Member: s.mesh.cfg.Self, To: s.member, Version: protocol, Number: s.number,
-	}}}})
+	}}}))
 	if err != nil {
 		return &ending{Broken, err}
 	}
@@ -215,13 +216,13 @@ func (m *Mesh) report(s *stream, e *ending) {
 // read hands over what comes.
 func (s *stream) read() {
 	frames, err := s.pipe.recv()
-	if err == nil && (len(frames) == 0 || frames[0].GetHello() == nil) {
-		s.end(Invalid, errors.New("it did not begin with hello"))
-		return
-	}
 	if err == nil {
-		s.hello <- frames[0].GetHello()
-		frames = frames[1:]
+		var hello *brokerv1.ReplicaHello
+		if hello, frames = cutHello(frames); hello == nil {
+			s.end(Invalid, errors.New("it did not begin with hello"))
+			return
+		}
+		s.hello <- hello
 		select {
 		case <-s.up:
 		case <-s.ctx.Done():
@@ -239,54 +240,52 @@ func (s *stream) read() {
 }
 
 // hear handles a batch; nothing if the stream has ended.
-func (s *stream) hear(frames []*brokerv1.ReplicaFrame) error {
+func (s *stream) hear(frames []byte) error {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-s.ctx.Done():
 		return nil
 	}
-	if slices.ContainsFunc(frames, signOfLife) {
-		s.out.alive()
-	}
-	for _, f := range frames {
-		if s.ctx.Err() != nil {
-			return nil
+	for alive := false; len(frames) > 0 && s.ctx.Err() == nil; {
+		b, rest, ok := cut(frames)
+		if !ok {
+			return errors.New("a batch ends within a frame")
+		}
+		f, err := decode(b)
+		if err != nil {
+			return err
+		}
+		if !alive && f.ping == 0 {
+			s.out.alive()
+			alive = true
 		}
 		if err := s.hearFrame(f); err != nil {
 			return err
 		}
+		frames = rest
 	}
 	return nil
 }
 
-func signOfLife(f *brokerv1.ReplicaFrame) bool {
-	_, ping := f.GetKind().(*brokerv1.ReplicaFrame_Ping)
-	return !ping
-}
-
-func (s *stream) hearFrame(f *brokerv1.ReplicaFrame) error {
-	switch kind := f.GetKind().(type) {
-	case *brokerv1.ReplicaFrame_Ping:
-		s.put(item{pong: kind.Ping, size: overhead})
-	case *brokerv1.ReplicaFrame_Pong:
-		sent, ok := s.out.answered(kind.Pong)
+func (s *stream) hearFrame(f frame) error {
+	switch {
+	case f.message != nil:
+		s.mesh.cfg.Handler.Receive(s.member, f.slot, f.message)
+	case f.ping != 0:
+		s.put(item{frame: frame{pong: f.ping}, size: overhead})
+	default:
+		sent, ok := s.out.answered(f.pong)
 		if !ok {
-			return fmt.Errorf("pong %d answers no ping", kind.Pong)
+			return fmt.Errorf("pong %d answers no ping", f.pong)
 		}
 		s.mesh.cfg.Handler.Heard(s.member, sent)
-	default:
-		slot, m, err := decode(f)
-		if err != nil {
-			return err
-		}
-		s.mesh.cfg.Handler.Receive(s.member, slot, m)
 	}
 	return nil
 }
 
 func (s *stream) send(slot shard.Slot, m replica.Message) {
-	s.put(item{slot: slot, message: m, size: size(m)})
+	s.put(item{frame: frame{slot: slot, message: m}, size: size(m)})
 }
 
 func (s *stream) put(i item) {
@@ -305,7 +304,10 @@ func (s *stream) beat() {
 
 // write sends what waits.
 func (s *stream) write() {
-	var items []item
+	var (
+		items  []item
+		frames []byte
+	)
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -320,7 +322,8 @@ func (s *stream) write() {
 			if n == 0 && ping == 0 {
 				break
 			}
-			if err := s.pipe.send(encode(ping, rest[:n])); err != nil {
+			frames = encode(frames[:0], ping, rest[:n])
+			if err := s.pipe.send(frames); err != nil {
 				s.end(Broken, err)
 				return
 			}
