@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	clerks       = 32 // questions to the directory at a time
+	clerks       = 8  // writes at a time that nothing waits for
+	urgentClerks = 24 // others, and readings, at a time
 	clerkTimeout = 3 * time.Second
 	clerkRetry   = 200 * time.Millisecond
 )
@@ -22,7 +23,8 @@ const (
 // write and one reading under way.
 type clerk struct {
 	places *places
-	jobs   chan job // has room for all there can be
+	jobs   chan job // these and
+	urgent chan job // have room for all there can be
 }
 
 // job is something to do about a row.
@@ -41,11 +43,17 @@ const (
 )
 
 func newClerk(s *places) *clerk {
-	return &clerk{places: s, jobs: make(chan job, 2*shard.Slots)}
+	return &clerk{places: s, jobs: make(chan job, shard.Slots), urgent: make(chan job, 2*shard.Slots)}
 }
 
 // write writes a row and tells what became of it. The place's lock is held.
-func (c *clerk) write(p *place, w *replica.Write) { c.jobs <- job{p, w} }
+func (c *clerk) write(p *place, w *replica.Write) {
+	if w.Urgent {
+		c.urgent <- job{p, w}
+		return
+	}
+	c.jobs <- job{p, w}
+}
 
 // read reads a row, not before now, and tells it. The place's lock is held.
 func (c *clerk) read(p *place) {
@@ -54,7 +62,7 @@ func (c *clerk) read(p *place) {
 		return
 	}
 	p.errand = reading
-	c.jobs <- job{place: p}
+	c.urgent <- job{place: p}
 }
 
 // Run does what there is to do until ctx ends.
@@ -62,18 +70,23 @@ func (c *clerk) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	for range clerks {
-		workers.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case j := <-c.jobs:
-					c.do(ctx, j)
-				}
-			}
-		})
+		workers.Go(func() { c.work(ctx, c.jobs) })
+	}
+	for range urgentClerks {
+		workers.Go(func() { c.work(ctx, c.urgent) })
 	}
 	return nil
+}
+
+func (c *clerk) work(ctx context.Context, jobs <-chan job) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case j := <-jobs:
+			c.do(ctx, j)
+		}
+	}
 }
 
 func (c *clerk) do(ctx context.Context, j job) {

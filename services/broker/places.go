@@ -35,6 +35,7 @@ type places struct {
 	hub       *hub.Hub
 	mesh      mesh
 	clerk     *clerk
+	moves     chan *place // that wait for their turn to be handed over
 	all       [shard.Slots]place
 
 	view    atomic.Pointer[membership.View] // nil until the first one
@@ -78,16 +79,18 @@ type place struct {
 	parkedFor int     // bytes of these
 	unheard   int64   // a version that was waited for in vain
 
-	doubted time.Time // when a follower named a position beyond the log; zero: that was answered
-	errand  errand    // the clerk's reading of the row
-	renewed time.Time // what was told of the lease
-	lapsed  bool      // the lease may have ended; the row is to be read before it counts again
+	doubted  time.Time // when a follower named a position beyond the log; zero: that was answered
+	errand   errand    // the clerk's reading of the row
+	handover handover
+	renewed  time.Time // what was told of the lease
+	lapsed   bool      // the lease may have ended; the row is to be read before it counts again
 }
 
 func newPlaces(cfg Config, deps Deps, m *metrics) *places {
 	s := &places{
 		self: deps.Node.Member(), cfg: cfg, directory: deps.Directory,
 		metrics: m, logger: deps.Logger, nodes: map[string]membership.Node{},
+		moves: make(chan *place, shard.Slots),
 	}
 	s.hub = hub.New(func(n shard.Slot) int64 { return s.all[n].version.Load() })
 	s.clerk = newClerk(s)
@@ -109,6 +112,7 @@ func (s *places) machine() replica.Config {
 func (s *places) Run(ctx context.Context) error {
 	return run.All(ctx,
 		run.Named("clerk", s.clerk),
+		run.Named("moves", run.Func(s.move)),
 		run.Named("rows", run.Func(s.follow)),
 		run.Named("ticks", run.Func(s.tick)),
 		run.Named("sweep", run.Func(s.sweep)),
@@ -169,6 +173,10 @@ func (s *places) carryOut(p *place) {
 	if e.Write != nil {
 		s.clerk.write(p, e.Write)
 	}
+	if e.Move {
+		s.queue(p)
+	}
+	p.endTurn()
 	if e.Read {
 		s.clerk.read(p)
 	}

@@ -40,6 +40,8 @@ type Store struct {
 	waiting   []*leadership // candidates, longest waiting first
 	leader    *leadership
 	trace     func(shard.Slot, shard.Row) // told of every row; nil: nobody
+	effort    time.Duration               // of a change of a row
+	free      time.Time                   // when those that came are made
 
 	nodes map[string]membership.Node // what views show; replaced, never changed
 }
@@ -80,6 +82,13 @@ func (s *Store) Trace(tell func(shard.Slot, shard.Row)) {
 	for n := range shard.Slot(shard.Slots) {
 		tell(n, s.table.Row(n))
 	}
+}
+
+// Labour makes every change of a row take so long, one after the other.
+func (s *Store) Labour(each time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.effort = each
 }
 
 // Leader is the candidate that leads, or empty.

@@ -31,11 +31,34 @@ func (d *Directory) swap(ctx context.Context, c membership.Change, leader *leade
 	if err := d.travel(ctx); err != nil {
 		return 0, err
 	}
+	if err := d.store.queue(ctx); err != nil {
+		return 0, err
+	}
 	version, refusal := d.store.swap(c, leader)
 	if err := d.travel(ctx); err != nil {
 		return 0, err
 	}
 	return version, refusal
+}
+
+// queue waits until the changes that came before are made, and the next is.
+func (s *Store) queue(ctx context.Context) error {
+	s.mu.Lock()
+	if now := time.Now(); s.free.Before(now) {
+		s.free = now
+	}
+	s.free = s.free.Add(s.effort)
+	wait := time.Until(s.free)
+	s.mu.Unlock()
+	if wait <= 0 {
+		return nil
+	}
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (s *Store) swap(c membership.Change, leader *leadership) (version int64, err error) {

@@ -34,6 +34,7 @@ import (
 
 const (
 	maxWrites    = 32 // rows written at a time
+	maxWishes    = 8  // of these, where nothing waits for them
 	writeTimeout = 3 * time.Second
 	planEvery    = time.Second
 	retryAfter   = 500 * time.Millisecond

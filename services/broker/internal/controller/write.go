@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,7 +25,10 @@ func (r *reign) write(ctx context.Context, changes []placement.Change) written {
 	defer cancel()
 	w := written{changes, make([]error, len(changes))}
 	var group errgroup.Group
-	group.SetLimit(maxWrites)
+	group.SetLimit(maxWishes)
+	if slices.ContainsFunc(changes, func(c placement.Change) bool { return len(c.Present) > 0 }) { // begins a term
+		group.SetLimit(maxWrites)
+	}
 	for i, c := range changes {
 		group.Go(func() error {
 			w.outcomes[i] = r.leadership.Write(ctx, membership.Change{

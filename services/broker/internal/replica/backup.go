@@ -89,6 +89,7 @@ func (r *Replica) join(m *Append, out *Effects) bool {
 		return false
 	}
 	r.leader.joined = true
+	r.handed = 0
 	return true
 }
 

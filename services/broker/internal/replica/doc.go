@@ -162,4 +162,6 @@
 //	    nothing after Stop.
 //	S8  Tell Followed with every tick while a copy that relays has followers. They
 //	    have, at every moment, been sent all that Commit has passed.
+//	S9  Call Turn once for every Move, when the row that follows can be written at
+//	    once: publishes wait from then on, and not before.
 package replica

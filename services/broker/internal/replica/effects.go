@@ -28,6 +28,9 @@ type Effects struct {
 	// Write is a row to write by compare-and-swap; exactly one call of Written
 	// says what became of it. There is at most one at a time.
 	Write *Write
+	// Move: the slot is to be handed over, and serves on until Turn says that it
+	// is its turn; exactly one call of Turn does.
+	Move bool
 	// Read: read the row of the slot anew, not from a cache, until that works,
 	// and tell it by Row even if it is not new.
 	Read bool
@@ -61,6 +64,8 @@ type Write struct {
 	// Present are members that must be announced, with the same log-id, for the
 	// write to apply.
 	Present []string
+	// Urgent: publishes wait for it.
+	Urgent bool
 }
 
 // Outcome says what became of a Write.

@@ -20,7 +20,9 @@ type lead struct {
 	rounds uint64 // how many were begun
 
 	settled bool // the row is as it is desired: those in sync, and the primary
+	asked   bool // for a turn to hand over
 	moving  bool // nothing is accepted: the slot is being handed over
+	age     int  // ticks, as far as that matters
 	wait    int  // ticks until the next hand-over is tried, or this one given up
 }
 
@@ -83,7 +85,7 @@ func (r *Replica) recount(out *Effects) {
 
 // isSettled reports whether the row needs no change while nobody fails.
 func (r *Replica) isSettled() bool {
-	if r.row.UncleanAfter != r.cfg.UncleanAfter || len(r.unsure) > 0 || r.wantsMove() || r.surplus() != "" {
+	if r.row.UncleanAfter != r.cfg.UncleanAfter || len(r.unsure) > 0 || r.wantsMove() || r.hasSurplus() {
 		return false
 	}
 	return !slices.ContainsFunc(r.row.Replicas, func(m string) bool { return !slices.Contains(r.row.InSync, m) })

@@ -55,6 +55,7 @@ type Replica struct {
 	leader leader // whom this member follows
 	lead   *lead  // if this member leads
 	relays bool   // it follows, and has followers itself
+	handed int    // ticks for which the primary is waited for that the slot was handed to
 
 	writing *Write      // its outcome is not known yet
 	unsure  []shard.Row // written over row, outcome unknown for good
@@ -127,6 +128,9 @@ func (r *Replica) adopt(term uint64, out *Effects) {
 	}
 	if r.lead != nil {
 		out.Stop = true
+		if r.lead.moving {
+			r.handed = r.cfg.Patience
+		}
 		r.lead = nil
 		r.log.Pin(NoPin)
 	}
@@ -218,6 +222,7 @@ func (r *Replica) Synced(now time.Time, out *Effects) {
 // that comes late counts once.
 func (r *Replica) Tick(now time.Time, out *Effects) {
 	r.ticks++
+	r.handed = max(r.handed-1, 0)
 	if r.lead != nil {
 		for _, p := range r.lead.peers {
 			r.tickPeer(p, out)

@@ -331,7 +331,7 @@ var mutations = []mutation{
 	{
 		name: "30 remove before the replacement is in sync",
 		file: "plan.go",
-		old:  "		if !slices.Contains(r.row.InSync, m) {\n",
+		old:  "		if !slices.Contains(inSync, m) {\n",
 		new:  "		if m == \"\" {\n",
 	},
 }

@@ -21,7 +21,7 @@ func (r *Replica) plan(out *Effects) {
 		next := r.row
 		next.Term++
 		next.UncleanAfter = 0
-		r.write(next, nil, out)
+		r.hurry(next, nil, out)
 	}
 }
 
@@ -36,7 +36,7 @@ func (r *Replica) planLead(out *Effects) {
 	case slices.ContainsFunc(next.InSync, failed):
 		r.lead.moving = false
 		next.InSync = slices.DeleteFunc(slices.Clone(next.InSync), failed)
-		r.write(next, nil, out)
+		r.hurry(next, nil, out)
 	case r.lead.moving && !r.wantsMove():
 		r.lead.moving = false // what is desired has changed
 		r.planLead(out)
@@ -45,42 +45,68 @@ func (r *Replica) planLead(out *Effects) {
 			next.Term++
 			next.Primary = next.Replicas[0]
 			next.UncleanAfter = 0
-			r.write(next, []string{next.Primary}, out)
+			r.hurry(next, []string{next.Primary}, out)
 		}
-	case r.surplus() != "":
-		surplus := r.surplus()
-		next.InSync = slices.DeleteFunc(slices.Clone(next.InSync), func(m string) bool { return m == surplus })
+	case r.hasSurplus():
+		next.InSync = r.relieved(next.InSync)
 		r.write(next, nil, out)
 	case r.returning() != "":
 		member := r.returning()
-		next.InSync = append(slices.Clone(next.InSync), member)
+		next.InSync = r.relieved(append(slices.Clone(next.InSync), member))
 		r.write(next, []string{member}, out)
-	case len(r.unsure) > 0 || next.UncleanAfter != r.row.UncleanAfter:
+	case len(r.unsure) > 0 || next.UncleanAfter != r.row.UncleanAfter && r.mustAgree():
 		r.write(next, nil, out) // after which those unsure are not applied any more
-	case r.lead.wait == 0 && r.mayMove():
-		r.lead.moving, r.lead.wait = true, r.cfg.Patience
-		r.planLead(out)
+	case r.lead.wait == 0 && !r.lead.asked && r.mayMove():
+		r.lead.asked, out.Move = true, true
 	}
 }
 
-// surplus is a member in sync that is not desired, once all desired ones are in
-// sync, or empty.
-func (r *Replica) surplus() string {
+// Turn tells that the slot may be handed over now, if that is still wanted. Its
+// publishes wait from now on, so that the next row is to be written at once.
+func (r *Replica) Turn(now time.Time, out *Effects) {
+	if r.lead == nil {
+		return
+	}
+	r.lead.asked = false
+	if r.writing == nil && !r.reading && r.lead.wait == 0 && r.mayMove() {
+		r.lead.moving, r.lead.wait = true, r.cfg.Patience
+	}
+	r.proceed(now, out)
+}
+
+// Moving reports whether the slot is being handed over by this member: publishes
+// wait, or the next primary has not been heard of, as soon as may be expected.
+func (r *Replica) Moving() bool {
+	if r.lead != nil {
+		return r.lead.moving
+	}
+	return r.handed > 0
+}
+
+// mustAgree reports whether the row is to say UncleanAfter, though it needs no
+// other change. A new primary that is not alone lets the changes that follow a
+// move say so, for a while.
+func (r *Replica) mustAgree() bool {
+	return len(r.row.InSync) == 1 || r.lead.age >= 3*r.cfg.Patience
+}
+
+// relieved is a set without those that are not desired, once all desired ones
+// are in it. While it is being written commits wait for them, too (R2).
+func (r *Replica) relieved(inSync []string) []string {
 	for _, m := range r.row.Replicas {
-		if !slices.Contains(r.row.InSync, m) {
-			return ""
+		if !slices.Contains(inSync, m) {
+			return inSync
 		}
 	}
 	if len(r.row.Replicas) == 0 {
-		return ""
+		return inSync
 	}
-	for _, m := range r.row.InSync {
-		if m != r.cfg.Self && !slices.Contains(r.row.Replicas, m) {
-			return m
-		}
-	}
-	return ""
+	return slices.DeleteFunc(slices.Clone(inSync), func(m string) bool {
+		return m != r.cfg.Self && !slices.Contains(r.row.Replicas, m)
+	})
 }
+
+func (r *Replica) hasSurplus() bool { return len(r.relieved(r.row.InSync)) < len(r.row.InSync) }
 
 // returning is a desired member that may be added, or empty: one that holds all
 // that was committed in this term or before, whatever this primary knew of it.
@@ -122,12 +148,19 @@ func (r *Replica) mayMove() bool {
 // tickMove gives a hand-over up that takes too long, even one that is being
 // written: without the target's acknowledgement nothing can be committed.
 func (r *Replica) tickMove() {
+	r.lead.age = min(r.lead.age+1, 3*r.cfg.Patience)
 	if r.lead.wait > 0 {
 		r.lead.wait--
 	}
 	if r.lead.moving && r.lead.wait == 0 {
 		r.lead.moving, r.lead.wait = false, r.cfg.Patience
 	}
+}
+
+// hurry writes a row that publishes wait for.
+func (r *Replica) hurry(next shard.Row, present []string, out *Effects) {
+	r.write(next, present, out)
+	r.writing.Urgent = true
 }
 
 func (r *Replica) write(next shard.Row, present []string, out *Effects) {
@@ -146,7 +179,7 @@ func (r *Replica) Written(now time.Time, outcome Outcome, version int64, out *Ef
 		return
 	}
 	r.writing = nil
-	if r.lead != nil && r.lead.moving {
+	if r.lead != nil && r.lead.moving && outcome != Applied {
 		r.lead.moving, r.lead.wait = false, r.cfg.Patience
 	}
 	switch {

@@ -37,6 +37,7 @@ type place struct {
 	log  *simLog
 	book *ledger
 	out  Effects
+	turn bool // asked for
 
 	serving  bool
 	relaying bool
@@ -174,6 +175,7 @@ func (p *place) perform() {
 	if out.Write != nil {
 		p.wrote(out.Write)
 	}
+	p.turn = p.turn || out.Move
 	if out.Read {
 		p.reading = true
 	}
@@ -344,6 +346,11 @@ func (n *node) step() {
 		p.perform()
 		if p.followed = n.w.calm || n.w.rng.IntN(8) > 0 && (p.followed || n.w.rng.IntN(4) == 0); p.followed {
 			p.rep.Followed(n.w.clock(), &p.out)
+			p.perform()
+		}
+		if p.turn && (n.w.calm || n.w.rng.IntN(2) > 0) {
+			p.turn = false
+			p.rep.Turn(n.w.clock(), &p.out)
 			p.perform()
 		}
 	}
