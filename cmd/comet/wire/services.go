@@ -106,6 +106,7 @@ func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
 		QueueBytes:      int(p.cfg.Edge.QueueBytes),
 		DrainTimeout:    p.cfg.DrainTimeout / 2,
 		BrokerHeartbeat: d.pace,
+		FollowCopies:    p.cfg.Edge.FollowCopies,
 	}, edge.Deps{
 		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", edgeName)),
