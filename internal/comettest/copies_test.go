@@ -1,7 +1,9 @@
 package comettest_test
 
 import (
+	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/comet-push/comet/internal/comettest"
@@ -74,4 +76,48 @@ func (w *world) atCopies() {
 	if followed < 128 || followed > 240 {
 		w.t.Errorf("%v slots are followed at copies", followed)
 	}
+}
+
+// TestCopiesAreAsFast compares when a message comes to edges that follow its
+// slot at the primary, and to those that follow it at the copy: nothing waits
+// for a tick.
+func TestCopiesAreAsFast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const edges = 8 // half of them with the primary, give or take
+		c := comettest.New(t, comettest.Options{Edges: edges, Brokers: 2, Presence: 1, Configure: followCopies})
+		c.Balanced(time.Minute)
+		p := c.Publish("backend", "/news", 730*time.Millisecond)
+		var clients []*comettest.Client
+		for i := range edges {
+			clients = append(clients, c.Connect(comettest.Profile{
+				Name: fmt.Sprintf("reader-%d", i), Transport: comettest.SSE, Channels: []string{p.Channel},
+				Edges: []string{fmt.Sprintf("edge-%d", i)},
+			}))
+		}
+		time.Sleep(5 * time.Second) // all have crossed
+		begin := p.Acked()
+		time.Sleep(time.Minute)
+		end := p.Acked()
+		settle(t, []*comettest.Publisher{p})
+		first, last := map[int]time.Time{}, map[int]time.Time{}
+		for _, client := range clients {
+			for _, r := range client.Of(comettest.Event) {
+				if at, ok := first[r.N]; !ok || r.At.Before(at) {
+					first[r.N] = r.At
+				}
+				if r.At.After(last[r.N]) {
+					last[r.N] = r.At
+				}
+			}
+		}
+		for n := begin + 2; n <= end; n++ {
+			if behind := last[n].Sub(first[n]); first[n].IsZero() || behind > 10*time.Millisecond {
+				t.Errorf("message %d came to some clients %v after others", n, behind)
+			}
+		}
+		if end-begin < 50 {
+			t.Errorf("only %d messages in a minute", end-begin)
+		}
+	})
 }
