@@ -54,8 +54,9 @@ type Node struct {
 	Directory *memory.Directory
 	Metrics   wire.Metrics
 
-	stop context.CancelCauseFunc
-	done chan error
+	stop  context.CancelCauseFunc
+	done  chan error
+	lives int // how often it was started
 }
 
 // errCrash is the cause that a crashed process sees.
@@ -121,6 +122,7 @@ func (c *Cluster) Start(name string) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	done := make(chan error, 1)
 	n.Process, n.stop, n.done = process, stop, done
+	n.lives++
 	go func() { done <- process.Run(ctx) }()
 }
 
@@ -172,6 +174,9 @@ func (c *Cluster) Pause(name string, paused bool) {
 
 // Runs reports whether a node has been started and not ended since.
 func (c *Cluster) Runs(name string) bool { return c.Node(name).stop != nil }
+
+// Lives is how often a node has been started.
+func (c *Cluster) Lives(name string) int { return c.Node(name).lives }
 
 // Calm ends every fault but those of processes that do not run.
 func (c *Cluster) Calm() {
