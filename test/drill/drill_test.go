@@ -153,9 +153,7 @@ func (r *run) drill(ctx context.Context, t *testing.T, d drill) {
 	}
 	allowed := d.limit
 	if !full() {
-		// Restarts take seconds yet where servers and clients share two cores: here
-		// they are held to what a failure may take, and to planned by make drill.
-		allowed = max(slack*allowed, unplanned) + r.noise
+		allowed = slack*allowed + r.noise
 	}
 	if waited := f.recovery(); waited > allowed {
 		t.Errorf("%s: a publish waited %v, want at most %v", d.name, waited, allowed)
