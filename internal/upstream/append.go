@@ -46,16 +46,31 @@ func (p *Publisher) dialLocked(ctx context.Context, r shard.Row) *appendStream {
 	return st
 }
 
+// AppendCall is an Append call as its caller has it.
+type AppendCall interface {
+	Send(*brokerv1.AppendRequest) error
+	// Recv returns answers that are good until the next call.
+	Recv() (*brokerv1.AppendResponse, error)
+}
+
+// call calls the broker.
+func (st *appendStream) call(ctx context.Context, addr string) (AppendCall, error) {
+	cfg := &st.publisher.cfg
+	if st.member == cfg.Node && cfg.Own != nil {
+		return cfg.Own(ctx), nil
+	}
+	conn, err := cfg.Conns.Conn(addr)
+	if err != nil {
+		return nil, err
+	}
+	return brokerv1.NewBrokerServiceClient(conn).Append(ctx, grpc.WaitForReady(true))
+}
+
 func (st *appendStream) run(ctx context.Context, addr string) error {
-	conn, err := st.publisher.cfg.Conns.Conn(addr)
+	stream, err := st.call(ctx, addr)
 	if err != nil {
 		return err
 	}
-	stream, err := brokerv1.NewBrokerServiceClient(conn).Append(ctx, grpc.WaitForReady(true))
-	if err != nil {
-		return err
-	}
-	var resp brokerv1.AppendResponse // reused: nothing of it is kept
 	send := func(offers []*brokerv1.Offer) error {
 		for len(offers) > 0 {
 			n := fit(offers)
@@ -67,7 +82,8 @@ func (st *appendStream) run(ctx context.Context, addr string) error {
 		return nil
 	}
 	return converse(st.cancel, st.out, send, func() error {
-		if err := stream.RecvMsg(&resp); err != nil {
+		resp, err := stream.Recv()
+		if err != nil {
 			return err
 		}
 		for _, answer := range resp.GetAnswers() {
