@@ -24,9 +24,9 @@ type appendStream struct {
 	out       *outbox[brokerv1.Offer]
 
 	// Guarded by Publisher.mu.
-	last    uint64              // request id
-	pending map[uint64]*pending // by request id
-	flying  [shard.Slots]int    // how many of these are of each slot
+	first   uint64           // request id of the first of pending
+	pending []*pending       // by request id; nil: answered
+	flying  [shard.Slots]int // how many of these are of each slot
 }
 
 // dialLocked opens a stream to the owner of a slot. It can be sent to at once.
@@ -34,8 +34,7 @@ func (p *Publisher) dialLocked(ctx context.Context, r shard.Row) *appendStream {
 	ctx, cancel := context.WithCancel(ctx)
 	st := &appendStream{
 		publisher: p, member: r.Primary, cancel: cancel,
-		out:     newOutbox[brokerv1.Offer](),
-		pending: map[uint64]*pending{},
+		out: newOutbox[brokerv1.Offer](), first: 1,
 	}
 	p.targets[st.member] = st
 	p.streams.Go(func() {
@@ -112,10 +111,9 @@ func fit(offers []*brokerv1.Offer) int {
 // row of the given version.
 func (st *appendStream) sendLocked(x *pending, version int64) {
 	req := x.again()
-	st.last++
-	req.RequestId, req.Version = st.last, version
+	req.RequestId, req.Version = st.first+uint64(len(st.pending)), version
 	x.on = st
-	st.pending[st.last] = x
+	st.pending = append(st.pending, x)
 	st.flying[x.slot]++
 	st.out.put(req)
 }
@@ -177,11 +175,16 @@ func (p *Publisher) receive(st *appendStream, resp *brokerv1.Answer) {
 // claimLocked returns what a request id stands for, and its lane; nothing for
 // an answer that came too late, or after it was sent elsewhere.
 func (p *Publisher) claimLocked(st *appendStream, id uint64) (*pending, *lane) {
-	x := st.pending[id]
-	if x == nil {
+	i := id - st.first // wraps around below it
+	if i >= uint64(len(st.pending)) || st.pending[i] == nil {
 		return nil, nil
 	}
-	delete(st.pending, id)
+	x := st.pending[i]
+	st.pending[i] = nil
+	for len(st.pending) > 0 && st.pending[0] == nil {
+		st.pending = st.pending[1:]
+		st.first++
+	}
 	st.flying[x.slot]--
 	l := &p.lanes[x.slot]
 	if x.on != st || x.req.GetRequestId() != id || x.answered {
