@@ -62,6 +62,26 @@ func (a *Audit) see(n shard.Slot, row shard.Row) {
 // the only copy may be given up.
 func (a *Audit) GivenUp(n *Node) { a.died(n.Process.Node().Member()) }
 
+// left notes that a member has left, and for how long others could have taken
+// before what only it has.
+func (a *Audit) left(member string, helped time.Duration) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dead[member] = true
+	lost := 0
+	for _, row := range a.rows {
+		if len(row.InSync) == 1 && row.InSync[0] == member {
+			lost++
+		}
+	}
+	if lost > 0 && helped > rescue {
+		a.errs = append(a.errs, fmt.Errorf("%s: %s left with the only copies of %d slots, though others were there for %v", time.Now().Format("15:04:05.000"), member, lost, helped))
+	}
+}
+
 // died notes that the present life of a node has ended.
 func (a *Audit) died(member string) {
 	if a == nil {
@@ -91,7 +111,8 @@ func (a *Audit) Row(channel string) shard.Row {
 }
 
 // Err returns the breaches found: rows that went back, primaries that were not
-// in sync, and logs that were given up though a process had them.
+// in sync, and logs that were given up though a process had them, or took them
+// with it when it left though another could have taken them.
 func (a *Audit) Err() []error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

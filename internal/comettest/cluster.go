@@ -54,8 +54,9 @@ type Node struct {
 	Directory *memory.Directory
 	Metrics   wire.Metrics
 
-	stop context.CancelCauseFunc
-	done chan error
+	stop  context.CancelCauseFunc
+	done  chan error
+	lives int // how often it was started
 }
 
 // errCrash is the cause that a crashed process sees.
@@ -121,6 +122,7 @@ func (c *Cluster) Start(name string) {
 	ctx, stop := context.WithCancelCause(context.Background())
 	done := make(chan error, 1)
 	n.Process, n.stop, n.done = process, stop, done
+	n.lives++
 	go func() { done <- process.Run(ctx) }()
 }
 
@@ -131,11 +133,12 @@ func (c *Cluster) Stop(name string) {
 	if n.stop == nil {
 		return
 	}
-	c.audit.died(n.Process.Node().Member()) // when its patience ends it goes, whatever it has
 	n.stop(run.ErrDraining)
-	if err := <-n.done; err != nil {
+	helped, err := c.leave(n)
+	if err != nil {
 		c.t.Errorf("stop %s: %v", name, err)
 	}
+	c.audit.left(n.Process.Node().Member(), helped)
 	n.stop = nil
 }
 
@@ -171,6 +174,9 @@ func (c *Cluster) Pause(name string, paused bool) {
 
 // Runs reports whether a node has been started and not ended since.
 func (c *Cluster) Runs(name string) bool { return c.Node(name).stop != nil }
+
+// Lives is how often a node has been started.
+func (c *Cluster) Lives(name string) int { return c.Node(name).lives }
 
 // Calm ends every fault but those of processes that do not run.
 func (c *Cluster) Calm() {

@@ -41,6 +41,22 @@ var mutations = []mutation{
 		finds: "a read at .* behind",
 	},
 	{
+		name:  "go by rows from before the lease lapsed",
+		file:  "rows.go",
+		old:   "	lapsed := !s.renewed.IsZero() && sent.Sub(s.renewed) > s.cfg.Lease\n",
+		new:   "	lapsed := false\n",
+		play:  []string{"-test.run=TestUnclean/silence"},
+		finds: "in a log that was given up",
+	},
+	{
+		name:  "let nobody who failed take the only copy of who leaves",
+		file:  "internal/replica/plan.go",
+		old:   "	return !p.banned || leaves && ",
+		new:   "	return !p.banned || false && leaves && ",
+		play:  []string{"-test.run=TestLastCopies/mended_at_last"},
+		finds: "slots began anew",
+	},
+	{
 		name:  "forget keys",
 		file:  "offer.go",
 		old:   "Key: x.req.GetIdempotencyKey(),",
@@ -83,7 +99,7 @@ func (m mutation) overlay(t *testing.T) string {
 	if n := strings.Count(string(text), m.old); n != 1 {
 		t.Fatalf("%s has the text to replace %d times: %q", m.file, n, m.old)
 	}
-	changed, overlay := filepath.Join(t.TempDir(), m.file), filepath.Join(t.TempDir(), "overlay.json")
+	changed, overlay := filepath.Join(t.TempDir(), filepath.Base(m.file)), filepath.Join(t.TempDir(), "overlay.json")
 	replace, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
 	if err != nil {
 		t.Fatal(err)

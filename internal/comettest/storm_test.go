@@ -15,12 +15,13 @@ import (
 )
 
 var (
+	seed        = flag.Uint64("seed", 1, "of what is random, or the first of several")
 	storms      = flag.Int("storms", 1, "how many random histories TestStorm plays, the first is -seed")
 	stormLength = flag.Duration("storm", time.Minute, "how long each of them lasts, in virtual time")
 )
 
 // TestStorm plays random faults of all kinds on top of each other, against
-// clusters with two copies. A failure names its seed: run it with -storms=1
+// clusters with two copies; with even numbers edges follow copies. A failure names its seed: run it with -storms=1
 // -seed=N. (What goroutines do in the same moment is not repeated, so it may
 // take some runs.)
 func TestStorm(t *testing.T) {
@@ -37,9 +38,10 @@ func play(t *testing.T, number uint64) {
 	random := rand.New(rand.NewPCG(number, 4))
 	o := comettest.Options{Edges: 2, Brokers: 3 + random.IntN(2), Presence: 1}
 	least := 1 + random.IntN(2)
-	o.Configure = func(_ string, cfg *config.Config) { cfg.Broker.MinInSync = least }
+	follow := number%2 == 0
+	o.Configure = func(_ string, cfg *config.Config) { cfg.Broker.MinInSync, cfg.Edge.FollowCopies = least, follow }
 	s := &storm{world: newWorld(t, o), random: random, busy: map[string]bool{}}
-	t.Logf("%d brokers, at least %d in sync", o.Brokers, least)
+	t.Logf("%d brokers, at least %d in sync, copies are followed: %v", o.Brokers, least, follow)
 	for end := time.Now().Add(*stormLength); time.Now().Before(end); {
 		time.Sleep(s.upTo(5 * time.Second))
 		s.strike()

@@ -129,6 +129,10 @@ func (w *world) check() {
 		if len(client.Of(comettest.Event)) == 0 {
 			w.t.Errorf("%s: nothing came", client.Name)
 		}
+		edge := client.Edges[0]
+		if n := len(client.Of(comettest.Session)); n > w.Lives(edge)+len(client.Of(comettest.Refused)) {
+			w.t.Errorf("%s had %d sessions in %d lives of %s", client.Name, n, w.Lives(edge), edge)
+		}
 	}
 	if err := w.CheckTogether(w.publishers, clients); err != nil {
 		w.t.Error(err)

@@ -90,6 +90,8 @@ type EdgeConfig struct {
 	BrowserConnects int
 	QueueMessages   int
 	QueueBytes      Size
+	// FollowCopies lets slots be followed at copies that are in sync.
+	FollowCopies bool
 }
 
 // BrokerConfig says what a broker keeps, and how many others keep it, too.
@@ -192,6 +194,8 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 		"how many connects are held for one browser on HTTP/1.1, which opens six connections at most; -1: no bound")
 	fs.IntVar(&c.Edge.QueueMessages, "edge.queue-messages", c.Edge.QueueMessages, "how many events may wait for a session")
 	fs.Var(&c.Edge.QueueBytes, "edge.queue-bytes", "how many bytes of events may wait for a session")
+	fs.BoolVar(&c.Edge.FollowCopies, "edge.follow-copies", c.Edge.FollowCopies,
+		"take messages from any broker with an in-sync copy, of the same zone if there is one, and not only from the primary")
 
 	fs.StringVar(&c.GRPC.Listen, "grpc.listen", c.GRPC.Listen, "address for backends")
 	fs.StringVar(&c.Internal.Listen, "internal.listen", c.Internal.Listen, "address for REST, metrics and health")

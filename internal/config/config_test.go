@@ -58,6 +58,7 @@ edge:
   max-interval: 3s
   allowed-origins: ["https://a.example", "https://b.example"]
   piggyback: true
+  follow-copies: true
   queue-bytes: 2MiB
 etcd: {endpoints: ["http://etcd:2379"]}
 `
@@ -72,6 +73,7 @@ etcd: {endpoints: ["http://etcd:2379"]}
 	want := config.Serve()
 	want.File, want.Target, want.Zone, want.DrainTimeout = c.File, config.Edge, "env", time.Second
 	want.Edge.PollTimeout, want.Edge.MaxInterval, want.Edge.Piggyback, want.Edge.QueueBytes = 5*time.Second, 3*time.Second, true, 2<<20
+	want.Edge.FollowCopies = true
 	want.Edge.AllowedOrigins = []string{"https://a.example", "https://b.example"}
 	want.Etcd.Endpoints = []string{"http://a:1", "http://b:2"}
 	if diff := cmp.Diff(want, c); diff != "" {

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
+	"github.com/comet-push/comet/internal/shard"
 )
 
 // The bounds of one attachment.
@@ -31,6 +32,7 @@ type attachment struct {
 	turn    turn
 	taken   uint64      // bytes the sink has taken since credit was granted
 	silent  int         // heartbeats without marks
+	heard   bool        // there were marks
 	lagging []*followed // to be pulled, unless their state says otherwise
 	pulling int         // pulls without an answer
 }
@@ -96,6 +98,7 @@ func (l *loop) converse(ctx context.Context, st *attachment, addr string) error 
 // the open of their slot, and a pull what it is to cover.
 type turn struct {
 	leaves []uint64
+	shuts  []uint32
 	opens  []*brokerv1.OpenSlot
 	joins  []*brokerv1.Interest
 	credit uint64
@@ -103,6 +106,8 @@ type turn struct {
 }
 
 func (t *turn) leave(i *interest) { t.leaves = append(t.leaves, i.id) }
+
+func (t *turn) shut(s shard.Slot) { t.shuts = append(t.shuts, uint32(s)) }
 
 func (t *turn) join(i *interest) {
 	t.joins = append(t.joins, &brokerv1.Interest{Id: i.id, Channel: i.channel})
@@ -134,6 +139,11 @@ func (st *attachment) flush() bool {
 	for ids := range slices.Chunk(t.leaves, maxLeaves) {
 		commands = append(commands, &brokerv1.AttachRequest{Command: &brokerv1.AttachRequest_Leave{
 			Leave: &brokerv1.Leave{Ids: ids},
+		}})
+	}
+	if len(t.shuts) > 0 {
+		commands = append(commands, &brokerv1.AttachRequest{Command: &brokerv1.AttachRequest_Leave{
+			Leave: &brokerv1.Leave{Slots: t.shuts},
 		}})
 	}
 	if len(t.opens) > 0 {

@@ -43,6 +43,8 @@ type cluster struct {
 	live   map[string]*fakeBroker       // by address
 	slots  [shard.Slots]fakeSlot
 	retain int // entries a channel keeps; 0: all
+	copies bool
+	copied int // entries that copies pushed
 	nextID int
 	clock  atomic.Int64 // orders what happens
 	birth  map[*brokerv1.Entry]moment
@@ -60,6 +62,7 @@ func (c *cluster) now() moment { return moment{c.clock.Add(1), time.Now()} }
 type fakeSlot struct {
 	row    shard.Row
 	server *fakeBroker // nil: nobody, for the moment
+	copy   *fakeBroker // has followers, too; or nil
 	logs   []*fakeLog
 }
 
@@ -168,6 +171,11 @@ func (c *cluster) move(s shard.Slot, to *fakeBroker, stopAfter, startAfter time.
 	row.Term++
 	row.Primary, row.Addr = to.node.Member(), to.node.Addr
 	row.InSync, row.Replicas = []string{row.Primary}, []string{row.Primary}
+	var backup *fakeBroker
+	if others := slices.DeleteFunc(c.brokers(), func(b *fakeBroker) bool { return b == to }); c.copies && len(others) > 0 {
+		backup = others[int(s)%len(others)]
+		row.InSync = append(row.InSync, backup.node.Member())
+	}
 	row.Base = shard.NextBase(row.Base, time.Now())
 	if err := c.lead.Write(context.Background(), membership.Change{Slot: s, Row: row}); err != nil {
 		c.t.Error(err)
@@ -181,17 +189,34 @@ func (c *cluster) move(s shard.Slot, to *fakeBroker, stopAfter, startAfter time.
 	c.mu.Unlock()
 	time.Sleep(stopAfter)
 	c.mu.Lock()
-	old := slot.server
-	slot.server = nil
+	old, copied := slot.server, slot.copy
+	slot.server, slot.copy = nil, nil
 	old.moved(s, row.Version)
+	copied.moved(s, row.Version)
 	c.mu.Unlock()
 	time.Sleep(startAfter)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	slot.server = to
+	slot.server, slot.copy = to, backup
 	slot.logs = append(slot.logs, &fakeLog{
 		term: row.Term, base: row.Base, keys: map[string]*brokerv1.Entry{}, dropped: map[string]uint64{},
 	})
+}
+
+// pause stops a slot's copy from having followers, for a while.
+func (c *cluster) pause(s shard.Slot, d time.Duration) {
+	c.mu.Lock()
+	slot := &c.slots[s]
+	paused, term := slot.copy, slot.row.Term
+	slot.copy = nil
+	paused.moved(s, slot.row.Version)
+	c.mu.Unlock()
+	time.Sleep(d)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slot.row.Term == term {
+		slot.copy = paused
+	}
 }
 
 func (c *cluster) version(s shard.Slot) int64 {
@@ -239,6 +264,13 @@ func (c *cluster) append(req *brokerv1.Offer) (e *brokerv1.Entry, duplicate bool
 	for st := range slot.server.streams {
 		st.push(s, e)
 	}
+	if slot.copy != nil {
+		for st := range slot.copy.streams {
+			if st.push(s, e) {
+				c.copied++
+			}
+		}
+	}
 	return e, false
 }
 
@@ -255,6 +287,7 @@ type fakeBroker struct {
 	appends map[chan struct{}]struct{} // closed to cut Append calls
 	mute    bool                       // sends nothing on Attach
 	deaf    bool                       // does not hear Pull
+	stale   bool                       // proves nothing of its copies
 	delay   time.Duration              // before each thing it sends
 	script  func(*brokerv1.Offer) *brokerv1.Answer
 	reads   func(*brokerv1.ReadRequest) (*brokerv1.ReadResponse, error)

@@ -111,13 +111,17 @@ func (st *fakeStream) send(f *brokerv1.Frame) {
 }
 
 func (st *fakeStream) moved(s uint32, version int64) {
+	st.shut(s)
+	st.send(&brokerv1.Frame{Kind: &brokerv1.Frame_Moved{Moved: &brokerv1.Moved{Slot: s, Version: version}}})
+}
+
+func (st *fakeStream) shut(s uint32) {
 	delete(st.places, shard.Slot(s))
 	for id, ch := range st.interests {
 		if !bayeux.IsPattern(ch) && uint32(shard.Of(ch)) == s {
 			delete(st.interests, id)
 		}
 	}
-	st.send(&brokerv1.Frame{Kind: &brokerv1.Frame_Moved{Moved: &brokerv1.Moved{Slot: s, Version: version}}})
 }
 
 func (st *fakeStream) obey(cmd *brokerv1.AttachRequest) {
@@ -134,6 +138,9 @@ func (st *fakeStream) obey(cmd *brokerv1.AttachRequest) {
 		for _, id := range k.Leave.GetIds() {
 			delete(st.interests, id)
 		}
+		for _, s := range k.Leave.GetSlots() {
+			st.shut(s)
+		}
 	case *brokerv1.AttachRequest_Credit:
 		st.credit += int64(k.Credit.GetBytes())
 	case *brokerv1.AttachRequest_Pull:
@@ -145,7 +152,7 @@ func (st *fakeStream) obey(cmd *brokerv1.AttachRequest) {
 
 func (st *fakeStream) open(o *brokerv1.OpenSlot) {
 	slot := &st.broker.cluster.slots[o.GetSlot()]
-	if slot.server != st.broker {
+	if copied := slot.copy == st.broker && o.GetCopy() == slot.row.Term; slot.server != st.broker && !copied {
 		st.moved(o.GetSlot(), slot.row.Version)
 		return
 	}
@@ -202,18 +209,19 @@ func (st *fakeStream) wants(e *brokerv1.Entry) bool {
 }
 
 // push sends a new entry, or stops pushing.
-func (st *fakeStream) push(s shard.Slot, e *brokerv1.Entry) {
+func (st *fakeStream) push(s shard.Slot, e *brokerv1.Entry) bool {
 	p := st.places[s]
 	if p == nil || !p.pushed || !st.wants(e) {
-		return
+		return false
 	}
 	if st.credit <= 0 {
 		p.pushed, p.sent = false, e.GetOffset()-1
 		st.lag(uint32(s), p.sent)
-		return
+		return false
 	}
 	st.entry(uint32(s), e)
 	p.sent = e.GetOffset()
+	return true
 }
 
 func (st *fakeStream) lag(s uint32, through uint64) {
@@ -280,6 +288,10 @@ func (st *fakeStream) marks() {
 	marks := &brokerv1.Marks{}
 	for s, p := range st.places {
 		slot := &st.broker.cluster.slots[s]
+		if st.broker.stale && slot.server != st.broker && p.pushed {
+			marks.Stale = append(marks.Stale, uint32(s))
+			continue
+		}
 		if log := slot.log(); p.pushed && p.marked != log.end() {
 			p.marked = log.end()
 			marks.Marks = append(marks.Marks, &brokerv1.Mark{

@@ -26,6 +26,11 @@ type FollowerConfig struct {
 	// Heartbeat is how often brokers send marks; 0: 1 s. A stream without
 	// marks for three of them is dropped.
 	Heartbeat time.Duration
+	// Copies lets slots be followed at members in sync other than the primary,
+	// of Zone if there are such; nodes spread over them.
+	Copies bool
+	// Zone is where this node is, or empty.
+	Zone string
 	// Slots are the slots to follow; nil: all. Literals must be of these.
 	Slots []shard.Slot
 	// Since says where to begin in a slot; without, at its end.

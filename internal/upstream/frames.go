@@ -12,6 +12,9 @@ import (
 // frame handles one frame of a live stream. An error means that the broker
 // broke the protocol, and ends the stream.
 func (l *loop) frame(st *attachment, f *brokerv1.Frame) error {
+	if l.crosses(st, f) {
+		return nil
+	}
 	switch k := f.GetKind().(type) {
 	case *brokerv1.Frame_Entries:
 		return l.entries(st, k.Entries)
@@ -46,18 +49,25 @@ func (l *loop) entries(st *attachment, f *brokerv1.Entries) error {
 		st.taken += cost(e)
 	}
 	s := l.on(st, f.GetSlot())
-	if s == nil || s.state == opening || len(f.GetEntries()) == 0 {
+	if s == nil || s.state == opening {
+		return nil
+	}
+	entries := f.GetEntries()
+	for len(entries) > 0 && entries[0].GetOffset() <= s.overlap {
+		entries = entries[1:]
+	}
+	if len(entries) == 0 {
 		return nil
 	}
 	last := s.through
-	for _, e := range f.GetEntries() {
+	for _, e := range entries {
 		if e.GetOffset() <= last || s.state < pulling {
 			return l.broken(s, "entry %d after %d in state %d", e.GetOffset(), last, s.state)
 		}
 		last = e.GetOffset()
 	}
 	l.tell(s)
-	l.sink.Entries(s.slot, f.GetEntries())
+	l.sink.Entries(s.slot, entries)
 	s.through, s.earliest = last, false
 	return nil
 }
@@ -188,6 +198,11 @@ func (l *loop) moved(st *attachment, f *brokerv1.Moved) {
 	if s == nil {
 		return
 	}
+	if s.atCopy() {
+		s.fail(time.Now())
+		l.retreat(s)
+		return
+	}
 	l.detach(s)
 	s.failures++
 	s.retryAt = time.Now().Add(retry(s.failures))
@@ -195,7 +210,7 @@ func (l *loop) moved(st *attachment, f *brokerv1.Moved) {
 }
 
 func (l *loop) marks(st *attachment, f *brokerv1.Marks) error {
-	st.silent, st.peer.failures = 0, 0
+	st.silent, st.heard, st.peer.failures = 0, true, 0
 	for _, m := range f.GetMarks() {
 		s := l.on(st, m.GetSlot())
 		if s == nil || s.state != pushed {
@@ -211,9 +226,11 @@ func (l *loop) marks(st *attachment, f *brokerv1.Marks) error {
 			continue
 		}
 		s.failures = 0
-		if !slices.Contains(f.GetStale(), uint32(s.slot)) {
+		stale := slices.Contains(f.GetStale(), uint32(s.slot))
+		if !stale {
 			l.sink.Through(shard.Position{Slot: s.slot, Offset: s.through})
 		}
+		l.doubt(s, stale)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,15 +25,16 @@ type loop struct {
 	next    time.Time   // when alarm goes off; zero: never
 
 	table    *shard.Table
-	slots    [shard.Slots]*followed // nil: not followed
-	peers    map[string]*peer       // by member; owners of slots
+	brokers  map[string]membership.Node // by member; with copies
+	slots    [shard.Slots]*followed     // nil: not followed
+	peers    map[string]*peer           // by member; owners of slots
 	patterns map[string]*interest
 	byID     map[uint64]*interest // patterns and literals
 	lastID   uint64
 	unsure   bool // a pattern's Join may have got the last answer it waits for
 }
 
-// peer is a broker that owns slots.
+// peer is a broker that owns slots, or has copies of them.
 type peer struct {
 	member   string
 	addr     string
@@ -78,6 +80,12 @@ func newLoop(ctx context.Context, f *Follower) *loop {
 // see follows a new view.
 func (l *loop) see(v membership.View) {
 	l.table = v.Table
+	if l.cfg.Copies {
+		l.brokers = make(map[string]membership.Node)
+		for _, n := range v.With(membership.Broker) {
+			l.brokers[n.Member()] = n
+		}
+	}
 	for _, s := range l.slots {
 		if s == nil {
 			continue
@@ -89,6 +97,9 @@ func (l *loop) see(v membership.View) {
 		}
 		s.row = r
 		if same {
+			if s.atCopy() && !slices.Contains(r.InSync, s.peer.member) {
+				l.retreat(s)
+			}
 			s.retryAt = time.Time{}
 			if s.state == detached {
 				l.attach(s)
@@ -128,7 +139,7 @@ func (l *loop) peer(r shard.Row) *peer {
 
 func (l *loop) owns(p *peer) bool {
 	for _, s := range l.slots {
-		if s != nil && s.peer == p {
+		if s != nil && (s.peer == p || s.copy == p.member || s.crossing != nil && s.crossing.to.peer == p) {
 			return true
 		}
 	}
@@ -179,6 +190,7 @@ func (l *loop) join(channel string) {
 			return
 		}
 		s.literals[channel] = i
+		s.stay()
 		if s.state != detached {
 			s.peer.stream.turn.join(i)
 		}
@@ -191,6 +203,10 @@ func (l *loop) leave(i *interest) {
 	if i.literal {
 		s := l.slots[i.slot]
 		delete(s.literals, i.channel)
+		if s.crossing != nil {
+			s.stay()
+			s.crossing.to.turn.leave(i)
+		}
 		if s.state != detached {
 			s.peer.stream.turn.leave(i)
 		}
@@ -231,8 +247,19 @@ func (l *loop) disconnect(st *attachment, err error) {
 	p.retryAt = time.Now().Add(retry(p.failures))
 	l.metrics.reconnects.Inc()
 	for _, s := range l.slots {
-		if s != nil && s.peer == p {
-			s.state = detached
+		if s == nil {
+			continue
+		}
+		if s.crossing != nil && s.crossing.to == st {
+			s.crossing = nil
+		}
+		if s.peer != p {
+			continue
+		}
+		s.state, s.overlap = detached, 0
+		if s.atCopy() {
+			s.fail(time.Now())
+			l.retreat(s)
 		}
 	}
 	l.wake(p.retryAt)
@@ -243,7 +270,8 @@ func (l *loop) disconnect(st *attachment, err error) {
 // errSilent says why a stream was dropped.
 var errSilent = errors.New("no freshness marks for three heartbeats")
 
-// listen counts the heartbeats in which a broker said nothing.
+// listen counts the heartbeats in which a broker said nothing, and looks for
+// copies that are better followed.
 func (l *loop) listen() {
 	for _, p := range l.peers {
 		if p.stream == nil {
@@ -252,6 +280,9 @@ func (l *loop) listen() {
 		if p.stream.silent++; p.stream.silent > 3 {
 			l.disconnect(p.stream, errSilent)
 		}
+	}
+	if l.cfg.Copies {
+		l.spread(time.Now())
 	}
 }
 

@@ -64,7 +64,12 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		x.publishers = append(x.publishers, startPublisher(t, x.c, upstream.PublisherConfig{}))
 		x.published = append(x.published, map[string]int{})
 	}
-	x.f = startFollower(t, x.c, upstream.FollowerConfig{Credit: 500 + x.rnd.IntN(5000)})
+	if x.c.copies = seed%4 >= 2; x.c.copies {
+		for _, channel := range x.channels {
+			x.c.move(shard.Of(channel), x.broker(), 0, 0)
+		}
+	}
+	x.f = startFollower(t, x.c, upstream.FollowerConfig{Credit: 500 + x.rnd.IntN(5000), Copies: x.c.copies})
 	return x
 }
 
@@ -81,6 +86,9 @@ func (x *chaos) run() {
 	}
 	x.checkPublishers()
 	x.checkFollower()
+	if x.c.copies && x.c.copied == 0 {
+		x.t.Error("copies pushed nothing")
+	}
 }
 
 func (x *chaos) step() {
@@ -144,6 +152,17 @@ func (x *chaos) changeInterests() {
 func (x *chaos) move() {
 	slot := shard.Of(x.channels[x.rnd.IntN(len(x.channels))])
 	pause := func() time.Duration { return time.Duration(x.rnd.IntN(200)) * time.Millisecond }
+	if x.c.copies {
+		switch x.rnd.IntN(3) {
+		case 0:
+			x.c.pause(slot, pause())
+			return
+		case 1:
+			b, stale := x.broker(), x.rnd.IntN(2) == 0
+			b.set(func() { b.stale = stale })
+			return
+		}
+	}
 	x.c.move(slot, x.broker(), pause(), pause())
 }
 
@@ -161,7 +180,7 @@ func (x *chaos) replace() {
 
 func (x *chaos) heal() {
 	for _, b := range x.c.brokers() {
-		b.set(func() { b.mute, b.delay = false, 0 })
+		b.set(func() { b.mute, b.stale, b.delay = false, false, 0 })
 	}
 	x.f.mu.Lock()
 	x.f.slow = 0

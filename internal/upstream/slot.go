@@ -24,7 +24,7 @@ const (
 type followed struct {
 	slot  shard.Slot
 	row   shard.Row // by which peer was chosen
-	peer  *peer     // its owner; nil: nobody
+	peer  *peer     // its owner, or a copy; nil: nobody
 	state state
 
 	fromEnd     bool // it was opened without since
@@ -40,6 +40,14 @@ type followed struct {
 	failures int       // times it moved in a row
 
 	literals map[string]*interest
+
+	// With copies.
+	copy         string    // the member at which it is best followed
+	crossing     *crossing // on the way to another member; or nil
+	overlap      uint64    // entries up to here came before it was followed here
+	stale        int       // heartbeats in a row in which a copy proved nothing
+	copyAt       time.Time // it stays with its primary until then
+	copyFailures int       // times copies failed it in a row
 }
 
 // attach opens a slot, with its literals, on the stream of its owner; without
@@ -47,6 +55,10 @@ type followed struct {
 func (l *loop) attach(s *followed) {
 	if s.peer == nil || s.peer.stream == nil || s.state != detached {
 		return
+	}
+	if s.crossing != nil && s.crossing.to == s.peer.stream {
+		s.retryAt = time.Time{}
+		return // its end comes first
 	}
 	open := &brokerv1.OpenSlot{Slot: uint32(s.slot)}
 	if s.known {
@@ -64,7 +76,8 @@ func (l *loop) attach(s *followed) {
 // detach takes a slot from its stream. The broker may still send of it; slot
 // and numbers can be used again there.
 func (l *loop) detach(s *followed) {
-	if s.state == detached {
+	s.stay()
+	if s.overlap = 0; s.state == detached {
 		return
 	}
 	st := s.peer.stream

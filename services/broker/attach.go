@@ -80,7 +80,9 @@ func obey(f *hub.Follower, c *brokerv1.AttachRequest) error {
 	switch c := c.GetCommand().(type) {
 	case *brokerv1.AttachRequest_Open:
 		for _, s := range c.Open.GetSlots() {
-			start := hub.Start{Given: s.Since != nil || s.GetEarliest(), Since: s.GetSince(), Earliest: s.GetEarliest()}
+			start := hub.Start{
+				Given: s.Since != nil || s.GetEarliest(), Since: s.GetSince(), Earliest: s.GetEarliest(), Copy: s.GetCopy(),
+			}
 			if err := f.Open(shard.Slot(s.GetSlot()), start); err != nil {
 				return err
 			}
@@ -94,6 +96,11 @@ func obey(f *hub.Follower, c *brokerv1.AttachRequest) error {
 	case *brokerv1.AttachRequest_Leave:
 		for _, id := range c.Leave.GetIds() {
 			f.Leave(id)
+		}
+		for _, n := range c.Leave.GetSlots() {
+			if err := f.Shut(shard.Slot(n)); err != nil {
+				return err
+			}
 		}
 	case *brokerv1.AttachRequest_Pull:
 		return f.Pull(shard.Slot(c.Pull.GetSlot()))

@@ -199,24 +199,38 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // drain waits for ctx to end, then until other brokers have all that this one
-// leads or is counted on for, or there are none, or the time for it is over.
+// leads or is counted on for, or there are none, or the time for it is over. A
+// crash waits for nobody.
 func (s *Service) drain(ctx context.Context) error {
 	<-ctx.Done()
 	defer close(s.drained)
 	s.draining.Store(true)
-	cutoff := time.NewTimer(s.cfg.DrainTimeout)
-	defer cutoff.Stop()
+	if !errors.Is(context.Cause(ctx), run.ErrDraining) {
+		return nil
+	}
+	began, patient := time.Now(), false
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
-	for s.places.needed() > 0 && s.others() && !s.lost.Load() {
-		select {
-		case <-cutoff.C:
-			s.deps.Logger.Warn("stopped with slots that nobody took", slog.Int("slots", s.places.needed()))
+	for {
+		needed, only := s.places.needed()
+		took := time.Since(began)
+		switch {
+		case needed == 0 || !s.others() || s.lost.Load():
 			return nil
-		case <-look.C:
+		case len(only) == 0 && took >= s.cfg.DrainTimeout:
+			s.deps.Logger.Warn("stopped with slots that nobody took; others have copies of all of them", slog.Int("slots", needed))
+			return nil
+		case took >= s.cfg.LastCopyTimeout:
+			s.deps.Logger.Error("stopped with the only copies of slots; they are served again when this broker is back"+
+				" with its disk, or without one start empty", slog.Any("slots", only), slog.Bool("disk", s.deps.Disk != nil))
+			return nil
+		case took >= s.cfg.DrainTimeout && !patient:
+			patient = true
+			s.deps.Logger.Warn("nobody else has copies of slots yet; waiting for longer before they are given up",
+				slog.Any("slots", only), slog.Duration("for", s.cfg.LastCopyTimeout-took))
 		}
+		<-look.C
 	}
-	return nil
 }
 
 // others reports whether there are brokers that could take slots.

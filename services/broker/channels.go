@@ -89,11 +89,20 @@ func (p *pubsub) askAll(ctx context.Context, ask *brokerv1.ListChannelsRequest) 
 }
 
 // mergeByName merges pages; of a channel whose slot was just moved the newer
-// owner's word counts.
+// owner's word counts. Subscribers are those of all copies.
 func mergeByName(pages [][]*brokerv1.ChannelInfo) []*brokerv1.ChannelInfo {
 	all := slices.Concat(pages...)
 	slices.SortFunc(all, func(a, b *brokerv1.ChannelInfo) int {
 		return cmp.Or(cmp.Compare(a.GetChannel(), b.GetChannel()), cmp.Compare(b.GetOffset(), a.GetOffset()))
 	})
-	return slices.CompactFunc(all, func(a, b *brokerv1.ChannelInfo) bool { return a.GetChannel() == b.GetChannel() })
+	merged := all[:0]
+	for _, c := range all {
+		if last := len(merged) - 1; last >= 0 && merged[last].GetChannel() == c.GetChannel() {
+			merged[last].Subscribers += c.GetSubscribers()
+			continue
+		}
+		merged = append(merged, c)
+	}
+	clear(all[len(merged):])
+	return merged
 }

@@ -20,8 +20,11 @@ type Config struct {
 	// Heartbeat is how often followers get freshness marks, and other brokers
 	// are asked whether they are there; 1 s.
 	Heartbeat time.Duration
-	// DrainTimeout is how long a drain waits for others to take the slots; 20 s.
-	DrainTimeout time.Duration
+	// DrainTimeout is how long a drain waits for others to take the slots, 20 s;
+	// LastCopyTimeout how long it does while this broker has the only copy of
+	// some of them, 30 s.
+	DrainTimeout    time.Duration
+	LastCopyTimeout time.Duration
 	// Lease is that of the directory; 3 s.
 	Lease time.Duration
 
@@ -79,6 +82,7 @@ func (c Config) withDefaults(durable bool) Config {
 	}
 	c.Heartbeat = cmp.Or(c.Heartbeat, time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 20*time.Second)
+	c.LastCopyTimeout = max(cmp.Or(c.LastCopyTimeout, 30*time.Second), c.DrainTimeout)
 	c.Lease = cmp.Or(c.Lease, membership.DefaultLease)
 	c.Replicas = cmp.Or(c.Replicas, placement.DefaultReplicas)
 	c.MinInSync = cmp.Or(c.MinInSync, 1)

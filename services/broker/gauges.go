@@ -14,7 +14,7 @@ const maxCopies = 4
 type gauges struct {
 	places *places
 
-	slots, inSync, underReplicated, uncommitted, waiting, history *prometheus.Desc
+	slots, followed, inSync, underReplicated, uncommitted, waiting, history *prometheus.Desc
 }
 
 func newGauges(s *places) *gauges {
@@ -24,6 +24,7 @@ func newGauges(s *places) *gauges {
 	return &gauges{
 		places:          s,
 		slots:           desc("slots", "Slots of which this broker has a copy: as their primary, or as a backup.", "role"),
+		followed:        desc("slots_followed_at_backup", "Slots that edges follow here though another broker leads them."),
 		inSync:          desc("slots_in_sync", "Slots led here, by how many copies are in sync; 4 is 4 or more.", "copies"),
 		underReplicated: desc("slots_under_replicated", "Slots led here of which a copy that there should be is not in sync."),
 		uncommitted:     desc("uncommitted_bytes", "What waits in slots led here until all copies in sync have it."),
@@ -34,7 +35,7 @@ func newGauges(s *places) *gauges {
 
 // Describe implements [prometheus.Collector].
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.slots, g.inSync, g.underReplicated, g.uncommitted, g.waiting, g.history} {
+	for _, d := range []*prometheus.Desc{g.slots, g.followed, g.inSync, g.underReplicated, g.uncommitted, g.waiting, g.history} {
 		to <- d
 	}
 }
@@ -47,6 +48,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	}
 	send(g.slots, c.primaries, "primary")
 	send(g.slots, c.backups, "backup")
+	send(g.followed, c.followed)
 	for i, n := range c.inSync {
 		send(g.inSync, n, strconv.Itoa(i+1))
 	}
@@ -59,6 +61,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 // counts is the state of all places.
 type counts struct {
 	primaries, backups   int
+	followed             int            // of the backups
 	inSync               [maxCopies]int // of slots led here, from 1
 	underReplicated      int
 	waiting              int // publishes
@@ -70,9 +73,12 @@ func (s *places) count() counts {
 	s.each(func(p *place) {
 		c.history += p.log.History().Bytes()
 		c.waiting += len(p.waiting) + len(p.parked)
-		if p.fanOut == nil {
+		if !p.leads() {
 			if slices.Contains(p.row.InSync, s.self) {
 				c.backups++
+			}
+			if p.relays && p.fanOut.Followed() {
+				c.followed++
 			}
 			return
 		}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -57,10 +58,14 @@ func (s *places) list(n shard.Slot, pattern, after string, limit int) []hub.Info
 	p := &s.all[n]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.fanOut == nil {
+	switch {
+	case p.leads():
+		return p.fanOut.List(pattern, after, limit)
+	case !p.relays || !p.fanOut.Followed():
 		return nil
 	}
-	return p.fanOut.List(pattern, after, limit)
+	// Its primary has the same channels, but not these followers.
+	return slices.DeleteFunc(p.fanOut.List(pattern, after, limit), func(c hub.Info) bool { return c.Followers == 0 })
 }
 
 // Identify implements [brokerv1.BrokerServiceServer].

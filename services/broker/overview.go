@@ -89,7 +89,7 @@ func nameOf(member string) string {
 func (s *places) led() []*adminv1.SlotInfo {
 	var led []*adminv1.SlotInfo
 	s.each(func(p *place) {
-		if p.fanOut == nil {
+		if !p.leads() {
 			return
 		}
 		info := slotInfo(p.number, p.row)

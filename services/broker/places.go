@@ -27,7 +27,7 @@ import (
 //     the directory is asked by the clerk, publishers get their answers through
 //     the queues of their streams.
 //  3. A slot has followers and readers here from the moment the machine says
-//     Serve until it says Stop.
+//     Serve until it says Stop; a copy has followers alone, from Relay on.
 type places struct {
 	self      string
 	cfg       Config
@@ -70,6 +70,7 @@ type place struct {
 	replica *replica.Replica
 	effects replica.Effects
 	fanOut  *hub.Slot     // nil: not served
+	relays  bool          // it serves followers only: another member leads
 	changed chan struct{} // closed by the next change that readers wait for; nil: none wait
 
 	waiting   []offer // appended, not committed; in the order of the log but for duplicates
@@ -156,6 +157,9 @@ func (s *places) carryOut(p *place) {
 		p.fanOut = s.hub.Add(p.number, &p.mu, served{p.log, s, p})
 		p.wake()
 	}
+	if e.Relay {
+		p.fanOut, p.relays = s.hub.AddCopy(p.number, &p.mu, served{p.log, s, p}), true
+	}
 	for i := range e.Sends {
 		if piece, ok := e.Sends[i].Message.(*replica.Piece); ok && piece.Seq == 0 {
 			s.metrics.snapshots.Inc()
@@ -176,10 +180,13 @@ func (s *places) carryOut(p *place) {
 	}
 }
 
+// leads reports whether a slot is served as its primary does.
+func (p *place) leads() bool { return p.fanOut != nil && !p.relays }
+
 // stop ends serving a slot.
 func (s *places) stop(p *place) {
 	s.hub.Remove(p.number)
-	p.fanOut = nil
+	p.fanOut, p.relays = nil, false
 	for _, x := range p.waiting {
 		s.refuse(p, x, replica.ErrMoved)
 	}
@@ -267,15 +274,18 @@ func (s *places) Heard(member string, sent time.Time) {
 	}
 }
 
-// needed is of how many slots others count on this broker's copy.
-func (s *places) needed() int {
-	needed := 0
+// needed are the slots of which others count on this broker's copy, how many
+// they are, and those of which it is the only one.
+func (s *places) needed() (all int, only []int) {
 	s.each(func(p *place) {
 		if slices.Contains(p.row.InSync, s.self) {
-			needed++
+			all++
+			if len(p.row.InSync) == 1 {
+				only = append(only, int(p.number))
+			}
 		}
 	})
-	return needed
+	return all, only
 }
 
 // sweep drops what is too old from the slots' histories.

@@ -125,7 +125,7 @@ func (s *places) tryRead(n shard.Slot, q history.Query, arrived time.Time) (hist
 	switch {
 	case errors.Is(p.replica.Admit(time.Now()), replica.ErrMoved):
 		return history.Page{}, nil, replica.ErrMoved
-	case p.fanOut == nil, !s.fresh(p), beyond && !p.provenSince(arrived):
+	case !p.leads(), !s.fresh(p), beyond && !p.provenSince(arrived):
 		return history.Page{}, p.change(), errNotYet
 	}
 	page, err := p.log.Read(q)

@@ -146,6 +146,9 @@ func (s *places) tellTime() {
 		}
 		s.tellRenewed(p, sent)
 		s.tellLocked(p, func(now time.Time) { p.replica.Tick(now, &p.effects) })
+		if p.relays && p.fanOut.Followed() {
+			s.tellLocked(p, func(now time.Time) { p.replica.Followed(now, &p.effects) })
+		}
 		p.wake()
 	})
 }

@@ -153,18 +153,20 @@ func TestHowLongADrainTakes(t *testing.T) {
 	tests := []struct {
 		name     string
 		others   int
+		replicas int
 		outage   bool
 		min, max time.Duration
 	}{
-		{"the last broker just stops", 0, false, 0, time.Second},
-		{"others take the slots", 2, false, 0, time.Second},
-		{"nobody can take them while the store is away", 1, true, 5 * time.Second, 7 * time.Second},
+		{"the last broker just stops", 0, 1, false, 0, time.Second},
+		{"others take the slots", 2, 1, false, 0, time.Second},
+		{"nobody can take them while the store is away", 1, 2, true, 5 * time.Second, 7 * time.Second},
+		{"nor the only copies", 1, 1, true, 10 * time.Second, 12 * time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCluster(t)
-				c.config.DrainTimeout = 5 * time.Second
+				c.config.Replicas, c.config.DrainTimeout, c.config.LastCopyTimeout = tt.replicas, 5*time.Second, 10*time.Second
 				members := []*member{c.start("a")}
 				for i := range tt.others {
 					members = append(members, c.start(fmt.Sprintf("b%d", i)))

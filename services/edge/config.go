@@ -77,6 +77,9 @@ type Config struct {
 	WriteTimeout time.Duration
 	// BrokerHeartbeat is how often brokers give a sign of life; 1 s.
 	BrokerHeartbeat time.Duration
+	// FollowCopies lets slots be followed at any member in sync, of the edge's own
+	// zone if there is one, and not only at the primary.
+	FollowCopies bool
 	// JoinTimeout is how long a subscribe waits for a broker; 5 s. It and
 	// PublishTimeout, 8 s, have to lie below the 10 s that clients wait.
 	JoinTimeout    time.Duration

@@ -103,6 +103,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	})
 	follower := upstream.NewFollower(upstream.FollowerConfig{
 		Node: node, Directory: deps.Directory, Conns: deps.Conns, Heartbeat: cfg.BrokerHeartbeat,
+		Copies: cfg.FollowCopies, Zone: deps.Node.Zone,
 		Registerer: deps.Registerer, Logger: deps.Logger,
 	}, sink{s})
 	reader := upstream.NewReader(upstream.ReaderConfig{Directory: deps.Directory, Conns: deps.Conns})

@@ -97,6 +97,8 @@ func (r *run) drills() []drill {
 		drill{"broker cut off", unplanned, r.cuts(r.busiest, r.lan, r.store)},
 		drill{"broker cut off from etcd", unplanned, r.cuts(r.busiest, r.store)},
 		drill{"etcd leader cut off", unplanned, r.cuts(r.etcdLeader, r.store)},
+		drill{"comet slots move", planned, r.moves},
+		drill{"comet slots drain", planned, r.empties},
 		drill{"brokers restarted in turn", planned, r.rolls(r.brokers)},
 		drill{"edges restarted in turn", planned, r.rolls(r.edges)},
 		drill{"etcd restarted in turn", planned, r.rolls(r.etcd)},

@@ -106,6 +106,7 @@ func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
 		QueueBytes:      int(p.cfg.Edge.QueueBytes),
 		DrainTimeout:    p.cfg.DrainTimeout / 2,
 		BrokerHeartbeat: d.pace,
+		FollowCopies:    p.cfg.Edge.FollowCopies,
 	}, edge.Deps{
 		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", edgeName)),
@@ -185,7 +186,7 @@ func (p *Process) broker(d deps) (*broker.Service, error) {
 	return broker.New(broker.Config{
 		AnyPattern:   p.cfg.Broker.AnyPattern,
 		SlotBytes:    int(p.cfg.Broker.SlotBytes),
-		DrainTimeout: p.cfg.DrainTimeout / 2,
+		DrainTimeout: p.cfg.DrainTimeout / 2, LastCopyTimeout: p.cfg.DrainTimeout * 3 / 4,
 		Lease:        p.cfg.Etcd.LeaseTTL,
 		Dial:         d.dial,
 		Heartbeat:    d.pace,

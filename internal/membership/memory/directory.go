@@ -75,6 +75,8 @@ func (d *Directory) reachesLocked() bool {
 	return !d.store.down && !d.cut && !d.killed && d.thawed == nil
 }
 
+func (d *Directory) steadyLocked() bool { return d.reachesLocked() && d.slow == 0 }
+
 // settleLocked does what follows from the handle having lost or found the
 // store: its leases begin to run out, or its nodes are announced again.
 func (d *Directory) settleLocked() {

@@ -92,6 +92,22 @@ func (s *Store) Leader() string {
 	return s.leader.name
 }
 
+// Steady are the announced nodes that reach the store without delay, while the
+// leader does so, too.
+func (s *Store) Steady() (nodes []membership.Node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leader == nil || !s.leader.dir.steadyLocked() {
+		return nil
+	}
+	for _, e := range s.announced {
+		if e.by.dir.steadyLocked() {
+			nodes = append(nodes, e.node)
+		}
+	}
+	return nodes
+}
+
 // Disconnect begins an outage of the store for all handles, or ends it.
 func (s *Store) Disconnect(down bool) {
 	s.mu.Lock()

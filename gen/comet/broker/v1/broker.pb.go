@@ -428,7 +428,10 @@ type OpenSlot struct {
 	// pushed until it is pulled. Not given: push from the end of the log.
 	Since *uint64 `protobuf:"varint,2,opt,name=since,proto3,oneof" json:"since,omitempty"`
 	// With since: everything retained, without a resync.
-	Earliest      bool `protobuf:"varint,3,opt,name=earliest,proto3" json:"earliest,omitempty"`
+	Earliest bool `protobuf:"varint,3,opt,name=earliest,proto3" json:"earliest,omitempty"`
+	// A copy that is in sync will do, if it follows the primary of this term; 0:
+	// only the primary will.
+	Copy          uint64 `protobuf:"varint,4,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -482,6 +485,13 @@ func (x *OpenSlot) GetEarliest() bool {
 		return x.Earliest
 	}
 	return false
+}
+
+func (x *OpenSlot) GetCopy() uint64 {
+	if x != nil {
+		return x.Copy
+	}
+	return 0
 }
 
 // Join adds interests. Each is answered by joined, or moved for its slot.
@@ -586,11 +596,14 @@ func (x *Interest) GetChannel() string {
 	return ""
 }
 
-// Leave removes interests by number.
+// Leave removes interests by number, and slots.
 type Leave struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The numbers.
-	Ids           []uint64 `protobuf:"varint,1,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	Ids []uint64 `protobuf:"varint,1,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	// Slots that are not followed here any more. Frames about them may be on
+	// their way; literal interests in them are removed, too.
+	Slots         []uint32 `protobuf:"varint,2,rep,packed,name=slots,proto3" json:"slots,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -628,6 +641,13 @@ func (*Leave) Descriptor() ([]byte, []int) {
 func (x *Leave) GetIds() []uint64 {
 	if x != nil {
 		return x.Ids
+	}
+	return nil
+}
+
+func (x *Leave) GetSlots() []uint32 {
+	if x != nil {
+		return x.Slots
 	}
 	return nil
 }
@@ -2655,6 +2675,8 @@ type ReplicaFrame struct {
 	//	*ReplicaFrame_Refuse
 	//	*ReplicaFrame_Leave
 	//	*ReplicaFrame_Release
+	//	*ReplicaFrame_Watch
+	//	*ReplicaFrame_Fresh
 	Kind          isReplicaFrame_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2803,6 +2825,24 @@ func (x *ReplicaFrame) GetRelease() *ReplicaRelease {
 	return nil
 }
 
+func (x *ReplicaFrame) GetWatch() *ReplicaWatch {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Watch); ok {
+			return x.Watch
+		}
+	}
+	return nil
+}
+
+func (x *ReplicaFrame) GetFresh() *ReplicaFresh {
+	if x != nil {
+		if x, ok := x.Kind.(*ReplicaFrame_Fresh); ok {
+			return x.Fresh
+		}
+	}
+	return nil
+}
+
 type isReplicaFrame_Kind interface {
 	isReplicaFrame_Kind()
 }
@@ -2862,6 +2902,16 @@ type ReplicaFrame_Release struct {
 	Release *ReplicaRelease `protobuf:"bytes,12,opt,name=release,proto3,oneof"`
 }
 
+type ReplicaFrame_Watch struct {
+	// To the primary: a copy has followers.
+	Watch *ReplicaWatch `protobuf:"bytes,13,opt,name=watch,proto3,oneof"`
+}
+
+type ReplicaFrame_Fresh struct {
+	// Answers watch.
+	Fresh *ReplicaFresh `protobuf:"bytes,14,opt,name=fresh,proto3,oneof"`
+}
+
 func (*ReplicaFrame_Hello) isReplicaFrame_Kind() {}
 
 func (*ReplicaFrame_Ping) isReplicaFrame_Kind() {}
@@ -2883,6 +2933,10 @@ func (*ReplicaFrame_Refuse) isReplicaFrame_Kind() {}
 func (*ReplicaFrame_Leave) isReplicaFrame_Kind() {}
 
 func (*ReplicaFrame_Release) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Watch) isReplicaFrame_Kind() {}
+
+func (*ReplicaFrame_Fresh) isReplicaFrame_Kind() {}
 
 // ReplicaHello says who speaks. The caller says it first.
 type ReplicaHello struct {
@@ -3618,6 +3672,153 @@ func (x *ReplicaRelease) GetRound() uint64 {
 	return 0
 }
 
+// ReplicaWatch asks the primary to tell of commits at once for a while, and for
+// fresh.
+type ReplicaWatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The primary's term.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The round.
+	Round uint64 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// The number of the question.
+	Number        uint64 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaWatch) Reset() {
+	*x = ReplicaWatch{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaWatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaWatch) ProtoMessage() {}
+
+func (x *ReplicaWatch) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaWatch.ProtoReflect.Descriptor instead.
+func (*ReplicaWatch) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ReplicaWatch) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaWatch) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *ReplicaWatch) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+// ReplicaFresh says that nobody had committed anything beyond a mark.
+type ReplicaFresh struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The primary's term.
+	Term uint64 `protobuf:"varint,1,opt,name=term,proto3" json:"term,omitempty"`
+	// The round.
+	Round uint64 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// The number of the question.
+	Number uint64 `protobuf:"varint,3,opt,name=number,proto3" json:"number,omitempty"`
+	// The commit mark.
+	Commit uint64 `protobuf:"varint,4,opt,name=commit,proto3" json:"commit,omitempty"`
+	// How long before this was said that held, in nanoseconds.
+	Age           uint64 `protobuf:"varint,5,opt,name=age,proto3" json:"age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaFresh) Reset() {
+	*x = ReplicaFresh{}
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaFresh) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaFresh) ProtoMessage() {}
+
+func (x *ReplicaFresh) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_broker_v1_broker_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaFresh.ProtoReflect.Descriptor instead.
+func (*ReplicaFresh) Descriptor() ([]byte, []int) {
+	return file_comet_broker_v1_broker_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ReplicaFresh) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ReplicaFresh) GetRound() uint64 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *ReplicaFresh) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *ReplicaFresh) GetCommit() uint64 {
+	if x != nil {
+		return x.Commit
+	}
+	return 0
+}
+
+func (x *ReplicaFresh) GetAge() uint64 {
+	if x != nil {
+		return x.Age
+	}
+	return 0
+}
+
 var File_comet_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_comet_broker_v1_broker_proto_rawDesc = "" +
@@ -3648,19 +3849,21 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x06credit\x18\x02 \x01(\x04R\x06credit\"7\n" +
 	"\x04Open\x12/\n" +
-	"\x05slots\x18\x01 \x03(\v2\x19.comet.broker.v1.OpenSlotR\x05slots\"_\n" +
+	"\x05slots\x18\x01 \x03(\v2\x19.comet.broker.v1.OpenSlotR\x05slots\"s\n" +
 	"\bOpenSlot\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x19\n" +
 	"\x05since\x18\x02 \x01(\x04H\x00R\x05since\x88\x01\x01\x12\x1a\n" +
-	"\bearliest\x18\x03 \x01(\bR\bearliestB\b\n" +
+	"\bearliest\x18\x03 \x01(\bR\bearliest\x12\x12\n" +
+	"\x04copy\x18\x04 \x01(\x04R\x04copyB\b\n" +
 	"\x06_since\"?\n" +
 	"\x04Join\x127\n" +
 	"\tinterests\x18\x01 \x03(\v2\x19.comet.broker.v1.InterestR\tinterests\"4\n" +
 	"\bInterest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
-	"\achannel\x18\x02 \x01(\tR\achannel\"\x19\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\"/\n" +
 	"\x05Leave\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\x04R\x03ids\"\x1a\n" +
+	"\x03ids\x18\x01 \x03(\x04R\x03ids\x12\x14\n" +
+	"\x05slots\x18\x02 \x03(\rR\x05slots\"\x1a\n" +
 	"\x04Pull\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\"\x1e\n" +
 	"\x06Credit\x12\x14\n" +
@@ -3779,7 +3982,7 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x10ReplicateRequest\x12\x16\n" +
 	"\x06frames\x18\x01 \x01(\fR\x06frames\"+\n" +
 	"\x11ReplicateResponse\x12\x16\n" +
-	"\x06frames\x18\x01 \x01(\fR\x06frames\"\xc8\x04\n" +
+	"\x06frames\x18\x01 \x01(\fR\x06frames\"\xb6\x05\n" +
 	"\fReplicaFrame\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x125\n" +
 	"\x05hello\x18\x02 \x01(\v2\x1d.comet.broker.v1.ReplicaHelloH\x00R\x05hello\x12\x14\n" +
@@ -3793,7 +3996,9 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x06refuse\x18\n" +
 	" \x01(\v2\x1e.comet.broker.v1.ReplicaRefuseH\x00R\x06refuse\x125\n" +
 	"\x05leave\x18\v \x01(\v2\x1d.comet.broker.v1.ReplicaLeaveH\x00R\x05leave\x12;\n" +
-	"\arelease\x18\f \x01(\v2\x1f.comet.broker.v1.ReplicaReleaseH\x00R\areleaseB\x06\n" +
+	"\arelease\x18\f \x01(\v2\x1f.comet.broker.v1.ReplicaReleaseH\x00R\arelease\x125\n" +
+	"\x05watch\x18\r \x01(\v2\x1d.comet.broker.v1.ReplicaWatchH\x00R\x05watch\x125\n" +
+	"\x05fresh\x18\x0e \x01(\v2\x1d.comet.broker.v1.ReplicaFreshH\x00R\x05freshB\x06\n" +
 	"\x04kind\"h\n" +
 	"\fReplicaHello\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x0e\n" +
@@ -3845,7 +4050,17 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x0eReplicaRelease\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x14\n" +
-	"\x05round\x18\x03 \x01(\x04R\x05round2\xc9\x04\n" +
+	"\x05round\x18\x03 \x01(\x04R\x05round\"P\n" +
+	"\fReplicaWatch\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"z\n" +
+	"\fReplicaFresh\x12\x12\n" +
+	"\x04term\x18\x01 \x01(\x04R\x04term\x12\x14\n" +
+	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x16\n" +
+	"\x06commit\x18\x04 \x01(\x04R\x06commit\x12\x10\n" +
+	"\x03age\x18\x05 \x01(\x04R\x03age2\xc9\x04\n" +
 	"\rBrokerService\x12M\n" +
 	"\x06Attach\x12\x1e.comet.broker.v1.AttachRequest\x1a\x1f.comet.broker.v1.AttachResponse(\x010\x01\x12M\n" +
 	"\x06Append\x12\x1e.comet.broker.v1.AppendRequest\x1a\x1f.comet.broker.v1.AppendResponse(\x010\x01\x12C\n" +
@@ -3867,7 +4082,7 @@ func file_comet_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_comet_broker_v1_broker_proto_rawDescData
 }
 
-var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_comet_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*Entry)(nil),                // 0: comet.broker.v1.Entry
 	(*AttachRequest)(nil),        // 1: comet.broker.v1.AttachRequest
@@ -3919,7 +4134,9 @@ var file_comet_broker_v1_broker_proto_goTypes = []any{
 	(*ReplicaRefuse)(nil),        // 47: comet.broker.v1.ReplicaRefuse
 	(*ReplicaLeave)(nil),         // 48: comet.broker.v1.ReplicaLeave
 	(*ReplicaRelease)(nil),       // 49: comet.broker.v1.ReplicaRelease
-	(v1.ErrorReason)(0),          // 50: comet.channel.v1.ErrorReason
+	(*ReplicaWatch)(nil),         // 50: comet.broker.v1.ReplicaWatch
+	(*ReplicaFresh)(nil),         // 51: comet.broker.v1.ReplicaFresh
+	(v1.ErrorReason)(0),          // 52: comet.channel.v1.ErrorReason
 }
 var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	2,  // 0: comet.broker.v1.AttachRequest.hello:type_name -> comet.broker.v1.Hello
@@ -3943,10 +4160,10 @@ var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	0,  // 18: comet.broker.v1.Entries.entries:type_name -> comet.broker.v1.Entry
 	15, // 19: comet.broker.v1.Joined.positions:type_name -> comet.broker.v1.SlotPosition
 	21, // 20: comet.broker.v1.Marks.marks:type_name -> comet.broker.v1.Mark
-	50, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
+	52, // 21: comet.broker.v1.Ending.reason:type_name -> comet.channel.v1.ErrorReason
 	24, // 22: comet.broker.v1.AppendRequest.offers:type_name -> comet.broker.v1.Offer
 	26, // 23: comet.broker.v1.AppendResponse.answers:type_name -> comet.broker.v1.Answer
-	50, // 24: comet.broker.v1.Answer.refused:type_name -> comet.channel.v1.ErrorReason
+	52, // 24: comet.broker.v1.Answer.refused:type_name -> comet.channel.v1.ErrorReason
 	0,  // 25: comet.broker.v1.ReadResponse.entries:type_name -> comet.broker.v1.Entry
 	31, // 26: comet.broker.v1.ListChannelsResponse.channels:type_name -> comet.broker.v1.ChannelInfo
 	36, // 27: comet.broker.v1.ListRowsResponse.rows:type_name -> comet.broker.v1.SlotRow
@@ -3959,26 +4176,28 @@ var file_comet_broker_v1_broker_proto_depIdxs = []int32{
 	47, // 34: comet.broker.v1.ReplicaFrame.refuse:type_name -> comet.broker.v1.ReplicaRefuse
 	48, // 35: comet.broker.v1.ReplicaFrame.leave:type_name -> comet.broker.v1.ReplicaLeave
 	49, // 36: comet.broker.v1.ReplicaFrame.release:type_name -> comet.broker.v1.ReplicaRelease
-	43, // 37: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
-	1,  // 38: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
-	23, // 39: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
-	27, // 40: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
-	29, // 41: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
-	32, // 42: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
-	34, // 43: comet.broker.v1.BrokerService.ListRows:input_type -> comet.broker.v1.ListRowsRequest
-	37, // 44: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
-	10, // 45: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
-	25, // 46: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
-	28, // 47: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
-	30, // 48: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
-	33, // 49: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
-	35, // 50: comet.broker.v1.BrokerService.ListRows:output_type -> comet.broker.v1.ListRowsResponse
-	38, // 51: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
-	45, // [45:52] is the sub-list for method output_type
-	38, // [38:45] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	50, // 37: comet.broker.v1.ReplicaFrame.watch:type_name -> comet.broker.v1.ReplicaWatch
+	51, // 38: comet.broker.v1.ReplicaFrame.fresh:type_name -> comet.broker.v1.ReplicaFresh
+	43, // 39: comet.broker.v1.ReplicaState.terms:type_name -> comet.broker.v1.ReplicaTerm
+	1,  // 40: comet.broker.v1.BrokerService.Attach:input_type -> comet.broker.v1.AttachRequest
+	23, // 41: comet.broker.v1.BrokerService.Append:input_type -> comet.broker.v1.AppendRequest
+	27, // 42: comet.broker.v1.BrokerService.Read:input_type -> comet.broker.v1.ReadRequest
+	29, // 43: comet.broker.v1.BrokerService.ListChannels:input_type -> comet.broker.v1.ListChannelsRequest
+	32, // 44: comet.broker.v1.BrokerService.Identify:input_type -> comet.broker.v1.IdentifyRequest
+	34, // 45: comet.broker.v1.BrokerService.ListRows:input_type -> comet.broker.v1.ListRowsRequest
+	37, // 46: comet.broker.v1.BrokerService.Replicate:input_type -> comet.broker.v1.ReplicateRequest
+	10, // 47: comet.broker.v1.BrokerService.Attach:output_type -> comet.broker.v1.AttachResponse
+	25, // 48: comet.broker.v1.BrokerService.Append:output_type -> comet.broker.v1.AppendResponse
+	28, // 49: comet.broker.v1.BrokerService.Read:output_type -> comet.broker.v1.ReadResponse
+	30, // 50: comet.broker.v1.BrokerService.ListChannels:output_type -> comet.broker.v1.ListChannelsResponse
+	33, // 51: comet.broker.v1.BrokerService.Identify:output_type -> comet.broker.v1.IdentifyResponse
+	35, // 52: comet.broker.v1.BrokerService.ListRows:output_type -> comet.broker.v1.ListRowsResponse
+	38, // 53: comet.broker.v1.BrokerService.Replicate:output_type -> comet.broker.v1.ReplicateResponse
+	47, // [47:54] is the sub-list for method output_type
+	40, // [40:47] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_comet_broker_v1_broker_proto_init() }
@@ -4019,6 +4238,8 @@ func file_comet_broker_v1_broker_proto_init() {
 		(*ReplicaFrame_Refuse)(nil),
 		(*ReplicaFrame_Leave)(nil),
 		(*ReplicaFrame_Release)(nil),
+		(*ReplicaFrame_Watch)(nil),
+		(*ReplicaFrame_Fresh)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4026,7 +4247,7 @@ func file_comet_broker_v1_broker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_broker_v1_broker_proto_rawDesc), len(file_comet_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -18,7 +18,9 @@
 //     watched, also before its election.
 //  4. A plan is made only from a view that shows the outcome of the plan before.
 //     Every view is seen, also while a plan is being written.
-//  5. Orders are carried out by the leader, or refused with a reason; they end
+//  5. While nothing is to be done, and time alone changes nothing about that,
+//     no plan is made until something happens.
+//  6. Orders are carried out by the leader, or refused with a reason; they end
 //     with its leadership.
 package controller
 

@@ -32,6 +32,7 @@ type reign struct {
 	verdicts map[string]Verdict
 	probing  map[string]bool
 	standing []*order
+	settled  bool // there is nothing to do until something happens
 
 	writing  bool
 	unseen   map[shard.Slot]int64 // written, and not in the view yet: what version they replaced
@@ -65,7 +66,7 @@ func (r *reign) see(v membership.View, now time.Time) {
 	if !v.Connected || !r.view.Connected && !first {
 		r.doubt(now)
 	}
-	r.view = v
+	r.view, r.settled = v, false
 	for member := range r.verdicts {
 		if _, announced := v.Node(member); announced {
 			delete(r.verdicts, member)
@@ -80,7 +81,7 @@ func (r *reign) see(v membership.View, now time.Time) {
 
 // doubt begins the time anew in which everybody can announce itself.
 func (r *reign) doubt(now time.Time) {
-	r.cautious = now.Add(quarantine * r.cfg.Lease)
+	r.cautious, r.settled = now.Add(quarantine*r.cfg.Lease), false
 	clear(r.verdicts)
 }
 
@@ -90,7 +91,7 @@ func (r *reign) act(ctx context.Context, now time.Time) {
 		r.doubt(now)
 	}
 	r.acted = now
-	if !r.view.Connected {
+	if !r.view.Connected || r.settled {
 		return
 	}
 	v := placement.View{Table: r.view.Table, Lost: r.lost(), Cautious: now.Before(r.cautious)}
@@ -103,6 +104,7 @@ func (r *reign) act(ctx context.Context, now time.Time) {
 	v.Orders = r.ordered(v)
 	plan := r.planner.Plan(v, now)
 	r.tell(plan.Waiting)
+	r.settled = plan.Settled
 	if len(plan.Changes) > 0 {
 		r.patience = now.Add(writeTimeout)
 		r.writing = true
@@ -127,7 +129,7 @@ func brokers(view membership.View) []placement.Broker {
 // probe asks those who hold slots that nobody in sync of which is announced
 // whether they are there. A finding is no reason to ask again.
 func (r *reign) probe(ctx context.Context, now time.Time) {
-	if !r.view.Connected || now.Before(r.cautious) {
+	if !r.view.Connected || now.Before(r.cautious) || r.settled {
 		return
 	}
 	for n := range shard.Slot(shard.Slots) {
@@ -170,6 +172,7 @@ func (r *reign) holder(member string, row shard.Row) (membership.Node, bool) {
 
 func (r *reign) learn(f finding, now time.Time) {
 	delete(r.probing, f.member)
+	r.settled = false
 	if !r.announced(f.member) && !now.Before(r.cautious) {
 		r.verdicts[f.member] = f.verdict
 	}

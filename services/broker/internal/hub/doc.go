@@ -19,7 +19,9 @@
 //  4. What a follower takes of memory is its credit, and O(slots + interests):
 //     never more with the number of messages. Credit may be overdrawn by one
 //     entry, so that an entry larger than the window still passes.
-//  5. After Moved the stream has neither the slot nor literal interests in it;
+//  5. A copy of a slot that another member leads is followed like the slot
+//     itself, by those who ask for one in its term.
+//  6. After Moved the stream has neither the slot nor literal interests in it;
 //     patterns stay.
 //
 // # Locks

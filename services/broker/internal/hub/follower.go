@@ -51,11 +51,14 @@ type Start struct {
 	// Earliest, with Given: what is retained after Since, without a resync for
 	// what is gone by now.
 	Earliest bool
+	// Copy: a copy will do, if it follows the primary of this term; 0: it will
+	// not.
+	Copy uint64
 }
 
 // Open follows a slot, or starts over in one it follows. It is answered by
-// Opened, and Lag if start is given; or by Moved, also where it is not sure that
-// a position beyond the log is lost.
+// Opened, and Lag if start is given; or by Moved, also where a copy will not do,
+// and where it is not sure that a position beyond the log is lost.
 func (f *Follower) Open(n shard.Slot, start Start) error {
 	if n >= shard.Slots {
 		return ErrSlotInvalid
@@ -67,12 +70,12 @@ func (f *Follower) Open(n shard.Slot, start Start) error {
 	}
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	if s.removed.Load() {
+	p := f.places[n].Load()
+	switch {
+	case s.removed.Load():
 		f.moved(n)
 		return nil
-	}
-	p := f.places[n].Load()
-	if start.Given && start.Since > s.log.End() && !s.log.Surely() {
+	case s.copy && start.Copy != s.log.Term(), start.Given && start.Since > s.log.End() && !s.log.Surely():
 		if p != nil && p.slot == s {
 			p.remove()
 		}

@@ -38,6 +38,14 @@ func (h *Hub) Add(n shard.Slot, lock sync.Locker, log Log) *Slot {
 	return s
 }
 
+// AddCopy begins to serve a slot that another member leads, like Add. It is open
+// to followers who say that a copy of that one's term will do.
+func (h *Hub) AddCopy(n shard.Slot, lock sync.Locker, log Log) *Slot {
+	s := h.Add(n, lock, log)
+	s.copy = true
+	return s
+}
+
 // Remove ends serving a slot, whose lock is held. Its followers are told Moved,
 // with the version that version now returns.
 func (h *Hub) Remove(n shard.Slot) {
@@ -74,6 +82,7 @@ type Slot struct {
 	number shard.Slot
 	lock   sync.Locker
 	log    Log
+	copy   bool // guarded by lock; another member leads
 
 	removed atomic.Bool // set with the lock held
 	gone    int64       // guarded by lock; the version that removed it
@@ -81,6 +90,9 @@ type Slot struct {
 	places   map[*place]struct{} // guarded by lock
 	literals map[string]*fans    // guarded by lock
 }
+
+// Followed reports whether anybody has the slot open. The slot's lock is held.
+func (s *Slot) Followed() bool { return len(s.places) > 0 }
 
 // Publish fans out what the log's Commit returned. The slot's lock is held.
 func (s *Slot) Publish(entries []*history.Entry) {

@@ -19,6 +19,23 @@ func (f *Follower) Leave(id uint64) {
 	in.place.leave(in)
 }
 
+// Shut ends following a slot, with its literal interests. What was sent before
+// may still be taken.
+func (f *Follower) Shut(n shard.Slot) error {
+	if n >= shard.Slots {
+		return ErrSlotInvalid
+	}
+	p := f.places[n].Load()
+	if p == nil {
+		return nil
+	}
+	p.slot.lock.Lock()
+	defer p.slot.lock.Unlock()
+	p.remove()
+	f.forget(p)
+	return nil
+}
+
 // Close forgets the follower.
 func (f *Follower) Close() {
 	for id := range f.byID {

@@ -105,11 +105,18 @@ func (a *assignment) noteCopies() {
 		open := slices.ContainsFunc(row.Replicas, func(m string) bool {
 			return a.announces(m) && !slices.Contains(row.InSync, m)
 		})
-		if row.Version > b.version && !open || a.now.Sub(b.at) > copyPatience {
+		patience := copyPatience
+		if !a.stays(row.Primary) {
+			patience = drainPatience
+		}
+		if row.Version > b.version && !open || a.now.Sub(b.at) > patience {
 			delete(a.copying, n)
 		}
 	}
 }
+
+// stays reports whether a member is announced and does not drain.
+func (a *assignment) stays(member string) bool { return a.byMember[member] != nil }
 
 // most reports whether more than half of the brokers vanished of late.
 func (a *assignment) most() bool {

@@ -12,10 +12,13 @@ type move struct {
 }
 
 // balance moves slots that are as desired, at the pace: for zones, then for
-// copies, then for primaries.
-func (a *assignment) balance() {
-	if a.pending || a.view.Cautious || len(a.hosts) < 2 || a.now.Before(a.next) {
-		return
+// copies, then for primaries. It reports whether it was the time for that.
+func (a *assignment) balance() bool {
+	if len(a.hosts) < 2 {
+		return true
+	}
+	if a.pending || a.view.Cautious || a.now.Before(a.next) {
+		return false
 	}
 	a.next = a.now.Add(a.cfg.Every)
 	for i := range a.places {
@@ -33,6 +36,16 @@ func (a *assignment) balance() {
 	if left == a.cfg.Burst && len(a.copying) == 0 { // copies take primaries with them
 		a.level(left, Preferred, func(h *host) int { return h.primaries }, a.leadFrom)
 	}
+	return true
+}
+
+// settled reports whether nothing is to be done, or under way, or waits for a
+// time to pass.
+func (a *assignment) settled() bool {
+	orders := a.view.Orders
+	return len(a.changes) == 0 && len(a.waiting) == 0 && !a.view.Cautious &&
+		len(a.absent) == 0 && len(a.copying) == 0 && len(orders.Move) == 0 && len(orders.Recover) == 0 &&
+		!slices.ContainsFunc(a.until[:], a.now.Before)
 }
 
 // atRest reports whether a slot is as desired and may be moved.

@@ -43,7 +43,8 @@
 //     RepairAfter gives its place to another: at once to its successor of the
 //     same name, else to a broker of a zone not yet there, in sync already if
 //     possible, least loaded. Slots led by a draining broker are handed to
-//     somebody in sync at once; copies follow at the pace.
+//     somebody in sync at once, or as soon as one of those desired is; copies
+//     follow at the pace.
 //  8. At most Copies slots are being copied on our account at a time; the
 //     first rows and new incarnations, whose logs are empty, do not count.
 //  9. Slots are moved for balance (other zones first, then copies, then

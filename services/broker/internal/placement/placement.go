@@ -20,8 +20,11 @@ const (
 	// massWait is how long evidence waits after more than half of the brokers
 	// vanished, where no time is configured.
 	massWait = 30 * time.Second
-	// copyPatience is how long a copy under way holds up others.
-	copyPatience = time.Minute
+	// copyPatience is how long a copy under way holds up others, drainPatience
+	// how long one of a slot whose primary drains does: it may have been given to
+	// somebody out of that one's reach.
+	copyPatience  = time.Minute
+	drainPatience = 3 * time.Second
 	// orderRest is how long a slot stays where an operator put it.
 	orderRest = time.Hour
 )
@@ -92,6 +95,8 @@ type Plan struct {
 	Changes []Change
 	// Waiting are the slots that nobody leads and that may not start anew yet.
 	Waiting map[shard.Slot]Wait
+	// Settled: there is nothing to do, and time alone changes nothing about that.
+	Settled bool
 }
 
 // Change is one compare-and-swap of a row.
@@ -171,7 +176,7 @@ func New(cfg Config) *Planner {
 func (p *Planner) See(v View, now time.Time) { newAssignment(p, v, now) }
 
 // Plan returns what to do now. Call it with every new view, and at least once a
-// second, but not before the outcome of the last plan is in the view, and never
+// second until the plan is settled, but not before the outcome of the last plan is in the view, and never
 // with a view from before an outage of the store has ended.
 func (p *Planner) Plan(v View, now time.Time) Plan {
 	a := newAssignment(p, v, now)
@@ -189,6 +194,6 @@ func (p *Planner) Plan(v View, now time.Time) Plan {
 			a.adjust(s)
 		}
 	}
-	a.balance()
-	return Plan{Changes: a.changes, Waiting: a.waiting}
+	balanced := a.balance()
+	return Plan{Changes: a.changes, Waiting: a.waiting, Settled: balanced && a.settled()}
 }

@@ -73,6 +73,9 @@ func (a *assignment) adjust(s *place) {
 	if r := s.row.Replicas; len(r) == 0 || list[0] != a.heir(r[0]) {
 		front(list, s.row.Primary) // the wish of before is gone: spare a hand-over
 	}
+	if !a.stays(s.row.Primary) {
+		ahead(list, s.row.InSync)
+	}
 	why := Repair
 	if slices.ContainsFunc(s.row.Replicas, func(m string) bool { return a.announces(m) && a.byMember[m] == nil }) {
 		why = Draining
@@ -92,6 +95,14 @@ func (a *assignment) adjust(s *place) {
 		return
 	}
 	a.wish(s, list, why)
+}
+
+// ahead brings somebody in sync to the front of a list, if there is one.
+func ahead(list, inSync []string) {
+	i := slices.IndexFunc(list, func(m string) bool { return slices.Contains(inSync, m) })
+	if i > 0 {
+		front(list, list[i])
+	}
 }
 
 // handsOver reports whether a primary is about to hand over.

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type world struct {
 	past    map[string]*broker       // ended or replaced, by member
 	states  [shard.Slots]state
 	fails   func() bool // whether the next write fails; nil: never
+	settled bool        // the last plan was
 
 	copies    int // begun by primaries
 	handovers int // by primaries
@@ -162,7 +164,19 @@ func (w *world) plan() int {
 			w.t.Fatalf("slot %d waits", n)
 		}
 	}
+	if w.settled = p.Settled; w.settled {
+		w.stays(p)
+	}
 	return len(p.Changes)
+}
+
+// stays checks that time alone does not change a settled plan.
+func (w *world) stays(p Plan) {
+	later := *w.planner
+	later.absent, later.copying = maps.Clone(later.absent), maps.Clone(later.copying)
+	if next := later.Plan(w.view, w.now.Add(2*time.Hour)); len(p.Changes)+len(p.Waiting)+len(next.Changes)+len(next.Waiting) > 0 {
+		w.t.Fatalf("settled: %+v, and two hours later: %+v", p, next)
+	}
 }
 
 func (w *world) apply(c Change) {
@@ -384,6 +398,11 @@ func (w *world) rest() time.Duration {
 		if w.now.Sub(begin) > time.Hour {
 			w.t.Fatalf("never comes to rest")
 		}
+	}
+	orders := len(w.view.Orders.Move) + len(w.view.Orders.Recover) + w.written[Ordered]
+	quiet := !w.view.Cautious && orders == 0 && len(w.planner.absent)+len(w.planner.copying) == 0
+	if quiet && len(w.hosts()) > 0 && !w.settled {
+		w.t.Fatalf("rests, and is not settled")
 	}
 	return last.Sub(begin)
 }

@@ -1,5 +1,7 @@
 package replica
 
+import "time"
+
 // leader is whom a member follows, in its term.
 type leader struct {
 	name   string // empty: nobody yet
@@ -7,6 +9,12 @@ type leader struct {
 	joined bool   // the log is a part of the leader's
 	acked  uint64 // in this round
 	pieces int    // taken of the round's snapshot
+
+	// If it relays.
+	number uint64    // of the last Watch
+	asked  time.Time // when that was sent; zero: it was answered
+	asOf   time.Time // as in AsOf; zero: nothing was proved
+	wait   int       // ticks until the next
 }
 
 func (r *Replica) onLead(from string, m *Lead, out *Effects) {
@@ -63,9 +71,7 @@ func (r *Replica) onAppend(from string, m *Append, out *Effects) {
 			return
 		}
 	}
-	if upto := min(m.Commit, r.log.End()); upto > r.commit {
-		r.commit, out.Commit = upto, upto
-	}
+	r.learn(m.Commit, out)
 	if m.Join || len(m.Entries) > 0 {
 		r.leader.acked = 0 // repeated if the last one was lost
 		r.acknowledge(out)

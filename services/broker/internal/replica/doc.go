@@ -19,6 +19,12 @@
 //	p → b  Append t, entries, commit    and so on
 //	p → etcd  t+1, primary b            to hand over, once all is committed
 //
+// and, if followers are served at b,
+//
+//	b → p  Watch t, round, number   they wait for commits
+//	p → b  Append t, commit         as soon as it moves
+//	p → b  Fresh t, round, number, commit, age
+//
 // A round is begun with every new stream, and again if nothing comes of it.
 // Who hears of a higher term than it leads or follows in stops doing so, and
 // says Refuse to those of the lower one. Members are name@log-id throughout: a
@@ -94,6 +100,30 @@
 // is dead. An answer that comes late, of an entry that all of the set held when
 // it was given up, is lost like any that came in time.
 //
+// # Followers at copies
+//
+// A backup may serve followers, not readers and not publishers ([Effects] Relay).
+// What they are told is what its primary would tell them, later:
+//
+//	F1   They get committed entries only, each once and in order. The commit mark
+//	     of a backup is one that its primary has told it, as far as its own log
+//	     goes, in a round that has joined: R6 and R8 hold for what it passes. It
+//	     passes one entry after the other, since a log is replaced (by a snapshot,
+//	     by another incarnation) or cut only between two rounds, and Stop comes
+//	     with the end of one.
+//	F2   A freshness mark of a backup is its primary's. As of some time before it
+//	     said Fresh the primary knew that nobody had committed more than Commit
+//	     (R14); the backup's own mark has reached that. It counts the age that the
+//	     primary gives from when it asked, which was before by any clock, so that
+//	     two clocks need only run equally fast. Nothing else moves that time: who
+//	     is cut off, removed, or follows a primary that was replaced grows stale.
+//	     This needs no order of messages beyond R14's: Fresh says itself of which
+//	     mark and which question it is.
+//	F3   Who is in sync, by the newest row heard, of that row's term, and has a
+//	     stream to its primary serves. Safety needs none of these; they end
+//	     serving early where marks would only grow stale, and keep members from
+//	     serving that are still far behind.
+//
 // # What is kept closed twice
 //
 // The package's tests revert these rules one by one, and see what that loses. Of
@@ -130,4 +160,6 @@
 //	    (CORRECTNESS rule 15).
 //	S7  Append only when Admit returns nil, then call Appended. Accept and answer
 //	    nothing after Stop.
+//	S8  Tell Followed with every tick while a copy that relays has followers. They
+//	    have, at every moment, been sent all that Commit has passed.
 package replica

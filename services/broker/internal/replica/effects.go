@@ -10,16 +10,19 @@ import (
 // fields, before the next event of the slot. The shell empties them by Reset
 // and may use them again.
 type Effects struct {
-	// Stop: this member does not lead any more. Serve nothing, and answer the
-	// publishes that wait for their commit as moved.
+	// Stop: this member does not lead, or relay, any more. Serve nothing, and
+	// answer the publishes that wait for their commit as moved.
 	Stop bool
-	// Commit is up to where to commit the log, 0: as far as it is. A primary
-	// that serves fans out what that passes and answers its publishers, at
+	// Commit is up to where to commit the log, 0: as far as it is. Who serves,
+	// or relays, fans out what that passes, a primary answers its publishers, at
 	// once.
 	Commit uint64
 	// Serve: reads and followers are served from now on. (Publishes are
 	// accepted as Admit says, even before.)
 	Serve bool
+	// Relay: followers, but no reads, are served from now on, though another
+	// member leads.
+	Relay bool
 	// Sends are messages to members; one whose stream is down misses them.
 	Sends []Send
 	// Write is a row to write by compare-and-swap; exactly one call of Written

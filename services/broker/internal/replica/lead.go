@@ -99,6 +99,9 @@ func (r *Replica) advance(now time.Time, out *Effects) {
 	}
 	if upto > r.commit && !r.isolated(now) {
 		r.commit, out.Commit = upto, upto
+		for _, p := range r.lead.peers {
+			r.tell(p, out)
+		}
 	}
 	if !r.lead.serving && r.commit >= r.lead.inherited {
 		r.lead.serving, out.Serve = true, true
@@ -126,12 +129,16 @@ func (r *Replica) Admit(now time.Time) error {
 	return nil
 }
 
-// AsOf returns a time when this member was surely the slot's only primary, so
-// that no other had committed anything; false if there is none. A freshness
-// mark may be sent while that is at most one heartbeat ago (R14), and a read is
-// the newest there is if that is not before the read came.
+// AsOf returns a time when nobody had committed anything beyond this member's
+// commit mark; false if there is none. A primary was surely the slot's only one
+// then, a copy that relays has asked it. A freshness mark may be sent while that
+// is at most one heartbeat ago (R14), and a read is the newest there is if that
+// is not before the read came.
 func (r *Replica) AsOf(now time.Time) (time.Time, bool) {
-	if r.lead == nil || !r.lead.serving {
+	switch {
+	case r.relays:
+		return r.leader.asOf, !r.leader.asOf.IsZero()
+	case r.lead == nil || !r.lead.serving:
 		return time.Time{}, false
 	}
 	asOf := now

@@ -33,7 +33,7 @@ type Config struct {
 	// Patience is after how many ticks without progress a member for which
 	// entries wait is removed; three times that, and it is asked again, if none
 	// do. Probation is how many ticks a member that failed must be well before
-	// it returns.
+	// it returns; Patience if it is to take the only copy.
 	Patience, Probation int
 }
 
@@ -54,6 +54,7 @@ type Replica struct {
 
 	leader leader // whom this member follows
 	lead   *lead  // if this member leads
+	relays bool   // it follows, and has followers itself
 
 	writing *Write      // its outcome is not known yet
 	unsure  []shard.Row // written over row, outcome unknown for good
@@ -187,6 +188,10 @@ func (r *Replica) Receive(now time.Time, from string, m Message, out *Effects) {
 		r.onRefuse(from, m, out)
 	case *Leave:
 		r.onLeave(from, m, out)
+	case *Watch:
+		r.onWatch(now, from, m, out)
+	case *Fresh:
+		r.onFresh(from, m, out)
 	}
 	r.proceed(now, out)
 }
@@ -256,6 +261,7 @@ func (r *Replica) proceed(now time.Time, out *Effects) {
 	if r.lead != nil {
 		r.advance(now, out)
 	}
+	r.relay(out)
 	r.plan(out)
 }
 

@@ -1,6 +1,10 @@
 package replica
 
-import "github.com/comet-push/comet/services/broker/internal/history"
+import (
+	"time"
+
+	"github.com/comet-push/comet/services/broker/internal/history"
+)
 
 // Message is what a replica of a slot tells another. Whoever carries it adds
 // the slot, and names the sender as name@log-id. Messages may be lost, repeated
@@ -80,6 +84,24 @@ type Release struct {
 	Round   uint64
 }
 
+// Watch asks the primary, for followers of a copy that has joined the round, to
+// tell of commits at once for a while, and for Fresh.
+type Watch struct {
+	Term   uint64
+	Round  uint64
+	Number uint64 // of the question
+}
+
+// Fresh answers Watch: up to an age before this was said nobody had committed
+// anything beyond Commit.
+type Fresh struct {
+	Term   uint64
+	Round  uint64
+	Number uint64
+	Commit uint64
+	Age    time.Duration
+}
+
 func (*Lead) message()    {}
 func (*State) message()   {}
 func (*Append) message()  {}
@@ -88,3 +110,5 @@ func (*Ack) message()     {}
 func (*Refuse) message()  {}
 func (*Leave) message()   {}
 func (*Release) message() {}
+func (*Watch) message()   {}
+func (*Fresh) message()   {}

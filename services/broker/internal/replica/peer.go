@@ -23,6 +23,7 @@ type peer struct {
 	snapshot *transfer
 	pinned   bool      // what comes after the snapshot is still to be sent
 	heard    time.Time // when what it answered last was sent
+	watched  int       // ticks for which it is told of commits at once
 
 	late   int  // ticks without progress while entries wait for it
 	silent int  // ticks without progress while it owes anything
@@ -271,6 +272,7 @@ func (r *Replica) tickPeer(p *peer, out *Effects) {
 	count(&p.late, pressing)
 	count(&p.silent, owes)
 	count(&p.quiet, true)
+	p.watched = max(p.watched-1, 0)
 	if r.fails(p) {
 		p.ban()
 	} else if p.well++; p.well >= r.cfg.Probation {

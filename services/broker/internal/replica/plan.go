@@ -91,11 +91,20 @@ func (r *Replica) returning() string {
 		if p == nil || slices.Contains(r.row.InSync, m) {
 			continue
 		}
-		if p.joined && !p.banned && p.acked >= max(r.commit, r.lead.inherited) {
+		if p.joined && r.trusts(p) && p.acked >= max(r.commit, r.lead.inherited) {
 			return m
 		}
 	}
 	return ""
+}
+
+// trusts reports whether a member is well enough to be waited for. One that
+// failed has to be well for the time of its probation, unless this primary has
+// the only copy and is to give it away: then the copy is in more danger than
+// the pace of the slot.
+func (r *Replica) trusts(p *peer) bool {
+	leaves := len(r.row.InSync) == 1 && !slices.Contains(r.row.Replicas, r.cfg.Self)
+	return !p.banned || leaves && p.well >= r.cfg.Patience
 }
 
 // wantsMove reports whether another member in sync should be primary.

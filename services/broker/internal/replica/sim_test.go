@@ -53,7 +53,7 @@ type world struct {
 }
 
 // counts say what a schedule has seen.
-type counts struct{ leads, begins, writes, changes, reads int }
+type counts struct{ leads, begins, writes, changes, reads, relays, marks int }
 
 func newWorld(seed uint64, log *strings.Builder) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: 1e15, log: log, histories: map[thread][]operation{}, logs: map[string][]*simLog{}}
@@ -371,7 +371,16 @@ func (w *world) check() {
 		for _, p := range n.places { // R14
 			if asOf, ok := p.rep.AsOf(w.clock()); ok {
 				p.book.fresh(p.log, asOf.UnixNano())
+				if p.relaying && p.book.row().Term == p.rep.term {
+					w.count.marks++
+				}
 			}
+		}
+	}
+	for _, n := range w.nodes {
+		for _, p := range n.places { // R10
+			p.book.require(!n.alive || !p.relaying || p.relayed == p.log.commit,
+				"R10: %s has committed %d, its followers were told of %d", n.member, p.log.commit, p.relayed)
 		}
 	}
 	for slot, book := range w.books {
@@ -507,6 +516,9 @@ func (w *world) unsettled() string {
 			return fmt.Sprintf("%s has committed %d of %d", p.n.member, p.log.commit, p.log.end())
 		}
 		for _, m := range row.InSync {
+			if why := w.nodes[nameOf(m)].places[slot].unfollowed(); why != "" && !w.opt.chaos {
+				return why
+			}
 			if log := w.nodes[nameOf(m)].places[slot].log; log.commit != p.log.commit && !w.opt.chaos {
 				return fmt.Sprintf("%s has committed %d of %d", m, log.commit, p.log.commit)
 			}

@@ -82,7 +82,11 @@ func (w *world) justified(p *place, write *Write) {
 	}
 	for _, m := range write.Row.InSync {
 		if n := p.news[m]; n != nil && n.removed > 0 && !slices.Contains(p.rep.row.InSync, m) {
-			p.book.require(p.n.ticks-n.removed >= probation, "rule 15: %s adds %s %d ticks after it failed",
+			least := probation
+			if len(p.rep.row.InSync) == 1 && !slices.Contains(p.rep.row.Replicas, p.n.member) {
+				least = patience // it gives the only copy away
+			}
+			p.book.require(p.n.ticks-n.removed >= least, "rule 15: %s adds %s %d ticks after it failed",
 				p.n.member, m, p.n.ticks-n.removed)
 		}
 	}

@@ -190,6 +190,11 @@ func (b *ledger) committed(l *simLog, upto uint64) {
 	}
 }
 
+// learned is told when a backup's commit mark moves (R9).
+func (b *ledger) learned(l *simLog, upto uint64) {
+	b.require(upto <= b.of(l.base).end(), "R9: %s serves followers with %d, which is not committed", l.member, upto)
+}
+
 // holds reports whether a log has everything that is committed after its base.
 func (b *ledger) holds(base uint64, i *image) bool {
 	inc := b.of(base)

@@ -38,13 +38,16 @@ type place struct {
 	book *ledger
 	out  Effects
 
-	serving bool
-	leads   uint64 // term in which it was seen to lead
-	term    uint64 // highest it was told
-	waiting []waiting
-	dirty   bool // appended, not told
-	reading bool
-	reads   []*query
+	serving  bool
+	relaying bool
+	relayed  uint64 // what followers have, while it relays
+	followed bool   // there are some
+	leads    uint64 // term in which it was seen to lead
+	term     uint64 // highest it was told
+	waiting  []waiting
+	dirty    bool // appended, not told
+	reading  bool
+	reads    []*query
 
 	began     int // tick at which it began to lead
 	inherited uint64
@@ -144,7 +147,7 @@ func (p *place) perform() {
 	}
 	if out.Stop {
 		w.trace("%s stops", p.n.member)
-		p.serving, p.waiting, p.reads = false, nil, nil
+		p.serving, p.relaying, p.waiting, p.reads = false, false, nil, nil
 	}
 	if l := p.rep.lead; l != nil && p.leads != p.rep.term {
 		w.trace("%s leads in term %d, set %v, log %d..%d", p.n.member, p.rep.term, p.rep.row.InSync, p.log.commit, p.log.end())
@@ -159,6 +162,11 @@ func (p *place) perform() {
 	if out.Serve {
 		p.serving = true
 		p.book.serves(p.log)
+	}
+	if out.Relay {
+		w.trace("%s relays", p.n.member)
+		p.relaying, p.relayed = true, p.log.commit
+		w.count.relays++
 	}
 	for _, s := range out.Sends {
 		w.send(p, s.To, s.Message)
@@ -175,8 +183,14 @@ func (p *place) perform() {
 func (p *place) commit(upto uint64) {
 	p.n.w.trace("%s commits %d", p.n.member, upto)
 	p.book.require(upto > p.log.commit, "R10: %s commits %d after %d", p.n.member, upto, p.log.commit)
+	if p.rep.lead == nil {
+		p.book.learned(p.log, upto)
+	}
 	p.book.committed(p.log, upto)
 	p.log.commitTo(upto)
+	if p.relaying {
+		p.relayed = upto
+	}
 	if p.rep.lead == nil {
 		return
 	}
@@ -198,6 +212,18 @@ func (p *place) answer(x waiting) {
 		p.n.w.trace("%s acknowledges %s at %d", p.n.member, x.op.key, x.offset)
 		x.op.done(p.n.w.now, p.log.base, x.offset)
 	}
+}
+
+// unfollowed says why those who follow this place are not well off.
+func (p *place) unfollowed() string {
+	asOf, ok := p.rep.AsOf(p.n.w.clock())
+	switch {
+	case p.rep.lead == nil && !p.relaying:
+		return p.n.member + " does not relay"
+	case !ok || p.n.w.now-asOf.UnixNano() > 2*patience*tickEvery:
+		return p.n.member + " is stale"
+	}
+	return ""
 }
 
 func (p *place) row(row shard.Row) {
@@ -316,6 +342,10 @@ func (n *node) step() {
 		p.flush()
 		p.rep.Tick(n.w.clock(), &p.out)
 		p.perform()
+		if p.followed = n.w.calm || n.w.rng.IntN(8) > 0 && (p.followed || n.w.rng.IntN(4) == 0); p.followed {
+			p.rep.Followed(n.w.clock(), &p.out)
+			p.perform()
+		}
 	}
 	if n.ticks%heartbeat == 0 {
 		for _, s := range n.streams {

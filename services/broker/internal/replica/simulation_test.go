@@ -41,6 +41,8 @@ func TestSimulation(t *testing.T) {
 		sum.writes += w.count.writes
 		sum.changes += w.count.changes
 		sum.reads += w.count.reads
+		sum.relays += w.count.relays
+		sum.marks += w.count.marks
 	}
 	t.Logf("%d schedules: %+v", n, sum)
 }

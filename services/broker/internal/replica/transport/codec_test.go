@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -116,7 +117,7 @@ func drawSimple(t *rapid.T) replica.Message {
 	version := rapid.Int64().Draw(t, "version")
 	term, round := number("term"), number("round")
 	small := rapid.IntRange(0, 1<<31-1)
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0:
 		return &replica.Lead{Term: term, Version: version, Base: number("base"), Round: round}
 	case 1:
@@ -130,6 +131,13 @@ func drawSimple(t *rapid.T) replica.Message {
 		return &replica.Refuse{Term: term, Version: version, Round: round, Need: number("need")}
 	case 4:
 		return &replica.Leave{Term: term, Version: version}
+	case 5:
+		return &replica.Watch{Term: term, Round: round, Number: number("number")}
+	case 6:
+		return &replica.Fresh{
+			Term: term, Round: round, Number: number("number"), Commit: number("commit"),
+			Age: time.Duration(rapid.Int64Min(0).Draw(t, "age")),
+		}
 	}
 	return &replica.Release{Term: term, Version: version, Round: round}
 }

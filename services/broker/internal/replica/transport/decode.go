@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -111,6 +112,17 @@ func decodeMessage(f *brokerv1.ReplicaFrame) (replica.Message, error) {
 	case *brokerv1.ReplicaFrame_Release:
 		p := kind.Release
 		return &replica.Release{Term: p.GetTerm(), Version: p.GetVersion(), Round: p.GetRound()}, nil
+	case *brokerv1.ReplicaFrame_Watch:
+		p := kind.Watch
+		return &replica.Watch{Term: p.GetTerm(), Round: p.GetRound(), Number: p.GetNumber()}, nil
+	case *brokerv1.ReplicaFrame_Fresh:
+		p := kind.Fresh
+		if p.GetAge() > math.MaxInt64 {
+			return nil, fmt.Errorf("a mark of an age of %d ns", p.GetAge())
+		}
+		return &replica.Fresh{
+			Term: p.GetTerm(), Round: p.GetRound(), Number: p.GetNumber(), Commit: p.GetCommit(), Age: time.Duration(p.GetAge()),
+		}, nil
 	case *brokerv1.ReplicaFrame_Hello:
 		return nil, errors.New("hello came for a second time")
 	}

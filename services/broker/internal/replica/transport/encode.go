@@ -92,6 +92,12 @@ func (f *frame) encode() *brokerv1.ReplicaFrame {
 		to.Kind = &brokerv1.ReplicaFrame_Release{Release: &brokerv1.ReplicaRelease{
 			Term: m.Term, Version: m.Version, Round: m.Round,
 		}}
+	case *replica.Watch:
+		to.Kind = &brokerv1.ReplicaFrame_Watch{Watch: &brokerv1.ReplicaWatch{Term: m.Term, Round: m.Round, Number: m.Number}}
+	case *replica.Fresh:
+		to.Kind = &brokerv1.ReplicaFrame_Fresh{Fresh: &brokerv1.ReplicaFresh{
+			Term: m.Term, Round: m.Round, Number: m.Number, Commit: m.Commit, Age: uint64(m.Age),
+		}}
 	}
 	return to
 }
