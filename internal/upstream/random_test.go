@@ -20,7 +20,7 @@ import (
 // streams break, fall silent and lag, and interests come and go. Then it holds
 // what was seen against what happened.
 func TestAnythingMayHappen(t *testing.T) {
-	seeds := 10
+	seeds := 24
 	if testing.Short() {
 		seeds = 5
 	}
