@@ -60,7 +60,7 @@ drill: test-deps ## Break containers under load: 20 kills and everything else; p
 
 .PHONY: storm
 storm: ## Random faults of all kinds in virtual time: STORMS (100) histories from SEED (1), of STORM (5m) each, and every scenario
-	go test -run 'TestPartitions|TestOutage|TestIsolatedPrimary|TestKills|TestPauses|TestRollingUnderLoad' -count=1 -timeout 60m ./internal/comettest -all
+	go test -run 'TestPartitions|TestOutage|TestIsolatedPrimary|TestKills|TestPauses|TestRollingUnderLoad|TestLastCopies|TestUnclean|TestLeastInSync' -count=1 -timeout 60m ./internal/comettest -all
 	go test -run TestStorm -count=1 -timeout 600m -parallel 4 ./internal/comettest -storms=$(or $(STORMS),100) -seed=$(or $(SEED),1) -storm=$(or $(STORM),5m)
 
 .PHONY: mutations

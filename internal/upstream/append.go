@@ -24,9 +24,9 @@ type appendStream struct {
 	out       *outbox[brokerv1.Offer]
 
 	// Guarded by Publisher.mu.
-	last    uint64              // request id
-	pending map[uint64]*pending // by request id
-	flying  [shard.Slots]int    // how many of these are of each slot
+	first   uint64           // request id of the first of pending
+	pending []*pending       // by request id; nil: answered
+	flying  [shard.Slots]int // how many of these are of each slot
 }
 
 // dialLocked opens a stream to the owner of a slot. It can be sent to at once.
@@ -34,8 +34,7 @@ func (p *Publisher) dialLocked(ctx context.Context, r shard.Row) *appendStream {
 	ctx, cancel := context.WithCancel(ctx)
 	st := &appendStream{
 		publisher: p, member: r.Primary, cancel: cancel,
-		out:     newOutbox[brokerv1.Offer](),
-		pending: map[uint64]*pending{},
+		out: newOutbox[brokerv1.Offer](), first: 1,
 	}
 	p.targets[st.member] = st
 	p.streams.Go(func() {
@@ -46,16 +45,31 @@ func (p *Publisher) dialLocked(ctx context.Context, r shard.Row) *appendStream {
 	return st
 }
 
+// AppendCall is an Append call as its caller has it.
+type AppendCall interface {
+	Send(*brokerv1.AppendRequest) error
+	// Recv returns answers that are good until the next call.
+	Recv() (*brokerv1.AppendResponse, error)
+}
+
+// call calls the broker.
+func (st *appendStream) call(ctx context.Context, addr string) (AppendCall, error) {
+	cfg := &st.publisher.cfg
+	if st.member == cfg.Node && cfg.Own != nil {
+		return cfg.Own(ctx), nil
+	}
+	conn, err := cfg.Conns.Conn(addr)
+	if err != nil {
+		return nil, err
+	}
+	return brokerv1.NewBrokerServiceClient(conn).Append(ctx, grpc.WaitForReady(true))
+}
+
 func (st *appendStream) run(ctx context.Context, addr string) error {
-	conn, err := st.publisher.cfg.Conns.Conn(addr)
+	stream, err := st.call(ctx, addr)
 	if err != nil {
 		return err
 	}
-	stream, err := brokerv1.NewBrokerServiceClient(conn).Append(ctx, grpc.WaitForReady(true))
-	if err != nil {
-		return err
-	}
-	var resp brokerv1.AppendResponse // reused: nothing of it is kept
 	send := func(offers []*brokerv1.Offer) error {
 		for len(offers) > 0 {
 			n := fit(offers)
@@ -67,7 +81,8 @@ func (st *appendStream) run(ctx context.Context, addr string) error {
 		return nil
 	}
 	return converse(st.cancel, st.out, send, func() error {
-		if err := stream.RecvMsg(&resp); err != nil {
+		resp, err := stream.Recv()
+		if err != nil {
 			return err
 		}
 		for _, answer := range resp.GetAnswers() {
@@ -96,10 +111,9 @@ func fit(offers []*brokerv1.Offer) int {
 // row of the given version.
 func (st *appendStream) sendLocked(x *pending, version int64) {
 	req := x.again()
-	st.last++
-	req.RequestId, req.Version = st.last, version
+	req.RequestId, req.Version = st.first+uint64(len(st.pending)), version
 	x.on = st
-	st.pending[st.last] = x
+	st.pending = append(st.pending, x)
 	st.flying[x.slot]++
 	st.out.put(req)
 }
@@ -161,11 +175,16 @@ func (p *Publisher) receive(st *appendStream, resp *brokerv1.Answer) {
 // claimLocked returns what a request id stands for, and its lane; nothing for
 // an answer that came too late, or after it was sent elsewhere.
 func (p *Publisher) claimLocked(st *appendStream, id uint64) (*pending, *lane) {
-	x := st.pending[id]
-	if x == nil {
+	i := id - st.first // wraps around below it
+	if i >= uint64(len(st.pending)) || st.pending[i] == nil {
 		return nil, nil
 	}
-	delete(st.pending, id)
+	x := st.pending[i]
+	st.pending[i] = nil
+	for len(st.pending) > 0 && st.pending[0] == nil {
+		st.pending = st.pending[1:]
+		st.first++
+	}
 	st.flying[x.slot]--
 	l := &p.lanes[x.slot]
 	if x.on != st || x.req.GetRequestId() != id || x.answered {

@@ -19,12 +19,15 @@ import (
 
 // PublisherConfig configures a Publisher. Directory and Conns are required.
 type PublisherConfig struct {
-	// Node is this process as name@id, for logs.
+	// Node is this process as name@id.
 	Node string
 	// Directory says who owns the slots.
 	Directory membership.Directory
 	// Conns reaches their owners.
 	Conns *rpc.Pool
+	// Own, if set, calls the broker that this process is, without a connection.
+	// The call ends with the context.
+	Own func(ctx context.Context) AppendCall
 	// Timeout is how long a publish may take; 0: 8 s.
 	Timeout time.Duration
 	// MaxPending is how many bytes may wait in one slot; 0: 8 MiB. One message

@@ -13,6 +13,7 @@ import (
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/internal/upstream"
 )
 
 const (
@@ -63,6 +64,36 @@ func (n *node) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, br
 		if requests == nil && owed == 0 {
 			return nil
 		}
+	}
+}
+
+// appendHere is an Append call within the process.
+func (n *node) appendHere(ctx context.Context) upstream.AppendCall {
+	return &ownAppend{ctx: ctx, node: n, out: newAnswers[*brokerv1.Answer]()}
+}
+
+type ownAppend struct {
+	ctx  context.Context //nolint:containedctx // that of the call
+	node *node
+	out  *answers[*brokerv1.Answer]
+}
+
+// Send implements [upstream.AppendCall].
+func (c *ownAppend) Send(req *brokerv1.AppendRequest) error {
+	now := time.Now()
+	for _, x := range req.GetOffers() {
+		c.node.append(c.out, x, now)
+	}
+	return nil
+}
+
+// Recv implements [upstream.AppendCall].
+func (c *ownAppend) Recv() (*brokerv1.AppendResponse, error) {
+	select {
+	case <-c.ctx.Done():
+		return nil, context.Cause(c.ctx)
+	case <-c.out.ready:
+		return &brokerv1.AppendResponse{Answers: c.out.take()}, nil
 	}
 }
 

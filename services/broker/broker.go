@@ -138,6 +138,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func (s *Service) serveBackends(m *metrics) {
 	s.publisher = upstream.NewPublisher(upstream.PublisherConfig{
 		Node: s.deps.Node.Member(), Directory: s.deps.Directory, Conns: s.deps.Conns, Timeout: s.cfg.PublishTimeout,
+		Own:        s.node.appendHere,
 		Registerer: s.deps.Registerer, Logger: s.deps.Logger,
 	})
 	s.reader = upstream.NewReader(upstream.ReaderConfig{

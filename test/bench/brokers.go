@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -14,6 +15,9 @@ import (
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
 	"github.com/comet-push/comet/test/internal/cluster"
 )
+
+// onDisk, among the arguments of brokers, gives each a directory of its own.
+const onDisk = "--broker.data-dir"
 
 // startBrokers starts brokers and an etcd, and waits until the slots are where
 // they stay.
@@ -45,6 +49,10 @@ func startBrokers(b *testing.B, name string, brokers int, args ...string) *syste
 
 func startBroker(b *testing.B, c *cluster.Topology, args ...string) {
 	b.Helper()
+	args = slices.Clone(args)
+	if i := slices.Index(args, onDisk); i >= 0 {
+		args[i] = onDisk + "=" + b.TempDir()
+	}
 	p := cluster.New(b, fmt.Sprintf("broker-%d", len(c.Brokers)), "broker", args...)
 	p.Binary = cluster.Released(b)
 	p.Start(b)

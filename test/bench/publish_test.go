@@ -14,6 +14,17 @@ func BenchmarkPublishCopies(b *testing.B) {
 	})
 }
 
+// BenchmarkPublishDisk is publishing to three brokers with two copies of each
+// slot that are synced with their disks before a message is acknowledged, and
+// with copies in memory.
+func BenchmarkPublishDisk(b *testing.B) {
+	once(b, func() {
+		disk := startBrokers(b, "on disk", 3, "--broker.replicas=2", onDisk)
+		memory := startBrokers(b, "in memory", 3, "--broker.replicas=2")
+		reportRatio(b, disk, "memory", memory)
+	})
+}
+
 // BenchmarkPublishJetStream is publishing to three brokers of which two must
 // have a message before it is acknowledged, beside three servers of NATS that
 // keep a stream in memory likewise: one of all channels, and four.

@@ -96,6 +96,9 @@ func (s *Slot) Followed() bool { return len(s.places) > 0 }
 
 // Publish fans out what the log's Commit returned. The slot's lock is held.
 func (s *Slot) Publish(entries []*history.Entry) {
+	if !s.Followed() {
+		return // nor has anybody an interest in it
+	}
 	for _, e := range entries {
 		s.publish(e)
 	}

@@ -85,6 +85,9 @@ func TestPlacementConverges(t *testing.T) {
 		w.rest()
 		w.now = w.now.Add(2 * orderRest)
 		w.rest()
+		if len(w.hosts()) > 0 && len(w.planner.absent) == 0 && !w.settled {
+			t.Fatalf("rests, and is not settled")
+		}
 		w.check()
 	})
 }
