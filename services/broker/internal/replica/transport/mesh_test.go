@@ -131,11 +131,14 @@ func TestLargeMessages(t *testing.T) {
 		large := &history.Entry{Channel: "/large", Offset: 8, Term: 1, Data: bytes.Repeat([]byte("x"), 1<<20)}
 		for range 3 {
 			a.Send("z@1", 5, &replica.Append{Term: 1, Round: 1, Prev: 7, Entries: []*history.Entry{large}})
+		}
+		jz.want("up a@1", "*replica.Append a@1", "*replica.Append a@1", "*replica.Append a@1")
+		for range 2 {
 			a.Send("z@1", 5, &replica.Piece{Term: 1, Round: 1, Data: large.Data})
 		}
-		jz.want("up a@1",
-			"*replica.Append a@1", "*replica.Piece a@1", "*replica.Append a@1", "*replica.Piece a@1",
-			"*replica.Append a@1", "*replica.Piece a@1")
+		time.Sleep(10 * time.Millisecond)
+		jz.want("up a@1", "*replica.Append a@1", "*replica.Append a@1", "*replica.Append a@1",
+			"*replica.Piece a@1", "*replica.Piece a@1")
 	})
 }
 

@@ -235,34 +235,74 @@ func TestPongComesBehindWhatWasQueued(t *testing.T) {
 		c.send(hello("a@1", "z@1", 1))
 		synctest.Wait()
 		// More than fits into buffers: some is being sent, the rest waits.
-		piece := &replica.Piece{Term: 1, Round: 1, Data: make([]byte, 64<<10)}
+		large := &replica.Append{Term: 1, Round: 1, Entries: []*history.Entry{{Offset: 1, Data: make([]byte, 64<<10)}}}
 		for range 40 {
-			z.Send("a@1", 1, piece)
+			z.Send("a@1", 1, large)
 			synctest.Wait()
 		}
 		c.send(&brokerv1.ReplicaFrame{Kind: &brokerv1.ReplicaFrame_Ping{Ping: 77}})
 		synctest.Wait()
 		for range 40 {
-			z.Send("a@1", 1, piece)
+			z.Send("a@1", 1, large)
 		}
-		pieces, at := 0, 0
-		for pieces < 80 {
+		appends, at := 0, 0
+		for appends < 80 {
 			f, err := c.next()
 			if err != nil {
 				t.Fatal(err)
 			}
 			switch f.GetKind().(type) {
-			case *brokerv1.ReplicaFrame_Piece:
-				pieces++
+			case *brokerv1.ReplicaFrame_Append:
+				appends++
 			case *brokerv1.ReplicaFrame_Pong:
 				if f.GetPong() != 77 {
 					t.Errorf("pong %d", f.GetPong())
 				}
-				at = pieces
+				at = appends
 			}
 		}
 		if at != 40 {
-			t.Errorf("the pong came after %d of the 40 pieces that were queued before", at)
+			t.Errorf("the pong came after %d of the 40 messages that were queued before", at)
+		}
+	})
+}
+
+// Pieces of snapshots come in their order, one at a time, and everything else
+// passes them.
+func TestPiecesLetOthersPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, j := newMemory(), newJournal(t)
+		z := start(t, n, node("z", 1), j)
+		c := call(t, n, z)
+		c.send(hello("a@1", "z@1", 1))
+		if _, err := c.next(); err != nil {
+			t.Fatal(err)
+		}
+		const pieces = 100
+		for seq := range pieces {
+			z.Send("a@1", 1, &replica.Piece{Term: 1, Round: 1, Seq: seq})
+		}
+		z.Send("a@1", 2, &replica.Leave{Term: 7})
+		begin, passed := time.Now(), 0
+		for seq := 0; seq < pieces; {
+			f, err := c.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.GetLeave() != nil {
+				passed = pieces - seq
+				continue
+			}
+			if got := int(f.GetPiece().GetSeq()); got != seq {
+				t.Fatalf("piece %d, want %d", got, seq)
+			}
+			seq++
+		}
+		if took := time.Since(begin); took < 190*time.Millisecond || took > 250*time.Millisecond {
+			t.Errorf("%d pieces took %v", pieces, took)
+		}
+		if passed < pieces-2 {
+			t.Errorf("%d pieces came behind what was sent after them", passed)
 		}
 	})
 }

@@ -3,6 +3,8 @@ package transport
 import (
 	"sync"
 	"time"
+
+	"github.com/comet-push/comet/services/broker/internal/replica"
 )
 
 const (
@@ -29,7 +31,8 @@ type queue struct {
 	mu     sync.Mutex
 	opened bool
 	items  []item
-	bytes  int // of items, and of those that are being sent
+	pieces []item // of snapshots
+	bytes  int    // of both, and of those that are being sent
 
 	due    bool      // a ping should be sent
 	asked  bool      // a ping was sent and not answered
@@ -51,8 +54,10 @@ func (q *queue) open() {
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.opened, q.items = false, nil
+	q.shut()
 }
+
+func (q *queue) shut() { q.opened, q.items, q.pieces = false, nil, nil }
 
 // put lets something in, unless the queue is not open; false if there was too
 // much already: then it has closed.
@@ -63,11 +68,15 @@ func (q *queue) put(i item) bool {
 		return true
 	}
 	if q.bytes >= q.limit {
-		q.opened, q.items = false, nil
+		q.shut()
 		q.mu.Unlock()
 		return false
 	}
-	q.items = append(q.items, i)
+	if _, piece := i.message.(*replica.Piece); piece {
+		q.pieces = append(q.pieces, i)
+	} else {
+		q.items = append(q.items, i)
+	}
 	q.bytes += i.size
 	q.mu.Unlock()
 	q.rouse()
@@ -81,7 +90,8 @@ func (q *queue) rouse() {
 	}
 }
 
-// take returns what waits, for the memory of what was taken before.
+// take returns what waits but for pieces of snapshots, for the memory of what
+// was taken before.
 func (q *queue) take(before []item) []item {
 	clear(before)
 	if cap(before) > spare {
@@ -92,6 +102,25 @@ func (q *queue) take(before []item) []item {
 	items := q.items
 	q.items = before[:0]
 	return items
+}
+
+// takePiece appends the oldest piece of a snapshot that waits.
+func (q *queue) takePiece(to []item) []item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.pieces) > 0 {
+		to = append(to, q.pieces[0])
+		q.pieces[0] = item{}
+		q.pieces = q.pieces[1:]
+	}
+	return to
+}
+
+// behind reports whether pieces of snapshots wait.
+func (q *queue) behind() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.pieces) > 0
 }
 
 // sent says that so much of what was taken is on its way.

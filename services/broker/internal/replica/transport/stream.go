@@ -20,6 +20,10 @@ const (
 	protocol = 1
 	// patience is how many heartbeats a silent stream lives.
 	patience = 3
+	// pieceEvery is how often a piece of a snapshot is sent: with pieces of
+	// [replica.DefaultBatch] 64 MB/s at most, so that publishers feel little of
+	// members that catch up.
+	pieceEvery = 8 * time.Millisecond
 	// maxName bounds the name of a member.
 	maxName = 512
 )
@@ -307,15 +311,26 @@ func (s *stream) write() {
 	var (
 		items  []item
 		frames []byte
+		next   time.Time // when a piece of a snapshot may go
 	)
+	pace := time.NewTimer(0)
+	defer pace.Stop()
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
+		case <-pace.C:
 		case <-s.out.wake:
 			runtime.Gosched() // more may be on its way
 		}
 		items = s.out.take(items)
+		if s.out.behind() {
+			if now := time.Now(); !now.Before(next) {
+				items = s.out.takePiece(items)
+				next = now.Add(pieceEvery)
+			}
+			pace.Reset(time.Until(next))
+		}
 		for rest := items; ; {
 			ping := s.out.ping(time.Now())
 			n, bytes := fit(rest)
