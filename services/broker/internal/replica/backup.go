@@ -34,6 +34,7 @@ func (r *Replica) onLead(from string, m *Lead, out *Effects) {
 	case m.Base > r.log.Base():
 		r.reset(m.Base)
 	}
+	r.handed = 0
 	r.leader = leader{name: from, round: m.Round}
 	out.send(from, &State{Term: r.term, Version: r.row.Version, Round: m.Round, End: r.log.End(), Terms: r.log.Terms()})
 }
@@ -89,7 +90,6 @@ func (r *Replica) join(m *Append, out *Effects) bool {
 		return false
 	}
 	r.leader.joined = true
-	r.handed = 0
 	return true
 }
 
