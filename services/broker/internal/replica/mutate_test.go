@@ -41,9 +41,9 @@ func TestMutations(t *testing.T) {
 			t.Parallel()
 			turn <- struct{}{}
 			defer func() { <-turn }()
-			first := play(t, i, within)
+			first := play(t, i, within+m.rare)
 			if first == nil {
-				t.Fatalf("not found in %d schedules", within)
+				t.Fatalf("not found in %d schedules", within+m.rare)
 			}
 			t.Logf("%s", first)
 		})
