@@ -192,7 +192,7 @@ func noResync(t *testing.T, clients ...*comettest.Client) {
 	}
 }
 
-// TestKilledPrimaries kills every broker in turn under load. Clients of all
+// TestKilledPrimaries kills a broker under load, and another one. Clients of all
 // kinds see every message once, in order, and notice nothing but the time until
 // the lease has ended.
 func TestKilledPrimaries(t *testing.T) {
@@ -204,10 +204,10 @@ func TestKilledPrimaries(t *testing.T) {
 		clients := append(everyKind(c, "edge-0", channels...), everyKind(c, "edge-1", "/kill/*")...)
 		clients = append(clients, mixed(c, "edge-0", channels[0], channels[:4]...)...)
 		time.Sleep(10 * time.Second)
-		for i := range 3 {
+		for i := range 2 {
 			name := fmt.Sprintf("broker-%d", i)
 			c.Crash(name)
-			time.Sleep(20 * time.Second)
+			time.Sleep(10 * time.Second)
 			c.Start(name)
 			c.Ready(time.Minute)
 			c.Balanced(2 * time.Minute)

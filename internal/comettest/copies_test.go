@@ -15,7 +15,7 @@ import (
 func TestFollowCopies(t *testing.T) {
 	var scenarios []scenario
 	for _, s := range []scenario{
-		{name: "calm", ci: true, do: func(w *world) { w.kept() }},
+		{name: "calm", do: func(w *world) { w.kept() }},
 		{name: "backups killed", ci: true, do: func(w *world) {
 			for range 3 {
 				backup := w.backup("/calm/0")
@@ -26,7 +26,7 @@ func TestFollowCopies(t *testing.T) {
 			}
 			w.kept()
 		}},
-		{name: "primaries killed", ci: true, do: func(w *world) {
+		{name: "primaries killed", do: func(w *world) {
 			for range 3 {
 				primary := w.primary("/calm/0")
 				w.Crash(primary)
@@ -36,7 +36,7 @@ func TestFollowCopies(t *testing.T) {
 			}
 			w.kept()
 		}},
-		{name: "copies cut off", ci: true, do: func(w *world) {
+		{name: "copies cut off", do: func(w *world) {
 			for _, length := range []time.Duration{time.Second, 10 * time.Second, 40 * time.Second} {
 				w.apart((*comettest.Network).Partition, w.primary("/calm/0"), w.backup("/calm/0"), length, 15*time.Second)
 			}

@@ -35,8 +35,8 @@ const (
 
 	// How much may be under way unread. They are fixed: a window that follows the
 	// network's measure costs a ping and its answer with every burst of messages.
-	streamWindow = 1 << 20
-	connWindow   = 8 << 20
+	streamWindow = 256 << 10
+	connWindow   = 4 << 20
 
 	maxStreams       = 10_000 // of one connection
 	keepaliveTime    = 10 * time.Second

@@ -136,7 +136,7 @@ func TestLargeMessages(t *testing.T) {
 		for range 2 {
 			a.Send("z@1", 5, &replica.Piece{Term: 1, Round: 1, Data: large.Data})
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 		jz.want("up a@1", "*replica.Append a@1", "*replica.Append a@1", "*replica.Append a@1",
 			"*replica.Piece a@1", "*replica.Piece a@1")
 	})
