@@ -138,7 +138,7 @@ func TestKills(t *testing.T) {
 			w.Start(backup)
 			w.kept()
 		}},
-		{name: "both, too soon", ci: true, do: func(w *world) {
+		{name: "both, too soon", do: func(w *world) {
 			primary, backup := w.primary("/calm/0"), w.backup("/calm/0")
 			w.Crash(primary)
 			time.Sleep(time.Second)

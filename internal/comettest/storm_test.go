@@ -17,7 +17,7 @@ import (
 var (
 	seed        = flag.Uint64("seed", 1, "of what is random, or the first of several")
 	storms      = flag.Int("storms", 1, "how many random histories TestStorm plays, the first is -seed")
-	stormLength = flag.Duration("storm", time.Minute, "how long each of them lasts, in virtual time")
+	stormLength = flag.Duration("storm", 30*time.Second, "how long each of them lasts, in virtual time")
 )
 
 // TestStorm plays random faults of all kinds on top of each other, against

@@ -233,6 +233,9 @@ func TestOrderSurvivesMoves(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, replicas := range []int{1, 2} {
+			if replicas == 1 && tt.slowest == quick && tt.name != "rolling restart" {
+				continue // with one copy what is slow, or loses, counts
+			}
 			t.Run(fmt.Sprintf("%s/replicas=%d", tt.name, replicas), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					c := newCluster(t)
