@@ -16,26 +16,8 @@ func TestFollowCopies(t *testing.T) {
 	var scenarios []scenario
 	for _, s := range []scenario{
 		{name: "calm", do: func(w *world) { w.kept() }},
-		{name: "backups killed", ci: true, do: func(w *world) {
-			for range 3 {
-				backup := w.backup("/calm/0")
-				w.Crash(backup)
-				time.Sleep(10 * time.Second)
-				w.Start(backup)
-				time.Sleep(20 * time.Second)
-			}
-			w.kept()
-		}},
-		{name: "primaries killed", do: func(w *world) {
-			for range 3 {
-				primary := w.primary("/calm/0")
-				w.Crash(primary)
-				time.Sleep(10 * time.Second)
-				w.Start(primary)
-				time.Sleep(20 * time.Second)
-			}
-			w.kept()
-		}},
+		{name: "backups killed", ci: true, do: func(w *world) { w.killThrice((*world).backup) }},
+		{name: "primaries killed", do: func(w *world) { w.killThrice((*world).primary) }},
 		{name: "copies cut off", do: func(w *world) {
 			for _, length := range []time.Duration{time.Second, 10 * time.Second, 40 * time.Second} {
 				w.apart((*comettest.Network).Partition, w.primary("/calm/0"), w.backup("/calm/0"), length, 15*time.Second)
@@ -61,6 +43,18 @@ func TestFollowCopies(t *testing.T) {
 		scenarios = append(scenarios, s)
 	}
 	playAll(t, scenarios)
+}
+
+// killThrice kills a broker that holds a calm channel, and starts it again.
+func (w *world) killThrice(holder func(w *world, channel string) string) {
+	for range 3 {
+		broker := holder(w, "/calm/0")
+		w.Crash(broker)
+		time.Sleep(10 * time.Second)
+		w.Start(broker)
+		time.Sleep(20 * time.Second)
+	}
+	w.kept()
 }
 
 func followCopies(_ string, cfg *config.Config) { cfg.Edge.FollowCopies = true }
