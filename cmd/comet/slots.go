@@ -25,6 +25,7 @@ passes orders on to the one they are for.`
 const (
 	askTimeout = 35 * time.Second // longer than a broker waits for an order
 	drainLook  = 250 * time.Millisecond
+	viewsLag   = 5 * time.Second // that brokers may be behind one another
 )
 
 // operator is who asks a broker.
@@ -196,29 +197,48 @@ func (o *operator) untilEmpty(ctx context.Context, b *adminv1.BrokerInfo) error 
 	defer show.end()
 	look := time.NewTicker(drainLook)
 	defer look.Stop()
-	for b.GetCopies() > 0 {
-		show.line(fmt.Sprintf("%s drains: %s", b.GetName(), standing(b)))
+	d := drained{broker: b, seen: time.Now()}
+	for d.broker.GetCopies() > 0 {
+		show.line(fmt.Sprintf("%s drains: %s", b.GetName(), standing(d.broker)))
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("stopped waiting: %s; %s goes on draining, see comet slots list --broker=%s", standing(b), b.GetName(), b.GetName())
+			return fmt.Errorf("stopped waiting: %s; %s goes on draining, see comet slots list --broker=%s", standing(d.broker), b.GetName(), b.GetName())
 		case <-look.C:
 		}
 		resp, err := o.listBrokers(ctx)
-		switch next := find(resp, b); {
+		switch {
 		case ctx.Err() != nil:
 			continue
 		case err != nil:
 			return err
-		case next == nil || next.GetState() == adminv1.BrokerState_BROKER_STATE_ABSENT:
-			return fmt.Errorf("%s ended while it drained; see comet slots list for what became of its slots", b.GetName())
-		case next.GetState() == adminv1.BrokerState_BROKER_STATE_SERVING:
-			return fmt.Errorf("%s was undrained meanwhile", b.GetName())
-		default:
-			b = next
+		}
+		if err := d.learn(resp, time.Now()); err != nil {
+			return err
 		}
 	}
 	show.end()
-	return o.say("%s is empty: %s; comet slots undrain %s gives it slots again\n", b.GetName(), standing(b), b.GetName())
+	return o.say("%s is empty: %s; comet slots undrain %s gives it slots again\n", b.GetName(), standing(d.broker), b.GetName())
+}
+
+// drained is a broker that was told to drain, as it was seen to last.
+type drained struct {
+	broker *adminv1.BrokerInfo
+	seen   time.Time
+}
+
+// learn takes an answer of any broker, whose view may be behind that of the one
+// that answered before: one that has not heard of the drain is no proof that it
+// was called off, unless it lasts.
+func (d *drained) learn(resp *adminv1.ListBrokersResponse, now time.Time) error {
+	switch next := find(resp, d.broker); {
+	case next == nil || next.GetState() == adminv1.BrokerState_BROKER_STATE_ABSENT:
+		return fmt.Errorf("%s ended while it drained; see comet slots list for what became of its slots", d.broker.GetName())
+	case next.GetState() != adminv1.BrokerState_BROKER_STATE_SERVING:
+		d.broker, d.seen = next, now
+	case now.Sub(d.seen) > viewsLag:
+		return fmt.Errorf("%s was undrained meanwhile", d.broker.GetName())
+	}
+	return nil
 }
 
 func (o *operator) undrain() *cobra.Command {

@@ -142,6 +142,47 @@ no broker that answers is the controller; without one nothing is moved or repair
 	}
 }
 
+// TestDrained plays answers of brokers of which some are behind.
+func TestDrained(t *testing.T) {
+	const (
+		serving  = adminv1.BrokerState_BROKER_STATE_SERVING
+		draining = adminv1.BrokerState_BROKER_STATE_DRAINING
+		absent   = adminv1.BrokerState_BROKER_STATE_ABSENT
+	)
+	for _, tt := range []struct {
+		name   string
+		states []adminv1.BrokerState // one a second
+		want   string                // an error, at the last
+	}{
+		{"empties", []adminv1.BrokerState{draining, draining, draining}, ""},
+		{"is behind at first", []adminv1.BrokerState{serving, serving, draining}, ""},
+		{"is behind again", []adminv1.BrokerState{serving, serving, serving, draining, serving, serving, serving}, ""},
+		{"ends", []adminv1.BrokerState{draining, absent}, "broker-1 ended while it drained"},
+		{
+			"is undrained",
+			[]adminv1.BrokerState{draining, serving, serving, serving, serving, serving, serving},
+			"broker-1 was undrained meanwhile",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			now := time.Unix(0, 0)
+			d := drained{broker: &adminv1.BrokerInfo{Name: "broker-1", State: draining, Copies: 9}, seen: now}
+			for i, state := range tt.states {
+				now = now.Add(time.Second)
+				err := d.learn(&adminv1.ListBrokersResponse{Brokers: []*adminv1.BrokerInfo{{Name: "broker-1", State: state}}}, now)
+				switch last := i == len(tt.states)-1; {
+				case last && tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+					t.Errorf("%v, want %q", err, tt.want)
+				case err != nil && (!last || tt.want == ""):
+					t.Errorf("second %d: %v", i, err)
+				case state == serving && d.broker.GetState() == serving:
+					t.Error("it counts as seen by who is behind")
+				}
+			}
+		})
+	}
+}
+
 func TestBrokersTable(t *testing.T) {
 	got := brokersTable(&adminv1.ListBrokersResponse{Stale: true, Brokers: []*adminv1.BrokerInfo{
 		{Name: "broker-0", State: adminv1.BrokerState_BROKER_STATE_SERVING, Zone: "a", Primaries: 128, Copies: 256},

@@ -44,8 +44,15 @@ func (r *run) empties(ctx context.Context) error {
 		return err
 	}
 	for _, role := range []string{"primary", "backup"} {
-		if n, err := b.Metric(fmt.Sprintf(`comet_broker_slots{role=%q}`, role)); err != nil || n != 0 {
-			return fmt.Errorf("%s is drained and has %v slots as %s: %w", b.Name, n, role, err)
+		err := within(ctx, ready, func() error { // it may be behind the broker that said so
+			n, err := b.Metric(fmt.Sprintf(`comet_broker_slots{role=%q}`, role))
+			if err == nil && n != 0 {
+				err = fmt.Errorf("%s is drained and has %v slots as %s", b.Name, n, role)
+			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	if err := r.slots(ctx, r.brokers[1], "undrain", b.Name); err != nil {
