@@ -110,7 +110,9 @@ func (w *worker) publish(until time.Time) error {
 		w.took[n] = w.took[n][:0]
 	}
 	for due := time.Now(); due.Before(until) && w.failed.Load() == nil; {
-		<-time.After(time.Until(due))
+		if early := time.Until(due); early > 0 {
+			<-time.After(early)
+		}
 		n := <-w.free
 		w.sent[n] = due
 		if err := w.send(n, (w.first+loadPublishers*w.count)%loadChannels, w.data[n]); err != nil {
