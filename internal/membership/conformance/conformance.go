@@ -70,6 +70,7 @@ func Run(t *testing.T, pace Pace, around func(*testing.T, func(*testing.T)), ope
 		{"rows change while members are present", (*suite).present},
 		{"rows change without a leader", (*suite).swapAlone},
 		{"rows change by the faster of two", (*suite).race},
+		{"many rows change at a time", (*suite).many},
 		{"rows are read as they are", (*suite).read},
 		{"renewals are told", (*suite).renewed},
 		{"a cluster has one id", (*suite).clusterID},

@@ -159,6 +159,54 @@ func (s *suite) race() {
 	}
 }
 
+// many has one member and its leader change all rows at a time, every one twice:
+// each change applies, or not, for itself.
+func (s *suite) many() {
+	h := s.store.Open(s.T)
+	w := s.watch(h)
+	l := s.lead(h, "a@1", soon)
+	parallel(shard.Slots, func(i int) { s.write(l, shard.Slot(i), row(1, "b@1", 0), nil) })
+	v := w.await(soon, "all rows", func(v membership.View) bool { return len(v.Table.Owned("b@1")) == shard.Slots })
+	var applied [shard.Slots]atomic.Int64
+	parallel(3*shard.Slots, func(i int) {
+		n := shard.Slot(i / 3)
+		c := membership.Change{Slot: n, Row: row(2, fmt.Sprintf("%d@1", i%3), v.Table.Row(n).Version)}
+		var err error
+		switch i % 3 {
+		case 0:
+			_, err = h.Swap(s.Context(), c)
+		case 1:
+			err = l.Write(s.Context(), c)
+		case 2:
+			if c.Present = []string{"nobody@1"}; n%2 == 0 {
+				c.Present, c.Row.Version = nil, c.Row.Version-1
+			}
+			if _, err = h.Swap(s.Context(), c); err == nil {
+				s.Errorf("slot %d: a change applied whose conditions do not hold", n)
+			}
+		}
+		switch {
+		case err == nil:
+			applied[n].Add(1)
+		case !errors.Is(err, membership.ErrConflict):
+			s.Errorf("slot %d: %v", n, err)
+		}
+	})
+	for n := range applied {
+		if got := applied[n].Load(); got != 1 {
+			s.Errorf("slot %d: %d changes of one version were applied", n, got)
+		}
+	}
+	w.await(soon, "all new rows", func(v membership.View) bool {
+		return len(v.Table.Owned("0@1"))+len(v.Table.Owned("1@1")) == shard.Slots
+	})
+	gone, cancel := context.WithCancel(s.Context())
+	cancel()
+	if _, err := h.Swap(gone, membership.Change{Slot: 0, Row: row(3, "c@1", v.Table.Row(0).Version)}); err == nil {
+		s.Error("a change was made for nobody")
+	}
+}
+
 func (s *suite) read() {
 	h, other := s.store.Open(s.T), s.store.Open(s.T)
 	if got, err := h.Row(s.Context(), 9); err != nil || got.Version != 0 || got.Primary != "" {

@@ -18,7 +18,8 @@
 //	    two seconds into an outage at the latest.
 //	 4. A row is written in one transaction that compares its revision, the
 //	    absence and the presence of the members named, and the leader's key if
-//	    it is the leader who writes.
+//	    it is the leader who writes. Those of several rows may be parts of one:
+//	    each applies, or not, for itself.
 //	 5. A renewal counts from before it was sent, and only if a read after it
 //	    found the node announced on its lease.
 package etcd
@@ -68,12 +69,13 @@ type Config struct {
 
 // Directory implements [membership.Directory] while its Run runs.
 type Directory struct {
-	client *clientv3.Client
-	keys   keys
-	lease  time.Duration
-	log    *slog.Logger
-	link   *link
-	views  membership.Latest
+	client  *clientv3.Client
+	batcher *batcher
+	keys    keys
+	lease   time.Duration
+	log     *slog.Logger
+	link    *link
+	views   membership.Latest
 	// renewed is when the last renewal that succeeded began; nil: none did.
 	renewed atomic.Pointer[time.Time]
 }
@@ -123,7 +125,7 @@ func New(cfg Config) (*Directory, error) {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(cfg.Endpoints, ", "), err)
 	}
 	return &Directory{
-		client: client, keys: keys(strings.TrimSuffix(cfg.Prefix, "/")),
+		client: client, batcher: &batcher{client: client}, keys: keys(strings.TrimSuffix(cfg.Prefix, "/")),
 		lease: cfg.Lease, log: cfg.Logger, link: link,
 	}, nil
 }
@@ -166,6 +168,7 @@ func (d *Directory) Run(ctx context.Context) error {
 			pause(ctx, retryEvery)
 		}
 	}
+	defer d.batcher.tasks.Wait()
 	if err := d.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("close etcd client: %w", err)
 	}

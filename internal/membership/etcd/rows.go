@@ -50,16 +50,15 @@ func (d *Directory) swap(ctx context.Context, c membership.Change, guards ...cli
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
 	defer cancel()
-	resp, err := d.client.Txn(ctx).If(holds...).
-		Then(clientv3.OpPut(key, string(row))).
-		Else(clientv3.OpTxn(guards, nil, nil)).
-		Commit()
+	answer, revision, err := d.batcher.do(ctx, c.Slot, clientv3.OpTxn(holds,
+		[]clientv3.Op{clientv3.OpPut(key, string(row))},
+		[]clientv3.Op{clientv3.OpTxn(guards, nil, nil)}))
 	switch {
 	case err != nil:
 		return 0, err
-	case resp.Succeeded:
-		return resp.Header.GetRevision(), nil
-	case resp.Responses[0].GetResponseTxn().GetSucceeded():
+	case answer.GetSucceeded():
+		return revision, nil
+	case answer.GetResponses()[0].GetResponseTxn().GetSucceeded():
 		return 0, membership.ErrConflict
 	}
 	return 0, errGuard

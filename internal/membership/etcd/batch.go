@@ -1,0 +1,120 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/comet-push/comet/internal/shard"
+)
+
+const (
+	// maxSends is how many transactions are under way at a time: what comes
+	// meanwhile goes together.
+	maxSends = 2
+	// maxBatch is how many writes go together. etcd takes 128 operations in a
+	// transaction, of which each write needs one.
+	maxBatch = 32
+)
+
+// batcher sends writes, and those that wait at a time in one transaction, each
+// with conditions of its own: etcd has one entry to replicate then, and all who
+// watch it one piece of news. Writes of one slot never go together.
+type batcher struct {
+	client *clientv3.Client
+	tasks  sync.WaitGroup // one for each of sending
+
+	mu      sync.Mutex
+	queue   []*write
+	sending int
+}
+
+// write is one conditional write.
+type write struct {
+	ctx  context.Context //nolint:containedctx // of who waits for it; it is not sent any more when that has ended
+	slot shard.Slot
+	op   clientv3.Op // a transaction
+
+	done     chan struct{} // closed when what follows is known
+	answer   *etcdserverpb.TxnResponse
+	revision int64
+	err      error
+}
+
+// do has a write sent, once at most, and returns what its transaction answered
+// and the store's revision then. With an error it may have been applied.
+func (b *batcher) do(ctx context.Context, slot shard.Slot, op clientv3.Op) (*etcdserverpb.TxnResponse, int64, error) {
+	w := &write{ctx: ctx, slot: slot, op: op, done: make(chan struct{})}
+	b.put(w)
+	select {
+	case <-w.done:
+		return w.answer, w.revision, w.err
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	}
+}
+
+func (b *batcher) put(w *write) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queue = append(b.queue, w)
+	if b.sending < maxSends {
+		b.sending++
+		b.tasks.Go(b.send)
+	}
+}
+
+// send sends what waits, until nothing does.
+func (b *batcher) send() {
+	for batch := b.take(); len(batch) > 0; batch = b.take() {
+		b.commit(batch)
+		for _, w := range batch {
+			close(w.done)
+		}
+	}
+}
+
+// take takes writes that somebody waits for out of the queue, oldest first, as
+// many as may go together. Where there are none the sender has ended.
+func (b *batcher) take() (batch []*write) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var slots [shard.Slots]bool
+	left := b.queue[:0]
+	for _, w := range b.queue {
+		switch {
+		case w.ctx.Err() != nil:
+		case len(batch) == maxBatch, slots[w.slot]:
+			left = append(left, w)
+		default:
+			slots[w.slot] = true
+			batch = append(batch, w)
+		}
+	}
+	clear(b.queue[len(left):])
+	if b.queue = left; len(batch) == 0 {
+		b.sending--
+	}
+	return batch
+}
+
+func (b *batcher) commit(batch []*write) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*callTimeout)
+	defer cancel()
+	ops := make([]clientv3.Op, len(batch))
+	for i, w := range batch {
+		ops[i] = w.op
+	}
+	resp, err := b.client.Txn(ctx).Then(ops...).Commit()
+	if err == nil && len(resp.Responses) != len(batch) {
+		err = fmt.Errorf("etcd answered %d of %d writes", len(resp.Responses), len(batch))
+	}
+	for i, w := range batch {
+		if w.err = err; err == nil {
+			w.answer, w.revision = resp.Responses[i].GetResponseTxn(), resp.Header.GetRevision()
+		}
+	}
+}
