@@ -58,7 +58,8 @@ type site struct {
 	t      testing.TB
 	engine *testcontainers.DockerClient
 	image  string // tag of the images
-	host   string
+	comet  string // the command, for operators
+	host   string // of the engine
 	lan    string
 	store  string
 	config string
@@ -77,10 +78,7 @@ func open(ctx context.Context, t testing.TB) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = engine.Close() })
-	s := &site{t: t, engine: engine, host: "127.0.0.1", image: "drill-" + strconv.Itoa(os.Getpid())}
-	if host := os.Getenv("TESTCONTAINERS_HOST_OVERRIDE"); host != "" {
-		s.host = host
-	}
+	s := &site{t: t, engine: engine, host: here(), image: "drill-" + strconv.Itoa(os.Getpid()), comet: cluster.Released(t)}
 	s.build(ctx)
 	s.config = cluster.Config(t, cluster.Open)
 	// Of the networks of a container the engine publishes ports on the first by name.
@@ -93,6 +91,25 @@ func open(ctx context.Context, t testing.TB) *site {
 	s.all(func(n *node) error { return s.create(ctx, n) })
 	s.all(func(n *node) error { return s.ready(ctx, n) })
 	return s
+}
+
+// here is where the engine publishes ports. On this machine it is not loopback if
+// that can be helped: the engine has a process copy every byte of that.
+func here() string {
+	host := os.Getenv("TESTCONTAINERS_HOST_OVERRIDE")
+	if host != "" && !net.ParseIP(host).IsLoopback() {
+		return host
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "127.0.0.1"
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	return "127.0.0.1"
 }
 
 // build builds the images under a tag of their own, for others may be building.
