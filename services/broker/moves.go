@@ -9,7 +9,7 @@ import (
 // movers is how many slots this broker hands over at a time. Their publishes
 // wait meanwhile: the fewer there are, the sooner each is over, and the less all
 // processes have to do at a time.
-const movers = 4
+const movers = 2
 
 // handover is how far a slot is in being handed over. Guarded by the place's
 // lock.

@@ -10,7 +10,7 @@ import (
 // What Config means by zero.
 const (
 	DefaultReplicas = 2
-	DefaultCopies   = 16
+	DefaultCopies   = 8
 	DefaultBurst    = 16
 	DefaultEvery    = time.Second
 	DefaultRest     = 10 * time.Second

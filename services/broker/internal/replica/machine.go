@@ -11,9 +11,14 @@ import (
 const (
 	DefaultWindow    = 1 << 20
 	DefaultBatch     = 128 << 10
+	DefaultPiece     = 16 << 10
 	DefaultPatience  = 10
 	DefaultProbation = 100
 )
+
+// maxPieces is how many pieces of a snapshot are sent to a member and not
+// acknowledged.
+const maxPieces = 8
 
 // Config sets a Replica up. The zero value of a bound is its default.
 type Config struct {
@@ -27,9 +32,12 @@ type Config struct {
 	// has 0, so that a primary has agreed to stop by itself, at half of that,
 	// before anybody relies on it.
 	UncleanAfter time.Duration
-	// Window bounds the entries or pieces, in bytes, that are sent to a member
-	// and not acknowledged; one of them may be larger. Batch bounds a message.
+	// Window bounds the entries, in bytes, that are sent to a member and not
+	// acknowledged; one of them may be larger. Batch bounds a message.
 	Window, Batch int
+	// Piece is about how many bytes of a snapshot are sent at a time, and made:
+	// few, since others wait meanwhile. As many as maxPieces are on their way.
+	Piece int
 	// Patience is after how many ticks without progress a member for which
 	// entries wait is removed; three times that, and it is asked again, if none
 	// do. Probation is how many ticks a member that failed must be well before
@@ -74,6 +82,7 @@ func New(cfg Config, log Log) *Replica {
 	}{
 		{&cfg.Window, DefaultWindow},
 		{&cfg.Batch, DefaultBatch},
+		{&cfg.Piece, DefaultPiece},
 		{&cfg.Patience, DefaultPatience},
 		{&cfg.Probation, DefaultProbation},
 	} {

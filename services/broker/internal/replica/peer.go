@@ -210,7 +210,7 @@ func (r *Replica) feed(p *peer, join bool, out *Effects) {
 		p.flights, p.flying = nil, 0
 		p.stage, p.pinned, p.snapshot = restoring, true, &transfer{}
 		p.snapshot.offset, p.snapshot.next = r.log.Snapshot()
-		p.snapshot.ahead = p.snapshot.next(r.cfg.Batch)
+		p.snapshot.ahead = p.snapshot.next(r.cfg.Piece)
 		r.pin()
 	}
 	switch p.stage {
@@ -241,10 +241,10 @@ func (r *Replica) entries(p *peer, join bool, out *Effects) {
 
 func (r *Replica) pieces(p *peer, out *Effects) {
 	s := p.snapshot
-	for s.ahead != nil && p.flying < r.cfg.Window {
+	for s.ahead != nil && s.seq < s.taken+maxPieces {
 		m := &Piece{Term: r.term, Round: p.round, Offset: s.offset, Seq: s.seq, Data: s.ahead}
 		s.seq++
-		s.ahead = s.next(r.cfg.Batch)
+		s.ahead = s.next(r.cfg.Piece)
 		m.Last = s.ahead == nil
 		p.take(0, s.seq, len(m.Data))
 		out.send(p.name, m)

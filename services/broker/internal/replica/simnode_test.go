@@ -106,6 +106,7 @@ func (n *node) start() {
 			UncleanAfter: time.Duration(n.w.opt.unclean),
 			Window:       n.w.opt.window,
 			Batch:        n.w.opt.batch,
+			Piece:        n.w.opt.batch,
 			Patience:     patience,
 			Probation:    probation,
 		}, p.log)

@@ -278,7 +278,7 @@ func TestPiecesLetOthersPass(t *testing.T) {
 		if _, err := c.next(); err != nil {
 			t.Fatal(err)
 		}
-		const pieces = 20
+		const pieces = 200
 		for seq := range pieces {
 			z.Send("a@1", 1, &replica.Piece{Term: 1, Round: 1, Seq: seq})
 		}

@@ -21,9 +21,9 @@ const (
 	// patience is how many heartbeats a silent stream lives.
 	patience = 3
 	// pieceEvery is how often a piece of a snapshot is sent: with pieces of
-	// [replica.DefaultBatch] 16 MB/s at most, so that publishers feel little of
+	// [replica.DefaultPiece] 16 MB/s at most, so that publishers feel little of
 	// members that catch up.
-	pieceEvery = 8 * time.Millisecond
+	pieceEvery = time.Millisecond
 	// maxName bounds the name of a member.
 	maxName = 512
 )
