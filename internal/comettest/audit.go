@@ -16,11 +16,19 @@ type Audit struct {
 	anew map[shard.Slot][]time.Time // when a slot's log began anew
 	dead map[string]bool            // members that were ended
 	errs []error
+	// hasty are those who may have died in this very moment, by who it is.
+	hasty map[string][]breach
+}
+
+// breach is what was found at a time.
+type breach struct {
+	at  time.Time
+	err error
 }
 
 // Audit begins to watch.
 func (c *Cluster) Audit() *Audit {
-	a := &Audit{anew: map[shard.Slot][]time.Time{}, dead: map[string]bool{}}
+	a := &Audit{anew: map[shard.Slot][]time.Time{}, dead: map[string]bool{}, hasty: map[string][]breach{}}
 	c.audit = a
 	c.Store.Trace(a.see)
 	return a
@@ -35,9 +43,10 @@ func (a *Audit) see(n shard.Slot, row shard.Row) {
 		return
 	}
 	a.rows[n] = row
-	fail := func(format string, args ...any) {
-		a.errs = append(a.errs, fmt.Errorf("%s: slot %d: %s: %+v, then %+v", time.Now().Format("15:04:05.000"), n, fmt.Sprintf(format, args...), old, row))
+	found := func(format string, args ...any) error {
+		return fmt.Errorf("%s: slot %d: %s: %+v, then %+v", time.Now().Format("15:04:05.000"), n, fmt.Sprintf(format, args...), old, row)
 	}
+	fail := func(what string) { a.errs = append(a.errs, found("%s", what)) }
 	switch {
 	case row.Version < old.Version || row.Term < old.Term || row.Base < old.Base:
 		fail("it went back")
@@ -48,7 +57,7 @@ func (a *Audit) see(n shard.Slot, row shard.Row) {
 		a.anew[n] = append(a.anew[n], time.Now())
 		for _, m := range old.InSync {
 			if !a.dead[m] {
-				fail("it began anew, though %s has what was acknowledged", m)
+				a.hasty[m] = append(a.hasty[m], breach{time.Now(), found("it began anew, though %s has what was acknowledged", m)})
 			}
 		}
 	case row.Primary != old.Primary && !slices.Contains(old.InSync, row.Primary):
@@ -70,7 +79,7 @@ func (a *Audit) left(member string, helped time.Duration) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.dead[member] = true
+	a.buryLocked(member)
 	lost := 0
 	for _, row := range a.rows {
 		if len(row.InSync) == 1 && row.InSync[0] == member {
@@ -89,7 +98,14 @@ func (a *Audit) died(member string) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.buryLocked(member)
+}
+
+// buryLocked notes that a member is no more. The controller may have known it
+// before, in the same moment.
+func (a *Audit) buryLocked(member string) {
 	a.dead[member] = true
+	a.hasty[member] = slices.DeleteFunc(a.hasty[member], func(b breach) bool { return b.at.Equal(time.Now()) })
 }
 
 // Anew returns the slots whose logs began anew.
@@ -116,5 +132,11 @@ func (a *Audit) Row(channel string) shard.Row {
 func (a *Audit) Err() []error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.Clone(a.errs)
+	errs := slices.Clone(a.errs)
+	for _, breaches := range a.hasty {
+		for _, b := range breaches {
+			errs = append(errs, b.err)
+		}
+	}
+	return errs
 }

@@ -28,7 +28,11 @@ func shrink(w *world, least int) {
 	primary, backup := w.primary("/calm/0"), w.backup("/calm/0")
 	door := w.at(primary)
 	w.Net.Partition(primary, backup)
-	time.Sleep(5 * time.Second)
+	// In the log, when the backup is removed it is held by the primary alone.
+	if _, err := door.publish(4 * time.Second); (err == nil) != (least == 1) {
+		w.t.Errorf("where %d must be in sync, a publish that one of two holds: %v", least, err)
+	}
+	time.Sleep(time.Second)
 	if row := w.audit.Row("/calm/0"); len(row.InSync) != 1 || nameOf(row.Primary) != primary {
 		w.t.Fatalf("%s is not alone: %+v", primary, row)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
 )
 
 // Check compares what a client was told with what publishers published, and
@@ -91,7 +92,7 @@ func check(c *Client, p *Publisher, pattern string) (errs []error) {
 		case r.Kind == Subscribed && r.Channel == pattern:
 			in.live, in.first, in.due, in.reply = true, true, p.since(r.At), r.Reply
 		case r.Kind == Event && r.Channel == p.Channel:
-			if in.repeats(r) && (p.Retried(r.N) || r.N == in.due-1) || !c.Ack && in.repeatsCut(i) {
+			if in.repeats(r) && (p.Retried(r.N) || in.begunAnew(r)) || !c.Ack && in.repeatsCut(i) {
 				continue
 			}
 			if err := in.event(r); err != nil {
@@ -133,11 +134,24 @@ func (in *reader) repeats(r Record) bool {
 	if in.first || r.N >= in.due {
 		return false
 	}
-	first := slices.IndexFunc(in.history, func(e Record) bool {
+	since := reader{history: in.history, pattern: in.pattern, pushed: in.pushed, reply: in.history[in.firstAt(r)].Reply}
+	return since.resynced(r)
+}
+
+// firstAt is where an event came first, or one behind it.
+func (in *reader) firstAt(r Record) int {
+	return slices.IndexFunc(in.history, func(e Record) bool {
 		return e.Kind == Event && e.Channel == r.Channel && e.N >= r.N
 	})
-	since := reader{history: in.history, pattern: in.pattern, pushed: in.pushed, reply: in.history[first].Reply}
-	return since.resynced(r)
+}
+
+// begunAnew reports whether an event that comes again was acknowledged in a log
+// that began after the event came first, if at all: it was under way when the
+// log was lost, with its key, and sent again.
+func (in *reader) begunAnew(r Record) bool {
+	first := in.history[in.firstAt(r)]
+	place := in.publisher.place(r.N)
+	return place == 0 || place > shard.NextBase(0, first.At)
 }
 
 // repeatsCut reports whether an event comes again that was in the last answer

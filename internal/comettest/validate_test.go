@@ -13,7 +13,11 @@ func TestCheck(t *testing.T) {
 	published := &Publisher{Publishing: Publishing{Channel: "/a/x"}, acked: 9, retried: map[int]bool{3: true}}
 	for n := range 9 { // n+1 begins n seconds after begin
 		published.started = append(published.started, begin.Add(time.Duration(n)*time.Second))
-		published.placed = append(published.placed, uint64(n+1))
+		place := uint64(n + 1)
+		if n >= 4 {
+			place += 3 << 21 // in another log
+		}
+		published.placed = append(published.placed, place)
 	}
 	// Of a history, s is a session, u a subscription confirmed after 2 began,
 	// r a resync, x a request that was cut, l that the client left, a digit an
@@ -33,7 +37,8 @@ func TestCheck(t *testing.T) {
 		{"s u r 34 789", "7 came where 5 was due"},  // too early
 		{"s u 34 7 r 89", "7 came where 5 was due"}, // too late
 		{"s u 34", "5 to 9 never came"},
-		{"s u 345 r 56789", ""}, // the log was lost while 5 was unclear
+		{"s u 345 r 56789", ""},   // the log was lost while 5 was unclear
+		{"s u 34567 r 56789", ""}, // and 6 and 7 with it
 		{"s u 345 r 456789", "4 came again"},
 		{"s u 345 r 6 3 789", ""}, // 3 was tried again
 		{"s u 34567 r 89", ""},

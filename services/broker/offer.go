@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
@@ -154,6 +155,18 @@ func (s *places) answer(p *place) {
 	p.waiting = p.waiting[answered:]
 }
 
+// refuseCommitted refuses the offers that are committed, but by too few.
+func (s *places) refuseCommitted(p *place) {
+	committed := p.log.Committed()
+	p.waiting = slices.DeleteFunc(p.waiting, func(x offer) bool {
+		if x.offset > committed {
+			return false
+		}
+		s.refuse(p, x, replica.ErrFew)
+		return true
+	})
+}
+
 // refuse tells a stream why an offer was not, or may not have been, accepted.
 func (s *places) refuse(p *place, x offer, err error) {
 	reason := reasonOf(err)
@@ -169,6 +182,7 @@ func reasonOf(err error) channelv1.ErrorReason {
 		err    error
 		reason channelv1.ErrorReason
 	}{
+		{replica.ErrFew, channelv1.ErrorReason_ERROR_REASON_MOVED},
 		{replica.ErrMoved, channelv1.ErrorReason_ERROR_REASON_MOVED},
 		{replica.ErrUnderReplicated, channelv1.ErrorReason_ERROR_REASON_UNDER_REPLICATED},
 		{replica.ErrIsolated, channelv1.ErrorReason_ERROR_REASON_ISOLATED},

@@ -154,6 +154,9 @@ func (s *places) carryOut(p *place) {
 		if p.fanOut != nil {
 			p.fanOut.Publish(passed)
 		}
+		if e.Few {
+			s.refuseCommitted(p)
+		}
 		s.answer(p)
 		p.wake()
 	}

@@ -164,4 +164,6 @@
 //	    have, at every moment, been sent all that Commit has passed.
 //	S9  Call Turn once for every Move, when the row that follows can be written at
 //	    once: publishes wait from then on, and not before.
+//	S10 Acknowledge nothing for a Commit with Few, nor a duplicate but as one that
+//	    Admit accepts: with R6 all who are in sync then hold what it repeats.
 package replica

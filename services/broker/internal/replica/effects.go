@@ -17,6 +17,10 @@ type Effects struct {
 	// or relays, fans out what that passes, a primary answers its publishers, at
 	// once.
 	Commit uint64
+	// Few: what Commit passes may be held by fewer members than MinInSync. The
+	// publishes that wait for it are answered as moved: sent again they find it,
+	// once enough are in sync.
+	Few bool
 	// Serve: reads and followers are served from now on. (Publishes are
 	// accepted as Admit says, even before.)
 	Serve bool
@@ -104,6 +108,9 @@ type Alarm struct {
 	Member string // the other one
 	Err    error  // of the log, or nil
 }
+
+// ErrFew is the answer to publishes that Few is about.
+var ErrFew = errors.New("too few copies hold it; sent again it is acknowledged when more do")
 
 // The refusals of Admit.
 var (

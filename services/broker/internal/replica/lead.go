@@ -17,6 +17,7 @@ type lead struct {
 	// alone is the shortest UncleanAfter of the rows that may be in etcd and
 	// name nobody else in sync; 0: none.
 	alone  time.Duration
+	least  int    // members in sync in the shortest of these rows
 	rounds uint64 // how many were begun
 
 	settled bool // the row is as it is desired: those in sync, and the primary
@@ -60,9 +61,10 @@ func (r *Replica) possible(visit func(shard.Row)) {
 // recount makes the peers those that the primary waits for or that are desired.
 func (r *Replica) recount(out *Effects) {
 	var waits []string
-	r.lead.alone = 0
+	r.lead.alone, r.lead.least = 0, len(r.row.InSync)
 	r.possible(func(row shard.Row) {
 		waits = append(waits, row.InSync...)
+		r.lead.least = min(r.lead.least, len(row.InSync))
 		if u := row.UncleanAfter; len(row.InSync) == 1 && u > 0 && (r.lead.alone == 0 || u < r.lead.alone) {
 			r.lead.alone = u
 		}
@@ -101,6 +103,7 @@ func (r *Replica) advance(now time.Time, out *Effects) {
 	}
 	if upto > r.commit && !r.isolated(now) {
 		r.commit, out.Commit = upto, upto
+		out.Few = out.Few || r.lead.least < r.cfg.MinInSync
 		for _, p := range r.lead.peers {
 			r.tell(p, out)
 		}
@@ -123,7 +126,7 @@ func (r *Replica) Admit(now time.Time) error {
 		return ErrMoved
 	case r.lead.moving:
 		return ErrMoving
-	case len(r.row.InSync) < r.cfg.MinInSync:
+	case r.lead.least < r.cfg.MinInSync:
 		return ErrUnderReplicated
 	case r.isolated(now):
 		return ErrIsolated

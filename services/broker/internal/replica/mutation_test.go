@@ -327,8 +327,20 @@ var mutations = []mutation{
 	{
 		name: "30 append with too few copies",
 		file: "lead.go",
-		old:  "	case len(r.row.InSync) < r.cfg.MinInSync:\n",
+		old:  "	case r.lead.least < r.cfg.MinInSync:\n",
 		new:  "	case false:\n",
+	},
+	{
+		name: "30 acknowledge what too few copies hold",
+		file: "lead.go",
+		old:  "		out.Few = out.Few || r.lead.least < r.cfg.MinInSync\n",
+		new:  "",
+	},
+	{
+		name: "30 count who is in sync as if no write were unanswered",
+		file: "lead.go",
+		old:  "		r.lead.least = min(r.lead.least, len(row.InSync))\n",
+		new:  "",
 	},
 	{
 		name: "30 remove before the replacement is in sync",

@@ -99,6 +99,7 @@ func newWorld(seed uint64, log *strings.Builder) *world {
 	w.trace("%+v", w.opt)
 	for range w.opt.slots {
 		book := newLedger(func() int64 { return w.now })
+		book.least = w.opt.minInSync
 		book.real = w.opt.real
 		w.books = append(w.books, book)
 	}

@@ -15,8 +15,9 @@ type violation string
 // ledger is what an observer who sees everything knows of one slot. Its methods
 // panic with a violation.
 type ledger struct {
-	now  func() int64
-	real bool // logs are slots
+	now   func() int64
+	least int  // members in sync for an acknowledgement
+	real  bool // logs are slots
 
 	rows   []shard.Row                 // all there were
 	terms  map[uint64]string           // primary by term
@@ -224,6 +225,9 @@ func (b *ledger) serves(l *simLog) {
 // acknowledged is told of every publish that is answered (R9, R15).
 func (b *ledger) acknowledged(l *simLog, key string, offset uint64) {
 	inc := b.of(l.base)
+	if row := b.row(); row.Term == l.term {
+		b.require(len(row.InSync) >= b.least, "rule 30: %s answers %s with the set %v", l.member, key, row.InSync)
+	}
 	b.require(offset <= l.commit && inc.keys[key] == offset, "R9: %s answers %s with %d, which is not committed", l.member, key, offset)
 	// What all of the set held when it was given up is lost with it, even if the
 	// answer comes later; but who was alone in it has stopped before (rule 4).

@@ -199,11 +199,12 @@ func (p *place) commit(upto uint64) {
 	}
 	still := p.waiting[:0]
 	for _, x := range p.waiting {
-		if x.offset > upto {
+		switch {
+		case x.offset > upto:
 			still = append(still, x)
-			continue
+		case !p.out.Few:
+			p.answer(x)
 		}
-		p.answer(x)
 	}
 	p.waiting = still
 }
