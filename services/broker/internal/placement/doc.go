@@ -45,8 +45,9 @@
 //     possible, least loaded. Slots led by a draining broker are handed to
 //     somebody in sync at once, or as soon as one of those desired is; copies
 //     follow at the pace.
-//  8. At most Copies slots are being copied on our account at a time; the
-//     first rows and new incarnations, whose logs are empty, do not count.
+//  8. At most Copies slots are being copied on our account at a time, four times
+//     as many where nobody in sync stays; the first rows and new incarnations,
+//     whose logs are empty, do not count.
 //  9. Slots are moved for balance (other zones first, then copies, then
 //     primaries) only while nothing is to be repaired, at most Burst per Every,
 //     only slots that are as desired, none again within Rest. Each chain of

@@ -286,6 +286,31 @@ func TestCopiesArePaced(t *testing.T) {
 	}
 }
 
+// TestLastCopiesComeFirst has a broker drain that has the only copy of some
+// slots, while as many copies are under way as may be, and get nowhere.
+func TestLastCopiesComeFirst(t *testing.T) {
+	p := New(Config{Copies: 4})
+	table := all(row("b@2 [b@2,a@1] (b@2,a@1)"))
+	v := View{Table: table, Brokers: announced("a@1- b@2 c@3")}
+	if p.Plan(v, start()); len(p.copying) != 4 {
+		t.Fatalf("%d copies are under way, want 4", len(p.copying))
+	}
+	alone := map[shard.Slot]shard.Row{}
+	for n := range shard.Slot(32) {
+		alone[100+n] = row("a@1 [a@1] (b@2,a@1)")
+	}
+	v.Table = table.With(alone)
+	ahead := 0
+	for _, c := range p.Plan(v, start().Add(time.Second)).Changes {
+		if c.Slot >= 100 && c.Slot < 132 && !slices.Contains(c.Row.Replicas, "a@1") {
+			ahead++
+		}
+	}
+	if want := 4*4 - 4; ahead != want || len(p.copying) != 4*4 {
+		t.Errorf("%d last copies are taken, and %d copies under way; want %d and %d", ahead, len(p.copying), want, 4*4)
+	}
+}
+
 func TestBalanceIsPaced(t *testing.T) {
 	w := newWorld(t, Config{Replicas: 1, Burst: 4, Every: time.Second, Rest: time.Minute})
 	w.join("a", "")

@@ -88,7 +88,7 @@ func (a *assignment) adjust(s *place) {
 	if slices.Equal(list, s.row.Replicas) {
 		return
 	}
-	if _, underWay := a.copying[s.slot]; !underWay && len(a.copying) >= a.cfg.Copies && a.needsCopy(list, s.row.InSync) {
+	if _, underWay := a.copying[s.slot]; !underWay && len(a.copying) >= a.limit(s.row) && a.needsCopy(list, s.row.InSync) {
 		a.pending = true
 		a.desire(s, list)
 		a.yield(s)
@@ -116,6 +116,16 @@ func (a *assignment) handsOver(row shard.Row) bool {
 
 func (a *assignment) needsCopy(list, inSync []string) bool {
 	return slices.ContainsFunc(list, func(m string) bool { return a.announces(m) && !slices.Contains(inSync, m) })
+}
+
+// limit is how many slots may be copied at a time for another to begin: more
+// where nobody in sync stays. Copies that get nowhere, since the two are out of
+// each other's reach, count too, and who leaves waits for a short time only.
+func (a *assignment) limit(row shard.Row) int {
+	if slices.ContainsFunc(row.InSync, a.stays) {
+		return a.cfg.Copies
+	}
+	return 4 * a.cfg.Copies
 }
 
 // yield lets somebody in sync lead a slot whose primary drains, while a copy
