@@ -149,8 +149,6 @@ func (l *ledger) take() (*figures, []string) {
 	defer l.mu.Unlock()
 	f, faults := l.figures, l.faults
 	l.faults = nil
-	slices.Sort(f.acks)
-	slices.Sort(f.arrivals)
 	return f, faults
 }
 
