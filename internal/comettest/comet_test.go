@@ -192,43 +192,6 @@ func noResync(t *testing.T, clients ...*comettest.Client) {
 	}
 }
 
-// TestKilledPrimaries kills a broker under load, and another one. Clients of all
-// kinds see every message once, in order, and notice nothing but the time until
-// the lease has ended.
-func TestKilledPrimaries(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 3, Presence: 1})
-		c.Balanced(time.Minute)
-		channels, publishers := publishTwelve(c, "/kill")
-		clients := append(everyKind(c, "edge-0", channels...), everyKind(c, "edge-1", "/kill/*")...)
-		clients = append(clients, mixed(c, "edge-0", channels[0], channels[:4]...)...)
-		time.Sleep(10 * time.Second)
-		for i := range 2 {
-			name := fmt.Sprintf("broker-%d", i)
-			c.Crash(name)
-			time.Sleep(10 * time.Second)
-			c.Start(name)
-			c.Ready(time.Minute)
-			c.Balanced(2 * time.Minute)
-		}
-		settle(t, publishers)
-
-		check(t, publishers, clients...)
-		noResync(t, clients...)
-		for _, p := range publishers {
-			if p.Slowest() > 4*time.Second {
-				t.Errorf("%s: a publish took %v", p.Channel, p.Slowest())
-			}
-		}
-		for i := range 3 {
-			if n := c.Value(fmt.Sprintf("broker-%d", i), "comet_broker_alarms_total"); n > 0 {
-				t.Errorf("broker-%d raised %v alarms", i, n)
-			}
-		}
-	})
-}
-
 // TestCrashes ends a broker, and then an edge, from one moment to the next.
 // With one copy, what the broker had is lost and told.
 func TestCrashes(t *testing.T) {

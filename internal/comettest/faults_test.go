@@ -102,11 +102,12 @@ func TestIsolatedPrimary(t *testing.T) {
 // TestKills ends brokers without a word.
 func TestKills(t *testing.T) {
 	playAll(t, []scenario{
-		{name: "primary", do: func(w *world) {
+		{name: "primary", ci: true, do: func(w *world) {
 			primary := w.primary("/calm/0")
 			w.Crash(primary)
 			time.Sleep(15 * time.Second)
 			w.Start(primary)
+			w.fast(4 * time.Second)
 			w.kept()
 		}},
 		{name: "same name at once", ci: true, do: func(w *world) {

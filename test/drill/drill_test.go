@@ -82,19 +82,19 @@ func (r *run) drills() []drill {
 		sleep(ctx, 3*time.Second)
 		return nil
 	}}}
-	kills := 1
+	kills, freezes := 1, []time.Duration{time.Second, 10 * time.Second}
 	if full() {
-		kills = 20
+		kills, freezes = 20, append(freezes, 5*time.Second)
 	}
 	for i := range kills {
 		// A broker that is back sooner ends its lease itself.
 		all = append(all, drill{fmt.Sprintf("kill %d", i+1), unplanned, r.restarts(r.kill, unplanned)})
 	}
+	all = append(all, drill{"kill, back at once", unplanned, r.restarts(r.kill, 0)})
+	for _, d := range freezes {
+		all = append(all, drill{"freeze " + d.String(), unplanned, r.freezes(d)})
+	}
 	return append(all,
-		drill{"kill, back at once", unplanned, r.restarts(r.kill, 0)},
-		drill{"freeze 1s", unplanned, r.freezes(time.Second)},
-		drill{"freeze 5s", unplanned, r.freezes(5 * time.Second)},
-		drill{"freeze 10s", unplanned, r.freezes(10 * time.Second)},
 		drill{"broker cut off", unplanned, r.cuts(r.busiest, r.lan, r.store)},
 		drill{"broker cut off from etcd", unplanned, r.cuts(r.busiest, r.store)},
 		drill{"etcd leader cut off", unplanned, r.cuts(r.etcdLeader, r.store)},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -13,8 +14,10 @@ import (
 
 const (
 	// maxSends is how many transactions are under way at a time: what comes
-	// meanwhile goes together.
-	maxSends = 2
+	// meanwhile goes together. One that takes longer than slowAfter does not
+	// count any more.
+	maxSends  = 2
+	slowAfter = 50 * time.Millisecond
 	// maxBatch is how many writes go together. etcd takes 128 operations in a
 	// transaction, of which each write needs one.
 	maxBatch = 32
@@ -29,7 +32,7 @@ type batcher struct {
 
 	mu      sync.Mutex
 	queue   []*write
-	sending int
+	sending int // senders whose transaction is not slow
 }
 
 // write is one conditional write.
@@ -61,19 +64,42 @@ func (b *batcher) put(w *write) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.queue = append(b.queue, w)
+	b.startLocked()
+}
+
+// startLocked sees to it that what waits is sent.
+func (b *batcher) startLocked() {
 	if b.sending < maxSends {
 		b.sending++
 		b.tasks.Go(b.send)
 	}
 }
 
-// send sends what waits, until nothing does.
+// send sends what waits, until nothing does, or a transaction took so long that
+// another took over.
 func (b *batcher) send() {
-	for batch := b.take(); len(batch) > 0; batch = b.take() {
+	for slow := false; !slow; {
+		batch := b.take()
+		if len(batch) == 0 {
+			return
+		}
+		late := time.AfterFunc(slowAfter, b.giveWay)
 		b.commit(batch)
+		slow = !late.Stop()
 		for _, w := range batch {
 			close(w.done)
 		}
+	}
+}
+
+// giveWay lets others send while a transaction is not answered: the member of
+// etcd that it went to may hang.
+func (b *batcher) giveWay() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sending--
+	if len(b.queue) > 0 {
+		b.startLocked()
 	}
 }
 
