@@ -80,10 +80,13 @@ func publishStream(
 	waiting := make(chan *pubsubv1.PublishStreamRequest, loadWindow)
 	go send(stream, waiting)
 	go receive(stream, acked)
+	messages := make([]*pubsubv1.PublishStreamRequest, loadWindow) // by number; one is free again once it is acknowledged
+	for number := range messages {
+		messages[number] = &pubsubv1.PublishStreamRequest{RequestId: uint64(number), Message: &pubsubv1.PublishRequest{}}
+	}
 	return func(number, channel int, data []byte) error {
-		waiting <- &pubsubv1.PublishStreamRequest{RequestId: uint64(number), Message: &pubsubv1.PublishRequest{
-			Channel: channels[channel], Data: data,
-		}}
+		messages[number].Message.Channel, messages[number].Message.Data = channels[channel], data
+		waiting <- messages[number]
 		return nil
 	}, nil
 }
@@ -92,8 +95,9 @@ type publishes = grpc.BidiStreamingClient[pubsubv1.PublishStreamRequest, pubsubv
 
 // send sends what waits, together, until the stream ends.
 func send(stream publishes, waiting <-chan *pubsubv1.PublishStreamRequest) {
+	var batch []*pubsubv1.PublishStreamRequest
 	for {
-		var batch []*pubsubv1.PublishStreamRequest
+		batch = batch[:0]
 		select {
 		case x := <-waiting:
 			batch = append(batch, x)
