@@ -55,7 +55,7 @@ soak: test-deps ## Clients of all transports come and go for SOAK (10m)
 	cd test && SOAK=$(or $(SOAK),10m) go test -run TestChurn -v -count=1 -timeout 60m .
 
 .PHONY: drill
-drill: test-deps ## Break containers under load: 20 kills and everything else; LEAST=2 demands two in sync; prints a table
+drill: test-deps ## Break containers under load: 20 kills and everything else; prints a table
 	cd test && DRILLS=full go test -run TestDrills -v -count=1 -timeout 60m ./drill
 
 .PHONY: storm

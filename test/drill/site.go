@@ -250,9 +250,6 @@ func (s *site) service(r *testcontainers.ContainerRequest, n *node, target strin
 		"serve", "--target=" + target, "--config=/etc/comet/comet.yaml", "--node.name=" + n.Name, "--node.advertise=" + n.Name + ":7070",
 		"--etcd.endpoints=http://etcd-0:2379,http://etcd-1:2379,http://etcd-2:2379",
 	}
-	if least := os.Getenv("LEAST"); least != "" && target == "broker" {
-		r.Cmd = append(r.Cmd, "--broker.min-insync="+least)
-	}
 	if target == "edge" {
 		// What a session misses while a slot recovers comes at once: that is not
 		// a slow client.
