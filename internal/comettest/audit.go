@@ -16,7 +16,7 @@ type Audit struct {
 	anew map[shard.Slot][]time.Time // when a slot's log began anew
 	dead map[string]bool            // members that were ended
 	errs []error
-	// hasty are those who may have died in this very moment, by who it is.
+	// hasty are breaches by members that may have died in this very moment.
 	hasty map[string][]breach
 }
 

@@ -159,7 +159,7 @@ func (s *suite) race() {
 	}
 }
 
-// many has one member and its leader change all rows at a time, every one twice:
+// many has one member change all rows at a time, also as leader, and in vain:
 // each change applies, or not, for itself.
 func (s *suite) many() {
 	h := s.store.Open(s.T)

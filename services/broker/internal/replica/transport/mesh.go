@@ -6,7 +6,7 @@
 //     second when it has ended.
 //  2. What a member sends on a stream arrives in order and without gaps up to
 //     where the stream ends. The rest is lost with the stream. Pieces of
-//     snapshots have an order of their own: one in eight milliseconds goes, behind
+//     snapshots have an order of their own: one in a millisecond goes, behind
 //     everything else that waits.
 //  3. A Handler hears Up, what arrives, and Down of each stream, never two
 //     things of one member at once. A newer stream replaces an older one: its
