@@ -30,10 +30,10 @@ type pending struct {
 const overhead = 256
 
 func newPending(m Publication, done func(Ack, error)) *pending {
-	if m.Key == "" {
-		m.Key = newKey()
-	}
 	x := &pending{done: done, slot: shard.Of(m.Channel)}
+	if m.Key == "" {
+		m.Key, x.first.Fresh = newKey(), true
+	}
 	x.size = overhead + len(m.Channel) + len(m.Data) + len(m.Ext) + len(m.Members)
 	x.req = &x.first
 	x.req.Channel = m.Channel

@@ -2,9 +2,9 @@ package broker
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -28,48 +28,33 @@ const (
 // are committed: in the order of offers within a slot, unless one is refused.
 func (n *node) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]) error {
 	ctx := stream.Context()
-	requests, recvErr := rpc.Receive(stream)
-	out := newAnswers[*brokerv1.Answer]()
-	owed := 0
-	for {
-		next := requests
-		if owed >= maxOwed {
-			next = nil
-		}
+	out := newAnswers[*brokerv1.Answer](debt{maxOwed, math.MaxInt})
+	defer out.close()
+	ended := rpc.Each(stream, func(req *brokerv1.AppendRequest) { n.appendAll(out, req) })
+	for asked := true; asked || !out.settled(); {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case req, ok := <-next:
-			if !ok {
-				if err := recvErr(); err != nil || owed == 0 {
-					return err
-				}
-				requests = nil // what was asked is answered
-				continue
+		case err := <-ended:
+			if err != nil {
+				return err
 			}
-			owed += len(req.GetOffers())
-			now := time.Now()
-			for _, x := range req.GetOffers() {
-				n.append(out, x, now)
-			}
+			asked = false // what was asked is answered
 		case <-out.ready:
 			runtime.Gosched() // more may be on their way
 		}
 		for answers := range slices.Chunk(out.take(), maxAnswers) {
-			owed -= len(answers)
 			if err := stream.Send(&brokerv1.AppendResponse{Answers: answers}); err != nil {
 				return err
 			}
 		}
-		if requests == nil && owed == 0 {
-			return nil
-		}
 	}
+	return nil
 }
 
 // appendHere is an Append call within the process.
 func (n *node) appendHere(ctx context.Context) upstream.AppendCall {
-	return &ownAppend{ctx: ctx, node: n, out: newAnswers[*brokerv1.Answer]()}
+	return &ownAppend{ctx: ctx, node: n, out: newAnswers[*brokerv1.Answer](unbounded)}
 }
 
 type ownAppend struct {
@@ -80,10 +65,7 @@ type ownAppend struct {
 
 // Send implements [upstream.AppendCall].
 func (c *ownAppend) Send(req *brokerv1.AppendRequest) error {
-	now := time.Now()
-	for _, x := range req.GetOffers() {
-		c.node.append(c.out, x, now)
-	}
+	c.node.appendAll(c.out, req)
 	return nil
 }
 
@@ -97,47 +79,23 @@ func (c *ownAppend) Recv() (*brokerv1.AppendResponse, error) {
 	}
 }
 
+// appendAll appends all of a request, when there is room to owe its answers.
+func (n *node) appendAll(to *answers[*brokerv1.Answer], req *brokerv1.AppendRequest) {
+	if !to.owe(debt{count: len(req.GetOffers())}) {
+		return // the call is over
+	}
+	now := time.Now()
+	for _, x := range req.GetOffers() {
+		n.append(to, x, now)
+	}
+}
+
 func (n *node) append(to *answers[*brokerv1.Answer], req *brokerv1.Offer, arrived time.Time) {
 	if !bayeux.ValidLiteral(req.GetChannel()) {
 		const reason = channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID
 		n.metrics.refuseReason(reason)
-		to.put(&brokerv1.Answer{RequestId: req.GetRequestId(), Refused: reason, Detail: "not a literal channel"})
+		to.put(&brokerv1.Answer{RequestId: req.GetRequestId(), Refused: reason, Detail: "not a literal channel"}, 0)
 		return
 	}
 	n.places.offer(offer{to: to, req: req, arrived: arrived})
-}
-
-// answers are what waits to be sent on a stream. They are as many as the stream
-// is owed.
-type answers[T any] struct {
-	ready chan struct{} // holds a token when there may be some
-	spare []T
-
-	mu   sync.Mutex
-	list []T // guarded by mu
-}
-
-func newAnswers[T any]() *answers[T] { return &answers[T]{ready: make(chan struct{}, 1)} }
-
-// put adds an answer and never blocks.
-func (a *answers[T]) put(answer T) {
-	a.mu.Lock()
-	a.list = append(a.list, answer)
-	first := len(a.list) == 1
-	a.mu.Unlock()
-	if first {
-		select {
-		case a.ready <- struct{}{}:
-		default: // told before, and not yet taken
-		}
-	}
-}
-
-// take takes all answers. The slice is good until the next call.
-func (a *answers[T]) take() []T {
-	clear(a.spare)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.list, a.spare = a.spare[:0], a.list
-	return a.spare
 }

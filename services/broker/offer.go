@@ -113,7 +113,7 @@ func (p *place) admit(x *offer, now time.Time) error {
 func (s *places) append(p *place, x offer, now time.Time) {
 	result, err := p.log.Append(slot.Publication{
 		Channel: x.req.GetChannel(), Data: x.req.GetData(), Ext: x.req.GetExt(), Members: x.req.GetMembers(),
-		Session: x.req.GetSession(), ID: x.req.GetId(), Key: x.req.GetIdempotencyKey(),
+		Session: x.req.GetSession(), ID: x.req.GetId(), Key: x.req.GetIdempotencyKey(), Fresh: x.req.GetFresh(),
 	}, now)
 	if err != nil {
 		s.refuse(p, x, err)
@@ -140,7 +140,7 @@ func (s *places) answer(p *place) {
 		}
 		x.to.put(&brokerv1.Answer{
 			RequestId: x.req.GetRequestId(), Offset: x.offset, Duplicate: x.duplicate,
-		})
+		}, 0)
 		if !x.duplicate {
 			s.metrics.published(x.arrived)
 		}
@@ -173,7 +173,7 @@ func (s *places) refuse(p *place, x offer, err error) {
 	s.metrics.refuseReason(reason)
 	x.to.put(&brokerv1.Answer{
 		RequestId: x.req.GetRequestId(), Refused: reason, Detail: err.Error(), Version: p.row.Version,
-	})
+	}, 0)
 }
 
 // reasonOf is the reason callers are given for a slot's refusal.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
@@ -40,22 +41,12 @@ func published(a upstream.Ack) *pubsubv1.PublishResponse {
 	return &pubsubv1.PublishResponse{Position: a.Position, Duplicate: a.Duplicate}
 }
 
-// publishing is one PublishStream call, of whose loop it is.
+// publishing is one PublishStream call.
 type publishing struct {
 	service *pubsub
 	stream  grpc.BidiStreamingServer[pubsubv1.PublishStreamRequest, pubsubv1.PublishStreamResponse]
-	answers *answers[answer]
-
-	taken    []*pubsubv1.PublishStreamRequest // and not published yet
-	batches  bool                             // the caller knows them
-	inFlight int
-	bytes    int // in flight
-}
-
-// answer is the answer to one message of a stream, and the size of the message.
-type answer struct {
-	resp *pubsubv1.PublishStreamResponse
-	size int
+	out     *answers[*pubsubv1.PublishStreamResponse]
+	batches atomic.Bool // the caller knows them
 }
 
 // PublishStream implements [pubsubv1.PubSubServiceServer]. What is in flight is
@@ -64,98 +55,88 @@ func (p *pubsub) PublishStream(stream grpc.BidiStreamingServer[pubsubv1.PublishS
 	ctx := stream.Context()
 	draining := ctx.Done()
 	var gone <-chan struct{} // with draining nil
-	requests, recvErr := rpc.Receive(stream)
-	next, result := requests, recvErr
-	c := publishing{service: p, stream: stream, answers: newAnswers[answer]()}
-	for next != nil || len(c.taken) > 0 || c.inFlight > 0 {
-		c.publish()
-		in := next
-		if len(c.taken) > 0 {
-			in = nil
-		}
+	c := publishing{
+		service: p, stream: stream,
+		out: newAnswers[*pubsubv1.PublishStreamResponse](debt{p.cfg.MaxInFlight, p.cfg.MaxInFlightBytes}),
+	}
+	defer c.out.close()
+	ended := rpc.Each(stream, c.publish)
+	var result error
+	for open := true; open || !c.out.settled(); {
 		select {
 		case <-draining:
 			if !errors.Is(context.Cause(ctx), run.ErrDraining) {
 				return context.Cause(ctx)
 			}
 			// What was published is answered; what was not is the caller's to repeat.
-			draining, next, result = nil, nil, func() error { return run.ErrDraining }
-			c.taken, gone = nil, rpc.Gone(ctx)
+			c.out.close()
+			open, result = false, run.ErrDraining
+			draining, gone = nil, rpc.Gone(ctx)
 		case <-gone:
-			return result()
-		case req, ok := <-in:
-			if !ok {
-				next = nil
-				continue
+			return result
+		case err := <-ended:
+			if open && err != nil {
+				return err
 			}
-			c.take(req)
-		case <-c.answers.ready:
+			open = false
+		case <-c.out.ready:
 			if err := c.answer(); err != nil {
 				return err
 			}
 		}
 	}
-	return result()
+	return result
 }
 
-// take takes a request.
-func (c *publishing) take(req *pubsubv1.PublishStreamRequest) {
-	if batch := req.GetBatch(); len(batch) > 0 {
-		c.taken, c.batches = batch, true
+// publish publishes what a request holds, as far as answers to it may be owed.
+func (c *publishing) publish(req *pubsubv1.PublishStreamRequest) {
+	batch := req.GetBatch()
+	if len(batch) == 0 {
+		c.publishOne(req)
 		return
 	}
-	c.taken = []*pubsubv1.PublishStreamRequest{req}
+	c.batches.Store(true)
+	for _, one := range batch {
+		c.publishOne(one)
+	}
 }
 
-// publish publishes what was taken, as far as there is room.
-func (c *publishing) publish() {
-	cfg := &c.service.cfg
-	for len(c.taken) > 0 && c.inFlight < cfg.MaxInFlight && c.bytes < cfg.MaxInFlightBytes {
-		c.inFlight++
-		c.bytes += c.service.publishOne(c.taken[0], c.answers)
-		c.taken = c.taken[1:]
+// publishOne publishes one message; its answer, then or later, is put to the
+// others.
+func (c *publishing) publishOne(req *pubsubv1.PublishStreamRequest) {
+	m := req.GetMessage()
+	size := len(m.GetData()) + len(m.GetExt())
+	if !c.out.owe(debt{1, size}) {
+		return // the caller is told to repeat it elsewhere, or is gone
 	}
+	p := c.service
+	done := func(a upstream.Ack, err error) {
+		if err != nil {
+			c.out.put(refused(req, p.metrics.refuse(err)), size)
+			return
+		}
+		c.out.put(accepted(req, a), size)
+	}
+	if err := checkPublish(p.deps.Namespaces, m); err != nil {
+		done(upstream.Ack{}, err)
+		return
+	}
+	p.publisher.Publish(publication(m), done)
 }
 
 // answer sends the answers there are.
 func (c *publishing) answer() error {
 	runtime.Gosched() // more may be on their way
-	all := c.answers.take()
-	responses := make([]*pubsubv1.PublishStreamResponse, len(all))
-	for i, a := range all {
-		c.inFlight--
-		c.bytes -= a.size
-		responses[i] = a.resp
+	all := c.out.take()
+	if c.batches.Load() && len(all) > 1 {
+		return c.stream.Send(&pubsubv1.PublishStreamResponse{Batch: all})
 	}
-	if c.batches && len(responses) > 1 {
-		return c.stream.Send(&pubsubv1.PublishStreamResponse{Batch: responses})
-	}
-	for _, resp := range responses {
+	for _, resp := range all {
 		if err := c.stream.Send(resp); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// publishOne publishes one message of a stream and returns its size; its
-// answer, then or later, is put to the answers.
-func (p *pubsub) publishOne(req *pubsubv1.PublishStreamRequest, answers *answers[answer]) (size int) {
-	m := req.GetMessage()
-	size = len(m.GetData()) + len(m.GetExt())
-	done := func(a upstream.Ack, err error) {
-		if err != nil {
-			answers.put(answer{refused(req, p.metrics.refuse(err)), size})
-			return
-		}
-		answers.put(answer{accepted(req, a), size})
-	}
-	if err := checkPublish(p.deps.Namespaces, m); err != nil {
-		done(upstream.Ack{}, err)
-		return size
-	}
-	p.publisher.Publish(publication(m), done)
-	return size
 }
 
 // accepted is an answer, made of one piece of memory.

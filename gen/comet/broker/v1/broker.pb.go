@@ -1724,7 +1724,10 @@ type Offer struct {
 	// broker that has not heard of it yet waits for it a moment before it answers
 	// MOVED: of requests that follow each other closely it would else refuse the
 	// first and take the next.
-	Version       int64 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`
+	Version int64 `protobuf:"varint,9,opt,name=version,proto3" json:"version,omitempty"`
+	// The caller's node made the key, and has not sent it before: it need not be
+	// looked for.
+	Fresh         bool `protobuf:"varint,10,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1820,6 +1823,13 @@ func (x *Offer) GetVersion() int64 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *Offer) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
 }
 
 // AppendResponse is a batch of answers.
@@ -3920,7 +3930,7 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\x06Ending\x125\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1d.comet.channel.v1.ErrorReasonR\x06reason\"?\n" +
 	"\rAppendRequest\x12.\n" +
-	"\x06offers\x18\x01 \x03(\v2\x16.comet.broker.v1.OfferR\x06offers\"\xed\x01\n" +
+	"\x06offers\x18\x01 \x03(\v2\x16.comet.broker.v1.OfferR\x06offers\"\x83\x02\n" +
 	"\x05Offer\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x18\n" +
@@ -3931,7 +3941,9 @@ const file_comet_broker_v1_broker_proto_rawDesc = "" +
 	"\asession\x18\x06 \x01(\tR\asession\x12\x0e\n" +
 	"\x02id\x18\a \x01(\tR\x02id\x12'\n" +
 	"\x0fidempotency_key\x18\b \x01(\tR\x0eidempotencyKey\x12\x18\n" +
-	"\aversion\x18\t \x01(\x03R\aversion\"C\n" +
+	"\aversion\x18\t \x01(\x03R\aversion\x12\x14\n" +
+	"\x05fresh\x18\n" +
+	" \x01(\bR\x05fresh\"C\n" +
 	"\x0eAppendResponse\x121\n" +
 	"\aanswers\x18\x01 \x03(\v2\x17.comet.broker.v1.AnswerR\aanswers\"\xc8\x01\n" +
 	"\x06Answer\x12\x1d\n" +

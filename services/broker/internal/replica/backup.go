@@ -6,6 +6,7 @@ import "time"
 type leader struct {
 	name   string // empty: nobody yet
 	round  uint64
+	up     bool   // there is a stream
 	joined bool   // the log is a part of the leader's
 	acked  uint64 // in this round
 	pieces int    // taken of the round's snapshot
@@ -35,7 +36,7 @@ func (r *Replica) onLead(from string, m *Lead, out *Effects) {
 		r.reset(m.Base)
 	}
 	r.handed = 0
-	r.leader = leader{name: from, round: m.Round}
+	r.leader = leader{name: from, round: m.Round, up: r.up[from]}
 	out.send(from, &State{Term: r.term, Version: r.row.Version, Round: m.Round, End: r.log.End(), Terms: r.log.Terms()})
 }
 
@@ -113,7 +114,7 @@ func (r *Replica) onPiece(from string, m *Piece, out *Effects) {
 	}
 	if err := r.log.Restore(m.Seq, m.Data, m.Last); err != nil {
 		out.alarm(Damaged, from, err)
-		*l = leader{name: from, round: l.round} // until the next round
+		*l = leader{name: from, round: l.round, up: l.up} // until the next round
 		l.pieces = -1
 		return
 	}
@@ -143,7 +144,7 @@ func (r *Replica) onRelease(from string, m *Release, out *Effects) {
 		return
 	}
 	r.reset(0)
-	r.leader = leader{name: from, round: m.Round} // no earlier round counts
+	r.leader = leader{name: from, round: m.Round, up: r.up[from]} // no earlier round counts
 }
 
 func (r *Replica) reset(base uint64) {

@@ -54,6 +54,7 @@ type Replica struct {
 	born uint64 // terms up to this one may have been led in an earlier life
 
 	row    shard.Row // the newest heard
+	inSync bool      // it names this member so
 	term   uint64    // the highest heard of
 	commit uint64    // as far as the shell was told to commit the log
 
@@ -109,7 +110,7 @@ func (r *Replica) Row(now time.Time, row shard.Row, out *Effects) {
 		r.reread()
 	default:
 		r.reading, r.refused, r.unsure = false, nil, nil
-		r.row = row
+		r.row, r.inSync = row, slices.Contains(row.InSync, r.cfg.Self)
 		r.adopt(row.Term, out)
 		r.takePlace(now, out)
 	}
@@ -154,6 +155,7 @@ func (r *Replica) adopt(term uint64, out *Effects) {
 // Up tells that a new stream to a member is up, and Down that it has ended.
 func (r *Replica) Up(member string, out *Effects) {
 	r.up[member] = true
+	r.leader.up = r.up[r.leader.name]
 	if p := r.peer(member); p != nil {
 		p.lost, p.silent, p.quiet = false, 0, 0
 		r.ask(p, out)
@@ -163,6 +165,7 @@ func (r *Replica) Up(member string, out *Effects) {
 // Down tells that the stream to a member has ended.
 func (r *Replica) Down(member string) {
 	delete(r.up, member)
+	r.leader.up = r.up[r.leader.name]
 	if p := r.peer(member); p != nil {
 		p.reset()
 		r.pin()

@@ -20,8 +20,8 @@ var mutations = []mutation{
 	{
 		name: "1 cut to the commit mark in a new term",
 		file: "backup.go",
-		old:  "	r.leader = leader{name: from, round: m.Round}\n	out.send(from, &State",
-		new:  "	_ = r.log.Cut(r.commit)\n	r.leader = leader{name: from, round: m.Round}\n	out.send(from, &State",
+		old:  "	r.leader = leader{name: from, round: m.Round, up: r.up[from]}\n	out.send(from, &State",
+		new:  "	_ = r.log.Cut(r.commit)\n	r.leader = leader{name: from, round: m.Round, up: r.up[from]}\n	out.send(from, &State",
 	},
 	{
 		name: "1 a new primary cuts what it has not heard to be committed",
@@ -177,7 +177,7 @@ var mutations = []mutation{
 	{
 		name: "9 a copy has followers while its log is replaced",
 		file: "relay.go",
-		old:  "r.lead == nil && l.joined && r.up[l.name]",
+		old:  "r.lead == nil && l.joined && l.up",
 		new:  "r.lead == nil && (l.joined || r.relays)",
 	},
 	{

@@ -1,9 +1,6 @@
 package replica
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // relay begins or ends to serve followers while another member leads. What a
 // copy has committed is then a part of what its primary has, it grows by one
@@ -11,7 +8,7 @@ import (
 // takes part in a round that has joined, and has a stream.
 func (r *Replica) relay(out *Effects) {
 	l := &r.leader
-	relays := r.lead == nil && l.joined && r.up[l.name] && r.row.Term == r.term && slices.Contains(r.row.InSync, r.cfg.Self)
+	relays := r.lead == nil && l.joined && l.up && r.row.Term == r.term && r.inSync
 	switch {
 	case relays == r.relays:
 		return

@@ -62,6 +62,8 @@ type Publication struct {
 	Channel            string
 	Data, Ext, Members []byte
 	Session, ID, Key   string
+	// Fresh: the key was made for this publication, which nobody has sent before.
+	Fresh bool
 }
 
 // Result says where a publication stands. It is acknowledged once the commit

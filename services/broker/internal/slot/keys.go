@@ -12,8 +12,9 @@ import (
 // young enough. What an entry of the tail displaced is kept until that is
 // committed, so that cutting the tail brings it back.
 //
-// Keys are numbered from 1 in the order of the log. They are looked for only
-// where publications come in, so copies have no index of them until then.
+// Keys are numbered from 1 in the order of the log. There is an index only where
+// some were looked for lately: copies have none, nor has a log whose publishers
+// leave it to Comet to make keys, which are looked for when they come again.
 type keys struct {
 	bound   int
 	window  int64            // milliseconds
@@ -24,12 +25,13 @@ type keys struct {
 	settled uint64           // number of the last that is committed
 	oldest  int64            // time of the first, or less
 	index   map[keyID]uint64 // the newest of each id; nil: to be made
+	asked   uint64           // number of the next when one was looked for last
 	text    []byte           // scratch
 }
 
 // blockKeys is how many keys have their memory together. It does not move, so
 // that snapshots may share it.
-const blockKeys = 256
+const blockKeys = 64
 
 // keyID is the first half of the SHA-256 of a channel and a key in it: nobody
 // can make a publication pass for that of another key.
@@ -72,6 +74,7 @@ func (k *keys) find(id keyID, clock int64) *key {
 			k.index[k.at(n).id] = n
 		}
 	}
+	k.asked = k.next
 	number, ok := k.index[id]
 	if !ok || number+uint64(k.bound) < k.next {
 		return nil
@@ -92,11 +95,15 @@ func (k *keys) at(number uint64) *key {
 func (k *keys) add(added key) {
 	last := len(k.blocks) - 1
 	if last < 0 || len(k.blocks[last]) == blockKeys {
-		k.blocks = append(k.blocks, nil)
+		k.blocks = append(k.blocks, make([]key, 0, blockKeys))
 		last++
 	}
 	k.blocks[last] = append(k.blocks[last], added)
-	if k.index != nil {
+	switch {
+	case k.index == nil:
+	case k.asked+uint64(k.bound) < k.next:
+		k.index = nil
+	default:
 		k.index[added.id] = k.next
 	}
 	k.next++

@@ -58,7 +58,7 @@ func (s *Slot) Append(p Publication, now time.Time) (Result, error) {
 	var sum uint64
 	if p.Key != "" {
 		id, sum = s.keys.id(p.Channel, p.Key), digest(p.Data, p.Ext, p.Members)
-		if seen := s.keys.find(id, clock); seen != nil {
+		if seen := s.seen(&p, id, clock); seen != nil {
 			if seen.digest != sum {
 				return Result{}, ErrKeyReused
 			}
@@ -84,12 +84,20 @@ func (s *Slot) Append(p Publication, now time.Time) (Result, error) {
 	return Result{Offset: s.end}, nil
 }
 
+// seen returns the key of a publication if it was published before, or nil.
+func (s *Slot) seen(p *Publication, id keyID, clock int64) *key {
+	if p.Fresh {
+		return nil
+	}
+	return s.keys.find(id, clock)
+}
+
 // entry is a publication as the next entry of the log.
-func (s *Slot) entry(p *Publication, at history.Tail, clock int64) *history.Entry {
+func (s *Slot) entry(p *Publication, at history.Tail, clock int64) history.Entry {
 	if head := s.heads.of(p.Channel, s.tail); head > 0 && at.Class.Retains() {
 		at.Prev = head
 	}
-	return &history.Entry{
+	return history.Entry{
 		Channel: at.Name,
 		Offset:  s.end + 1,
 		Prev:    at.Prev,
