@@ -27,6 +27,8 @@ const (
 	loadRounds = 5
 	loadWarmUp = 2 * time.Second
 	loadRound  = 5 * time.Second
+	// loadFill is how long it takes to fill a stream of JetStream.
+	loadFill = 40 * time.Second
 )
 
 // system is a running cluster of servers to publish to.
@@ -185,6 +187,15 @@ func cpuOf(pids []int) (time.Duration, error) {
 // compare puts systems under load by turns, some rounds, and returns what came
 // of each, by round.
 func compare(ctx context.Context, systems ...*system) ([][]load, error) {
+	crews, err := hireAll(ctx, systems)
+	if err != nil {
+		return nil, err
+	}
+	return inTurn(crews)
+}
+
+// hireAll returns the crews of systems, once they have warmed up.
+func hireAll(ctx context.Context, systems []*system) ([]*crew, error) {
 	crews := make([]*crew, len(systems))
 	for i, s := range systems {
 		var err error
@@ -195,7 +206,31 @@ func compare(ctx context.Context, systems ...*system) ([][]load, error) {
 			return nil, fmt.Errorf("warm-up: %w", err)
 		}
 	}
-	all := make([][]load, len(systems))
+	return crews, nil
+}
+
+// compareFull is compare, for systems that keep as much as they ever will, and
+// the same before they did.
+func compareFull(ctx context.Context, systems ...*system) (empty, full [][]load, err error) {
+	crews, err := hireAll(ctx, systems)
+	if err != nil {
+		return nil, nil, err
+	}
+	if empty, err = inTurn(crews); err != nil {
+		return nil, nil, err
+	}
+	for _, c := range crews {
+		if _, err := c.work(loadFill); err != nil {
+			return nil, nil, fmt.Errorf("fill: %w", err)
+		}
+	}
+	full, err = inTurn(crews)
+	return empty, full, err
+}
+
+// inTurn has some rounds worked by turns.
+func inTurn(crews []*crew) ([][]load, error) {
+	all := make([][]load, len(crews))
 	for range loadRounds {
 		for i, c := range crews {
 			l, err := c.work(loadRound)

@@ -54,30 +54,32 @@ cluster {name: bench, listen: "127.0.0.1:%d", routes: [%s]}
 	return c
 }
 
-// streams makes replicated streams in memory, over which the channels are
-// spread, and returns them as a system.
-func (c *natsCluster) streams(b *testing.B, streams int) *system {
+// stream makes a replicated stream in memory, for all channels, and returns it
+// as a system. With ids messages have some, and those that come again with
+// theirs are known.
+func (c *natsCluster) stream(b *testing.B, ids bool) *system {
 	b.Helper()
-	name := fmt.Sprintf("bench-%d", streams)
 	nc, js := c.dial(b, 0)
-	for i := range streams {
-		cluster.Eventually(b, 30*time.Second, "a stream", func() error {
-			ctx, cancel := context.WithTimeout(b.Context(), 5*time.Second)
-			defer cancel()
-			_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-				Name: fmt.Sprintf("%s-%d", name, i), Subjects: []string{fmt.Sprintf("%s.%d.*", name, i)},
-				Storage: jetstream.MemoryStorage, Replicas: 3, MaxBytes: 512 << 20,
-			})
-			return err
+	cluster.Eventually(b, 30*time.Second, "a stream", func() error {
+		ctx, cancel := context.WithTimeout(b.Context(), 5*time.Second)
+		defer cancel()
+		_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+			Name: "bench", Subjects: []string{"bench.*"},
+			Storage: jetstream.MemoryStorage, Replicas: 3, MaxBytes: 512 << 20,
 		})
-	}
+		return err
+	})
 	nc.Close()
 	subjects := make([]string, loadChannels)
 	for channel := range subjects {
-		subjects[channel] = fmt.Sprintf("%s.%d.%d", name, channel%streams, channel)
+		subjects[channel] = fmt.Sprintf("bench.%d", channel)
+	}
+	name := "JetStream"
+	if ids {
+		name += " with ids"
 	}
 	return &system{
-		name: fmt.Sprintf("JetStream, %d streams", streams), pids: c.pids,
+		name: name, pids: c.pids,
 		connect: func(_ context.Context, publisher int, acked func(int, error)) (func(int, int, []byte) error, error) {
 			tell := func(m *nats.Msg, err error) {
 				number, invalid := numberOf(m.Data)
@@ -90,8 +92,13 @@ func (c *natsCluster) streams(b *testing.B, streams int) *system {
 				jetstream.WithPublishAsyncMaxPending(2*loadWindow), // it is bounded before
 				jetstream.WithPublishAsyncAckHandler(func(_ jetstream.JetStream, m *nats.Msg, _ *jetstream.PubAck) { tell(m, nil) }),
 				jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) { tell(m, err) }))
+			sent := 0
 			return func(_, channel int, data []byte) error {
-				_, err := js.PublishAsync(subjects[channel], data)
+				var opts []jetstream.PublishOpt
+				if sent++; ids {
+					opts = []jetstream.PublishOpt{jetstream.WithMsgID(fmt.Sprintf("%d-%d", publisher, sent))}
+				}
+				_, err := js.PublishAsync(subjects[channel], data, opts...)
 				return err
 			}, nil
 		},
