@@ -1,11 +1,14 @@
 package comettest_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
 	"github.com/comet-push/comet/internal/comettest"
 )
 
@@ -46,5 +49,42 @@ func TestPlannedMovesAreShort(t *testing.T) {
 				t.Errorf("%s, %s: a publish waited %v", p.Channel, p.Manner, slowest)
 			}
 		}
+	})
+}
+
+// TestReadsDuringPlannedMoves restarts a broker. Reads at the others wait for
+// slots to be handed over, but not for a heartbeat.
+func TestReadsDuringPlannedMoves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Brokers: 3})
+		c.Balanced(time.Minute)
+		ctx, stop := context.WithCancel(t.Context())
+		reader := c.Backend("reader")[1]
+		var reading sync.WaitGroup
+		for i := range 32 {
+			channel := fmt.Sprintf("/planned/%d", i)
+			if _, err := reader.Publish(ctx, &pubsubv1.PublishRequest{Channel: channel, Data: []byte("1")}); err != nil {
+				t.Fatal(err)
+			}
+			reading.Go(func() {
+				for ctx.Err() == nil {
+					began := time.Now()
+					_, err := reader.History(ctx, &pubsubv1.HistoryRequest{Channel: channel, Limit: 1})
+					if took := time.Since(began); ctx.Err() == nil && (err != nil || took > 20*time.Millisecond) {
+						t.Errorf("%s: a read took %v at %v: %v", channel, took, began.Format("05.000"), err)
+					}
+					time.Sleep(7 * time.Millisecond)
+				}
+			})
+		}
+		time.Sleep(3 * time.Second)
+		c.Stop("broker-0")
+		time.Sleep(3 * time.Second)
+		c.Start("broker-0")
+		c.Ready(time.Minute)
+		c.Balanced(time.Minute)
+		stop()
+		reading.Wait()
 	})
 }

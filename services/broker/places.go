@@ -54,6 +54,8 @@ type mesh interface {
 	// Send sends a message about a slot to a member, and never blocks. Where
 	// there is no stream it does nothing.
 	Send(member string, n shard.Slot, m replica.Message)
+	// Probe asks all members for a sign of life, of which Heard tells.
+	Probe()
 	// Peers says with whom to keep a stream.
 	Peers(nodes []membership.Node)
 }
@@ -173,6 +175,9 @@ func (s *places) carryOut(p *place) {
 		}
 		s.mesh.Send(e.Sends[i].To, p.number, e.Sends[i].Message)
 	}
+	if e.Probe {
+		s.mesh.Probe()
+	}
 	if e.Write != nil {
 		s.clerk.write(p, e.Write)
 	}
@@ -238,6 +243,7 @@ func (l served) Surely() bool {
 		p.doubted = time.Now()
 	}
 	if !p.provenSince(p.doubted) {
+		l.places.mesh.Probe()
 		return false
 	}
 	p.doubted = time.Time{}
@@ -278,11 +284,12 @@ func (s *places) Receive(member string, n shard.Slot, m replica.Message) {
 }
 
 // Heard implements the mesh's handler: a member answered what was sent then.
+// Readers may have waited for that.
 func (s *places) Heard(member string, sent time.Time) {
-	for n := range s.all {
-		p := &s.all[n]
-		s.tell(p, func(time.Time) { p.replica.Heard(member, sent) })
-	}
+	s.each(func(p *place) {
+		s.tellLocked(p, func(time.Time) { p.replica.Heard(member, sent) })
+		p.wake()
+	})
 }
 
 // needed are the slots of which others count on this broker's copy, how many

@@ -125,7 +125,10 @@ func (s *places) tryRead(n shard.Slot, q history.Query, arrived time.Time) (hist
 	switch {
 	case errors.Is(p.replica.Admit(time.Now()), replica.ErrMoved):
 		return history.Page{}, nil, replica.ErrMoved
-	case !p.leads(), !s.fresh(p), beyond && !p.provenSince(arrived):
+	case !p.leads(), !s.fresh(p):
+		return history.Page{}, p.change(), errNotYet
+	case beyond && !p.provenSince(arrived):
+		s.mesh.Probe()
 		return history.Page{}, p.change(), errNotYet
 	}
 	page, err := p.log.Read(q)

@@ -29,6 +29,9 @@ type Effects struct {
 	Relay bool
 	// Sends are messages to members; one whose stream is down misses them.
 	Sends []Send
+	// Probe: ask members at once what Heard tells of; until it does AsOf proves
+	// nothing. It may be left out: they are asked now and then anyway.
+	Probe bool
 	// Write is a row to write by compare-and-swap; exactly one call of Written
 	// says what became of it. There is at most one at a time.
 	Write *Write

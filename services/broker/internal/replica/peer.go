@@ -158,14 +158,15 @@ func (r *Replica) onAck(from string, m *Ack, out *Effects) {
 		return
 	}
 	if !p.joined && p.stage == following {
-		p.joined = true
+		p.joined, out.Probe = true, true
 		p.progress()
 	}
 	if s := p.snapshot; s != nil && m.Pieces > s.taken {
 		s.taken = m.Pieces
 		p.progress()
 		if s.ahead == nil && s.taken == s.seq {
-			p.sent, p.stage, p.snapshot, p.joined = s.offset, following, nil, true
+			p.sent, p.stage, p.snapshot = s.offset, following, nil
+			p.joined, out.Probe = true, true
 		}
 	}
 	p.land(m.Pieces)

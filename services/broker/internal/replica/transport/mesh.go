@@ -184,6 +184,15 @@ func (m *Mesh) Send(member string, slot shard.Slot, msg replica.Message) {
 	}
 }
 
+// Probe pings all members that are not being pinged already. It never blocks.
+func (m *Mesh) Probe() {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, s := range m.streams {
+		s.out.probe()
+	}
+}
+
 // Peers says with whom there should be streams, and their addresses; those
 // that are to open theirs, and this member, are passed over. A stream to a
 // member that is not named any more stays while it lives.

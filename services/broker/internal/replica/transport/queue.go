@@ -144,11 +144,22 @@ func (q *queue) beat(excused bool) bool {
 	if q.quiet > patience {
 		return false
 	}
-	if !q.asked {
+	q.probeLocked()
+	return true
+}
+
+// probe makes a ping due, unless one is under way.
+func (q *queue) probe() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.probeLocked()
+}
+
+func (q *queue) probeLocked() {
+	if q.opened && !q.asked {
 		q.due = true
 		q.rouse()
 	}
-	return true
 }
 
 // ping returns the number of the ping that is to be sent now; 0: none.
