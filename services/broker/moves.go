@@ -2,14 +2,14 @@ package broker
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
-// movers is how many slots this broker hands over at a time. Their publishes
-// wait meanwhile: the fewer there are, the sooner each is over, and the less all
-// processes have to do at a time.
-const movers = 2
+// Slots are handed over one after the other: the publishes of each wait
+// meanwhile, and the less all processes have to do at a time the sooner it is
+// over. breath is the least time between two; it is as long as the last one took
+// where that is longer, so that a busy cluster gets as much for everything else.
+const breath = 10 * time.Millisecond
 
 // handover is how far a slot is in being handed over. Guarded by the place's
 // lock.
@@ -29,21 +29,26 @@ func (s *places) queue(p *place) {
 
 // move gives places their turns, until ctx ends.
 func (s *places) move(ctx context.Context) error {
-	var group sync.WaitGroup
-	defer group.Wait()
-	for range movers {
-		group.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case p := <-s.moves:
-					s.handOver(ctx, p)
-				}
-			}
-		})
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-s.moves:
+			began := time.Now()
+			s.handOver(ctx, p)
+			rest(ctx, max(breath, time.Since(began)))
+		}
 	}
-	return nil
+}
+
+// rest waits for a while, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	over := time.NewTimer(d)
+	defer over.Stop()
+	select {
+	case <-ctx.Done():
+	case <-over.C:
+	}
 }
 
 // handOver gives a place its turn, and waits until that is over: until its next

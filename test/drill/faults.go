@@ -88,7 +88,14 @@ func (s *site) whole() error {
 }
 
 // spread returns an error unless the brokers lead about as many slots each.
-func (s *site) spread() error {
+func (s *site) spread() error { return s.share(slots / 4) }
+
+// balanced returns an error unless the brokers lead as many slots each: then
+// nothing moves any more by itself.
+func (s *site) balanced() error { return s.share(slots / 3) }
+
+// share returns an error unless every broker leads so many slots.
+func (s *site) share(least float64) error {
 	var counts []string
 	even := true
 	for _, b := range s.brokers {
@@ -96,7 +103,7 @@ func (s *site) spread() error {
 		if err != nil {
 			return err
 		}
-		even = even && led >= slots/4
+		even = even && led >= least
 		counts = append(counts, fmt.Sprintf("%s leads %v", b.Name, led))
 	}
 	if !even {
