@@ -166,7 +166,8 @@ func rollingRestart(t *testing.T, copies int) {
 	clients := append(mixed(c, "edge-0", channels[0], channels[:4]...), mixed(c, "edge-1", channels[1], "/roll/**")...)
 	clients = append(clients, literal, pattern)
 	time.Sleep(5 * time.Second)
-	for i := range 3 {
+	const restarts = 3 // each may turn a call away that comes meanwhile
+	for i := range restarts {
 		c.Restart(fmt.Sprintf("broker-%d", i))
 		time.Sleep(10 * time.Second)
 	}
@@ -177,7 +178,7 @@ func rollingRestart(t *testing.T, copies int) {
 	check(t, publishers, clients...)
 	noResync(t, clients...)
 	for _, p := range publishers {
-		if p.Slowest() > 250*time.Millisecond || p.Tries() != p.Acked() {
+		if p.Slowest() > 250*time.Millisecond || p.Tries() > p.Acked()+restarts {
 			t.Errorf("%s: %d tries for %d publishes, the slowest took %v", p.Channel, p.Tries(), p.Acked(), p.Slowest())
 		}
 	}
