@@ -250,18 +250,31 @@ func TestRequestsAreLimited(t *testing.T) {
 	})
 }
 
+type appends = grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]
+
 func TestReceive(t *testing.T) {
+	testReceiving(t, func(s appends, take func(*brokerv1.AppendRequest)) error {
+		requests, end := rpc.Receive(s)
+		for req := range requests {
+			take(req)
+		}
+		return end()
+	})
+}
+
+func TestEach(t *testing.T) {
+	testReceiving(t, func(s appends, take func(*brokerv1.AppendRequest)) error { return <-rpc.Each(s, take) })
+}
+
+func testReceiving(t *testing.T, receive func(s appends, take func(*brokerv1.AppendRequest)) error) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
 		result := make(chan error, 1)
 		conn, _ := start(t, rpc.ServerConfig{}, broker{
-			appends: func(s grpc.BidiStreamingServer[brokerv1.AppendRequest, brokerv1.AppendResponse]) error {
-				requests, end := rpc.Receive(s)
-				for req := range requests {
-					got = append(got, req.GetOffers()[0].GetChannel())
-				}
-				result <- end()
-				return end()
+			appends: func(s appends) error {
+				err := receive(s, func(req *brokerv1.AppendRequest) { got = append(got, req.GetOffers()[0].GetChannel()) })
+				result <- err
+				return err
 			},
 		})
 		client := brokerv1.NewBrokerServiceClient(conn)

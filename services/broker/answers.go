@@ -1,9 +1,6 @@
 package broker
 
-import (
-	"math"
-	"sync"
-)
+import "sync"
 
 // answers are what a stream owes its caller, and what of that waits to be sent.
 // One goroutine owes, another one takes and sends.
@@ -30,9 +27,6 @@ func newAnswers[T any](most debt) *answers[T] {
 	a.room.L = &a.mu
 	return a
 }
-
-// unbounded is for callers who bound what they ask for themselves.
-var unbounded = debt{math.MaxInt, math.MaxInt}
 
 // owe adds answers that will be put, once there is room; false if the account
 // is shut.

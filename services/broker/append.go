@@ -54,6 +54,7 @@ func (n *node) Append(stream grpc.BidiStreamingServer[brokerv1.AppendRequest, br
 
 // appendHere is an Append call within the process.
 func (n *node) appendHere(ctx context.Context) upstream.AppendCall {
+	unbounded := debt{math.MaxInt, math.MaxInt} // who calls bounds what it asks for
 	return &ownAppend{ctx: ctx, node: n, out: newAnswers[*brokerv1.Answer](unbounded)}
 }
 

@@ -64,12 +64,14 @@ func reportRatio(b *testing.B, ours *system, than string, others ...*system) {
 }
 
 func reportLoad(b *testing.B, own load) {
+	b.Helper()
 	b.ReportMetric(own.perSecond, "publishes/s")
 	b.ReportMetric(own.cpu, "cpu-µs/publish")
 	b.ReportMetric(own.p99, "p99-ms")
 }
 
 func reportRatioTo(b *testing.B, than string, r load) {
+	b.Helper()
 	b.ReportMetric(r.perSecond, "ratio-to-"+than)
 	b.ReportMetric(r.cpu, "cpu-ratio-to-"+than)
 	b.ReportMetric(r.p99, "p99-ratio-to-"+than)

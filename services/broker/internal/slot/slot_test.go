@@ -235,6 +235,25 @@ func TestKeysAreBounded(t *testing.T) {
 	check(t, "forgotten", outcome(s, pub("/x", "a", "1"), start()), "4")
 }
 
+// A key that was made for a publication is not looked for, and is found when it
+// comes again. There is an index only while some are looked for.
+func TestFreshKeys(t *testing.T) {
+	s := newSlot(func(c *Config) { c.Keys = 4 })
+	fresh := pub("/x", "a", "1")
+	fresh.Fresh = true
+	check(t, "fresh", outcome(s, fresh, start()), "1")
+	check(t, "index", s.keys.index == nil, true)
+	check(t, "again", outcome(s, pub("/x", "a", "1"), start()), "duplicate 1")
+	check(t, "used for another", outcome(s, pub("/x", "a", "2"), start()), ErrKeyReused.Error())
+	for i := range 6 {
+		check(t, "index", s.keys.index == nil, false)
+		fresh.Key = fmt.Sprint("b", i)
+		check(t, fresh.Key, outcome(s, fresh, start()), fmt.Sprint(i+2))
+	}
+	check(t, "index", s.keys.index == nil, true)
+	check(t, "without one", outcome(s, pub("/x", "b5", "1"), start()), "duplicate 7")
+}
+
 func BenchmarkAppendCommit(b *testing.B) {
 	s := newSlot(nil)
 	now := start()
