@@ -134,7 +134,7 @@ func TestDrainEndsSubscriptionsWithACursor(t *testing.T) {
 		s.want("1")
 		start := time.Now()
 		a.drain()
-		if d := time.Since(start); d > time.Second {
+		if d := time.Since(start); d > 2*time.Second { // hand-overs are spaced out; nothing waits for the subscription
 			t.Errorf("the drain took %v", d)
 		}
 		end := s.next(time.Second).GetEnd()
