@@ -99,7 +99,7 @@ func (u collection) since(before collection) float64 {
 }
 
 // BenchmarkPublishCatchUp is publishing to two brokers while a third one gets its
-// share of the copies, beside the time before.
+// share of the copies, beside the time before, and the time after it has them.
 func BenchmarkPublishCatchUp(b *testing.B) {
 	once(b, func() {
 		const history = 256 << 20
@@ -142,8 +142,14 @@ func BenchmarkPublishCatchUp(b *testing.B) {
 		if err := <-done; err != nil {
 			b.Fatal(err)
 		}
+		after, err := c.work(2 * loadRound)
+		if err != nil {
+			b.Fatal(err)
+		}
 		b.ReportMetric(took.Seconds(), "s-to-catch-up")
 		b.ReportMetric(before.p99, "p99-ms-before")
+		b.ReportMetric(after.p99, "p99-ms-after") // with a process more on the same processors
 		b.ReportMetric(median(during).p99/before.p99, "p99-ratio")
+		b.ReportMetric(median(during).p99/after.p99, "p99-ratio-to-after")
 	})
 }
