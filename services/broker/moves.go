@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"time"
+
+	"github.com/comet-push/comet/internal/backoff"
 )
 
 // Slots are handed over one after the other: the publishes of each wait
@@ -36,18 +38,8 @@ func (s *places) move(ctx context.Context) error {
 		case p := <-s.moves:
 			began := time.Now()
 			s.handOver(ctx, p)
-			rest(ctx, max(breath, time.Since(began)))
+			backoff.Pause(ctx, max(breath, time.Since(began)))
 		}
-	}
-}
-
-// rest waits for a while, or until ctx ends.
-func rest(ctx context.Context, d time.Duration) {
-	over := time.NewTimer(d)
-	defer over.Stop()
-	select {
-	case <-ctx.Done():
-	case <-over.C:
 	}
 }
 

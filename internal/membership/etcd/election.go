@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
+	"github.com/comet-push/comet/internal/backoff"
 	"github.com/comet-push/comet/internal/membership"
 )
 
@@ -25,7 +26,7 @@ func (d *Directory) Campaign(ctx context.Context, candidate string) (membership.
 			return nil, fmt.Errorf("campaign as %s: %w", candidate, context.Cause(ctx))
 		}
 		d.log.Debug("campaign interrupted", slog.String("candidate", candidate), slog.Any("error", err))
-		pause(ctx, retryEvery)
+		backoff.Pause(ctx, retryEvery)
 	}
 }
 

@@ -38,8 +38,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
+	grpcbackoff "google.golang.org/grpc/backoff"
 
+	"github.com/comet-push/comet/internal/backoff"
 	"github.com/comet-push/comet/internal/membership"
 )
 
@@ -114,7 +115,7 @@ func New(cfg Config) (*Directory, error) {
 			grpc.WithConnectParams(grpc.ConnectParams{
 				// Not gRPC's two minutes: who comes back after etcd's
 				// leases have ended is dead (CORRECTNESS rule 14).
-				Backoff: backoff.Config{
+				Backoff: grpcbackoff.Config{
 					BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: .2, MaxDelay: 400 * time.Millisecond,
 				},
 				MinConnectTimeout: callTimeout,
@@ -165,7 +166,7 @@ func (d *Directory) Run(ctx context.Context) error {
 		if err := d.follow(ctx); ctx.Err() == nil {
 			d.link.failed(err)
 			d.views.Disconnect()
-			pause(ctx, retryEvery)
+			backoff.Pause(ctx, retryEvery)
 		}
 	}
 	defer d.batcher.tasks.Wait()
@@ -178,14 +179,4 @@ func (d *Directory) Run(ctx context.Context) error {
 // seconds is the lease as etcd counts it.
 func (d *Directory) seconds() int64 {
 	return int64((d.lease + time.Second - 1) / time.Second)
-}
-
-// pause waits, or until ctx ends.
-func pause(ctx context.Context, long time.Duration) {
-	timer := time.NewTimer(long)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

@@ -30,6 +30,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/comet-push/comet/internal/backoff"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/services/broker/internal/placement"
 )
@@ -100,7 +101,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		if err != nil {
 			if ctx.Err() == nil {
 				c.cfg.Logger.Warn("campaign failed", slog.Any("error", err))
-				pause(ctx, retryAfter)
+				backoff.Pause(ctx, retryAfter)
 			}
 			continue
 		}
@@ -174,13 +175,4 @@ func resign(ctx context.Context, leadership membership.Leadership) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	leadership.Resign(ctx)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -142,6 +142,7 @@ func TestSilenceOfAll(t *testing.T) {
 		begin := time.Now()
 		f.say("b@1", controller.Gone)
 		b.dir.Kill()
+		time.Sleep(100 * time.Millisecond) // c is the last to hold what they shared
 		c.dir.Kill()
 		time.Sleep(lease + 2*time.Second)
 		waiting, leads := ca.Waiting()

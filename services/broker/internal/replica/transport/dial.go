@@ -73,12 +73,7 @@ func (m *Mesh) keep(ctx context.Context, d *dialer) {
 			failures = 0
 		}
 		failures++
-		pause := time.NewTimer(again.Delay(failures))
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
-		}
-		pause.Stop()
+		backoff.Pause(ctx, again.Delay(failures))
 	}
 }
 
