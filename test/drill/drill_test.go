@@ -95,9 +95,10 @@ func (r *run) drills() []drill {
 		all = append(all, drill{"freeze " + d.String(), unplanned, r.freezes(d)})
 	}
 	return append(all,
-		drill{"broker cut off", unplanned, r.cuts(r.busiest, r.lan, r.store)},
-		drill{"broker cut off from etcd", unplanned, r.cuts(r.busiest, r.store)},
-		drill{"etcd leader cut off", unplanned, r.cuts(r.etcdLeader, r.store)},
+		drill{"broker cut off", unplanned, r.cuts(r.busiest, r.outage, r.lan, r.store)},
+		drill{"broker cut off from etcd", unplanned, r.cuts(r.busiest, r.outage, r.store)},
+		drill{"etcd leader cut off", unplanned, r.cuts(r.etcdLeader, r.outage, r.store, r.peers)},
+		drill{"etcd leader cut off from etcd", unplanned, r.cuts(r.etcdLeader, r.movesMeanwhile, r.peers)},
 		drill{"comet slots move", planned, r.moves},
 		drill{"comet slots drain", planned, r.empties},
 		drill{"brokers restarted in turn", planned, r.rolls(r.brokers)},
@@ -195,8 +196,10 @@ func (r *run) freezes(d time.Duration) func(context.Context) error {
 	}
 }
 
-// cuts takes a node off networks, for longer than others wait for it.
-func (r *run) cuts(who func() (*node, error), networks ...string) func(context.Context) error {
+// cuts takes a node off networks for as long as something else takes.
+func (r *run) cuts(
+	who func() (*node, error), meanwhile func(context.Context) error, networks ...string,
+) func(context.Context) error {
 	return func(ctx context.Context) error {
 		n, err := who()
 		if err != nil {
@@ -207,7 +210,9 @@ func (r *run) cuts(who func() (*node, error), networks ...string) func(context.C
 				return err
 			}
 		}
-		sleep(ctx, unplanned+2*time.Second)
+		if err := meanwhile(ctx); err != nil {
+			return err
+		}
 		for _, network := range networks {
 			if err := r.join(ctx, n, network); err != nil {
 				return err
@@ -215,6 +220,18 @@ func (r *run) cuts(who func() (*node, error), networks ...string) func(context.C
 		}
 		return nil
 	}
+}
+
+// outage is longer than anybody waits for a node.
+func (r *run) outage(ctx context.Context) error {
+	sleep(ctx, unplanned+2*time.Second)
+	return nil
+}
+
+// movesMeanwhile moves slots by name when it is noticed that a node is gone.
+func (r *run) movesMeanwhile(ctx context.Context) error {
+	sleep(ctx, membership.DefaultLease)
+	return r.moves(ctx)
 }
 
 // rolls restarts nodes one after the other, as a rolling update does: the next

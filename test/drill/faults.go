@@ -58,13 +58,19 @@ func (s *site) leave(ctx context.Context, n *node, network string) error {
 // join puts a container on a network again.
 func (s *site) join(ctx context.Context, n *node, name string) error {
 	_, err := s.engine.NetworkConnect(ctx, name, client.NetworkConnectOptions{
-		Container: n.id, EndpointConfig: &network.EndpointSettings{Aliases: []string{n.Name}},
+		Container: n.id, EndpointConfig: &network.EndpointSettings{Aliases: []string{s.alias(n, name)}},
 	})
 	return err
 }
 
-// whole returns an error unless every slot has a primary and all its copies.
+// whole returns an error unless every slot has a primary and all its copies, and
+// etcd all its members.
 func (s *site) whole() error {
+	for _, e := range s.etcd {
+		if err := e.serves(); err != nil {
+			return err
+		}
+	}
 	led, lacking := 0.0, 0.0
 	for _, b := range s.brokers {
 		primary, err := b.Metric(`comet_broker_slots{role="primary"}`)

@@ -14,13 +14,13 @@ package drill
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,8 +52,8 @@ type node struct {
 	id   string
 }
 
-// site is everything, on two networks: the first is for the traffic, the other
-// for etcd.
+// site is everything, on three networks: one is for the traffic, one for etcd's
+// clients, and one for etcd's members among themselves.
 type site struct {
 	t      testing.TB
 	engine *testcontainers.DockerClient
@@ -62,6 +62,7 @@ type site struct {
 	host   string // of the engine
 	lan    string
 	store  string
+	peers  string
 	config string
 
 	etcd, brokers, edges []*node
@@ -82,10 +83,9 @@ func open(ctx context.Context, t testing.TB) *site {
 	s.build(ctx)
 	s.config = cluster.Config(t, cluster.Open)
 	// Of the networks of a container the engine publishes ports on the first by name.
-	s.lan, s.store = s.network(ctx), s.network(ctx)
-	if s.store < s.lan {
-		s.lan, s.store = s.store, s.lan
-	}
+	networks := []string{s.network(ctx), s.network(ctx), s.network(ctx)}
+	slices.Sort(networks)
+	s.lan, s.store, s.peers = networks[0], networks[1], networks[2]
 	s.describe()
 	s.t.Cleanup(s.close)
 	s.all(func(n *node) error { return s.create(ctx, n) })
@@ -183,10 +183,7 @@ func (s *site) all(do func(n *node) error) {
 
 // create creates a container and starts it.
 func (s *site) create(ctx context.Context, n *node) error {
-	request := testcontainers.ContainerRequest{
-		Networks:       []string{s.lan, s.store},
-		NetworkAliases: map[string][]string{s.lan: {n.Name}, s.store: {n.Name}},
-	}
+	var request testcontainers.ContainerRequest
 	if kind, _, _ := strings.Cut(n.Name, "-"); kind == "etcd" {
 		s.member(&request, n)
 	} else {
@@ -225,19 +222,20 @@ func (s *site) close() {
 	group.Wait()
 }
 
-// member says how to run a member of etcd. It is on the network for etcd only,
-// and does not wait for the disk, which others use, too.
+// member says how to run a member of etcd. It does not wait for the disk, which
+// others use, too.
 func (s *site) member(r *testcontainers.ContainerRequest, n *node) {
 	var peers []string
 	for _, e := range s.etcd {
-		peers = append(peers, fmt.Sprintf("%s=http://%s:2380", e.Name, e.Name))
+		peers = append(peers, fmt.Sprintf("%s=http://%s:2380", e.Name, s.alias(e, s.peers)))
 	}
 	r.Image = "comet-etcd:" + s.image
-	r.Networks = []string{s.store}
+	r.Networks = []string{s.store, s.peers}
+	r.NetworkAliases = s.aliases(n, r.Networks)
 	r.Cmd = []string{
 		"--name=" + n.Name, "--data-dir=/data/etcd", "--unsafe-no-fsync",
 		"--listen-client-urls=http://0.0.0.0:2379", "--advertise-client-urls=http://" + n.Name + ":2379",
-		"--listen-peer-urls=http://0.0.0.0:2380", "--initial-advertise-peer-urls=http://" + n.Name + ":2380",
+		"--listen-peer-urls=http://0.0.0.0:2380", "--initial-advertise-peer-urls=http://" + s.alias(n, s.peers) + ":2380",
 		"--initial-cluster=" + strings.Join(peers, ","),
 	}
 	publish(r, map[string]string{"2379/tcp": n.etcd})
@@ -246,6 +244,8 @@ func (s *site) member(r *testcontainers.ContainerRequest, n *node) {
 // service says how to run a service of Comet.
 func (s *site) service(r *testcontainers.ContainerRequest, n *node, target string) {
 	r.Image = "comet:" + s.image
+	r.Networks = []string{s.lan, s.store}
+	r.NetworkAliases = s.aliases(n, r.Networks)
 	r.Cmd = []string{
 		"serve", "--target=" + target, "--config=/etc/comet/comet.yaml", "--node.name=" + n.Name, "--node.advertise=" + n.Name + ":7070",
 		"--etcd.endpoints=http://etcd-0:2379,http://etcd-1:2379,http://etcd-2:2379",
@@ -257,6 +257,23 @@ func (s *site) service(r *testcontainers.ContainerRequest, n *node, target strin
 	}
 	r.Files = []testcontainers.ContainerFile{{HostFilePath: s.config, ContainerFilePath: "/etc/comet/comet.yaml", FileMode: 0o644}}
 	publish(r, map[string]string{"8080/tcp": n.HTTP, "9090/tcp": n.GRPC, "8081/tcp": n.Internal})
+}
+
+// alias is a node's name on a network. It is another one on that of etcd's
+// members, so that they do not find each other on the one for their clients.
+func (s *site) alias(n *node, network string) string {
+	if network == s.peers {
+		return "peer-" + n.Name
+	}
+	return n.Name
+}
+
+func (s *site) aliases(n *node, networks []string) map[string][]string {
+	aliases := map[string][]string{}
+	for _, network := range networks {
+		aliases[network] = []string{s.alias(n, network)}
+	}
+	return aliases
 }
 
 // publish publishes ports at addresses of this machine that stay the same.
@@ -272,25 +289,25 @@ func publish(r *testcontainers.ContainerRequest, doors map[string]string) {
 
 // ready waits until a node serves.
 func (s *site) ready(ctx context.Context, n *node) error {
+	return within(ctx, ready, func() error { return n.serves() })
+}
+
+// serves returns an error unless a node serves: a member of etcd does when the
+// others answer it.
+func (n *node) serves() error {
 	door := n.Internal
 	if strings.HasPrefix(n.Name, "etcd") {
 		door = n.etcd
 	}
-	return within(ctx, ready, func() error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+door+"/readyz", http.NoBody)
-		if err != nil {
-			return err
-		}
-		resp, err := (&http.Client{Timeout: time.Second}).Do(req)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = resp.Body.Close() }()
-		if resp.StatusCode != http.StatusOK {
-			return errors.New(resp.Status)
-		}
-		return nil
-	})
+	resp, err := (&http.Client{Timeout: time.Second}).Get("http://" + door + "/readyz")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s is not ready: %s", n.Name, resp.Status)
+	}
+	return nil
 }
 
 // keepLog keeps what a container has said, among the test's artifacts.

@@ -47,7 +47,7 @@ func (d *Directory) campaign(ctx context.Context, candidate string) (*leadership
 	ctx, cancel = context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(session.Ctx(), cancel)() //nolint:contextcheck // joins two contexts
-	if err := l.election.Campaign(ctx, candidate); err != nil {
+	if err := l.election.Campaign(clientv3.WithRequireLeader(ctx), candidate); err != nil {
 		l.Resign(ctx)
 		return nil, err
 	}

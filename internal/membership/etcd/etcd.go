@@ -76,6 +76,7 @@ type Directory struct {
 	lease   time.Duration
 	log     *slog.Logger
 	link    *link
+	members *members
 	views   membership.Latest
 	// renewed is when the last renewal that succeeded began; nil: none did.
 	renewed atomic.Pointer[time.Time]
@@ -102,6 +103,7 @@ func New(cfg Config) (*Directory, error) {
 		}
 	}
 	link := &link{log: cfg.Logger, endpoints: cfg.Endpoints, dial: cfg.Dial}
+	all := newMembers(len(cfg.Endpoints), link.connect, cfg.Logger)
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:   cfg.Endpoints,
 		DialTimeout: callTimeout,
@@ -111,7 +113,8 @@ func New(cfg Config) (*Directory, error) {
 		BackoffWaitBetween: 50 * time.Millisecond,
 		Logger:             zap.NewNop(),
 		DialOptions: []grpc.DialOption{
-			grpc.WithContextDialer(link.connect),
+			grpc.WithContextDialer(all.connect),
+			grpc.WithChainUnaryInterceptor(all.unary),
 			grpc.WithConnectParams(grpc.ConnectParams{
 				// Not gRPC's two minutes: who comes back after etcd's
 				// leases have ended is dead (CORRECTNESS rule 14).
@@ -127,7 +130,7 @@ func New(cfg Config) (*Directory, error) {
 	}
 	return &Directory{
 		client: client, batcher: &batcher{client: client}, keys: keys(strings.TrimSuffix(cfg.Prefix, "/")),
-		lease: cfg.Lease, log: cfg.Logger, link: link,
+		lease: cfg.Lease, log: cfg.Logger, link: link, members: all,
 	}, nil
 }
 
@@ -165,6 +168,7 @@ func (d *Directory) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := d.follow(ctx); ctx.Err() == nil {
 			d.link.failed(err)
+			d.members.forgive()
 			d.views.Disconnect()
 			backoff.Pause(ctx, retryEvery)
 		}

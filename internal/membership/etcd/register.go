@@ -125,7 +125,7 @@ func (r *registration) announce(ctx context.Context, value string) error {
 // keepLease renews the lease, or asks for one.
 func (r *registration) keepLease(ctx context.Context) error {
 	if r.lease != 0 {
-		_, err := r.d.client.KeepAliveOnce(ctx, r.lease)
+		err := r.keepAlive(ctx)
 		if err == nil {
 			return nil
 		}
@@ -140,6 +140,21 @@ func (r *registration) keepLease(ctx context.Context) error {
 	}
 	r.lease = resp.ID
 	return nil
+}
+
+// keepAlive asks members in turn to renew the lease: one may hang, or not know
+// who leads.
+func (r *registration) keepAlive(ctx context.Context) (err error) {
+	tries := min(r.d.members.count, 3)
+	for range tries {
+		try, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), r.d.lease/2/time.Duration(tries))
+		_, err = r.d.client.KeepAliveOnce(try, r.lease)
+		cancel()
+		if err == nil || errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			return err
+		}
+	}
+	return err
 }
 
 // withdraw ends the lease, and with it the announcement, also one of which it
