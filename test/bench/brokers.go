@@ -41,8 +41,14 @@ func startBrokers(b *testing.B, name string, brokers int, args ...string) *syste
 		startBroker(b, c, args...)
 		c.Settle(b)
 	}
+	s.leave = func() {
+		last := len(c.Brokers) - 1
+		c.Brokers[last].Stop(b, time.Minute)
+		c.Brokers = c.Brokers[:last]
+		c.Settle(b)
+	}
 	s.connect = func(ctx context.Context, publisher int, acked func(int, error)) (func(int, int, []byte) error, error) {
-		return publishStream(ctx, b, c.Brokers[publisher%len(c.Brokers)].GRPC, acked)
+		return publishStream(ctx, b, c.Brokers[publisher%brokers].GRPC, acked)
 	}
 	return s
 }

@@ -36,6 +36,7 @@ type system struct {
 	name      string
 	pids      []int
 	processes []*cluster.Process // if they are Comet's
+	leave     func()             // ends the one that joined last
 	join      func()             // starts one more of these, and waits until it has its share
 	// every is how often each publisher sends; 0: as fast as messages are
 	// acknowledged. What is late counts from when it was due.
