@@ -86,6 +86,8 @@ type EdgeConfig struct {
 	TLSCertFile   string
 	TLSKeyFile    string
 	MaxSessions   int
+	SessionRate   int
+	ResumeRate    int
 	// BrowserConnects bounds the connects held for one browser; -1: no bound.
 	BrowserConnects int
 	QueueMessages   int
@@ -154,7 +156,7 @@ func Serve() Config {
 		Edge: EdgeConfig{
 			Listen: ":8080", PollTimeout: 30 * time.Second, MaxInterval: 10 * time.Second,
 			Heartbeat: 25 * time.Second, FrameMaxBytes: 1 << 20,
-			MaxSessions: 100_000, BrowserConnects: 1, QueueMessages: 1000, QueueBytes: 1 << 20,
+			MaxSessions: 100_000, SessionRate: 5_000, ResumeRate: 10_000, BrowserConnects: 1, QueueMessages: 1000, QueueBytes: 1 << 20,
 		},
 		GRPC:     Listen{":9090"},
 		Internal: Listen{":8081"},
@@ -190,6 +192,8 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Edge.TLSCertFile, "edge.tls-cert-file", c.Edge.TLSCertFile, "PEM file that turns TLS on")
 	fs.StringVar(&c.Edge.TLSKeyFile, "edge.tls-key-file", c.Edge.TLSKeyFile, "PEM file with the key of it")
 	fs.IntVar(&c.Edge.MaxSessions, "edge.max-sessions", c.Edge.MaxSessions, "how many sessions an edge takes")
+	fs.IntVar(&c.Edge.SessionRate, "edge.session-rate", c.Edge.SessionRate, "how many sessions and readers may begin in a second")
+	fs.IntVar(&c.Edge.ResumeRate, "edge.resume-rate", c.Edge.ResumeRate, "how many readers may go on where they were in a second")
 	fs.IntVar(&c.Edge.BrowserConnects, "edge.browser-connects", c.Edge.BrowserConnects,
 		"how many connects are held for one browser on HTTP/1.1, which opens six connections at most; -1: no bound")
 	fs.IntVar(&c.Edge.QueueMessages, "edge.queue-messages", c.Edge.QueueMessages, "how many events may wait for a session")
@@ -261,6 +265,8 @@ func (c *Config) Validate() error {
 		{"edge.queue-bytes", int(c.Edge.QueueBytes), 1 << 10, 1 << 30},
 		{"edge.frame-max-bytes", int(c.Edge.FrameMaxBytes), 64 << 10, 1 << 30},
 		{"edge.max-sessions", c.Edge.MaxSessions, 1, 100_000_000},
+		{"edge.session-rate", c.Edge.SessionRate, 1, 1_000_000},
+		{"edge.resume-rate", c.Edge.ResumeRate, 1, 1_000_000},
 		{"edge.browser-connects", c.Edge.BrowserConnects, -1, 1000},
 		{"presence.max-sessions", c.Presence.MaxSessions, 1, 100_000_000},
 		{"broker.slot-bytes", int(c.Broker.SlotBytes), 1 << 20, 1 << 40},

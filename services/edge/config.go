@@ -45,6 +45,10 @@ type Config struct {
 
 	// MaxSessions bounds the sessions of the edge, and its WebSockets; 100,000.
 	MaxSessions int
+	// SessionRate bounds how many sessions and readers of plain channels begin in
+	// a second, ResumeRate how many readers go on where they were; 5,000, 10,000.
+	SessionRate int
+	ResumeRate  int
 	// BrowserConnects bounds the connects held for one browser on HTTP/1.1,
 	// which opens only about six connections; more are answered at once, with
 	// the advice multiple-clients. 1 as in CometD, in Dev 4; below 0: no bound.
@@ -107,6 +111,8 @@ func (c Config) withDefaults() Config {
 	c.Heartbeat = cmp.Or(c.Heartbeat, 25*time.Second)
 	c.FrameMaxBytes = cmp.Or(c.FrameMaxBytes, 1<<20)
 	c.MaxSessions = cmp.Or(c.MaxSessions, 100_000)
+	c.SessionRate = cmp.Or(c.SessionRate, 5_000)
+	c.ResumeRate = cmp.Or(c.ResumeRate, 10_000)
 	c.Subscriptions = cmp.Or(c.Subscriptions, 1000)
 	c.Requests = cmp.Or(c.Requests, 64)
 	c.Publishes = cmp.Or(c.Publishes, 1000)

@@ -189,6 +189,12 @@ func (d *plainDoor) admit(req *plain.Request) (*reader, *web.Problem) {
 	if d.draining.Load() {
 		return nil, drains()
 	}
+	if after, ok := d.pace(req); !ok {
+		p := web.NewProblem(http.StatusTooManyRequests, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
+			"more clients come at a time than this server lets in; come again after the time it says")
+		p.After = after
+		return nil, p
+	}
 	if !d.registry.take(&d.registry.readers) {
 		return nil, web.NewProblem(http.StatusTooManyRequests, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
 			"this server serves as many clients as it may; try again later")
@@ -196,6 +202,18 @@ func (d *plainDoor) admit(req *plain.Request) (*reader, *web.Problem) {
 	r := &reader{door: d, plain: plain.New(d.reading, *req, time.Now())}
 	r.timer.Value = r
 	return r, nil
+}
+
+// pace reports whether a reader may begin now, or when to come again. Polls come
+// and go as they like: they are requests like others.
+func (d *plainDoor) pace(req *plain.Request) (after time.Duration, ok bool) {
+	switch resumes := req.Since.At != nil; {
+	case req.Shape == plain.Poll, req.Shape == plain.LongPoll && resumes:
+		return 0, true
+	case resumes:
+		return d.resumers.Admit(time.Now())
+	}
+	return d.newcomers.Admit(time.Now())
 }
 
 // keep makes a reader known; forget is due once nothing more comes of it.

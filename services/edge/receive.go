@@ -57,6 +57,10 @@ func (s *Service) admit(messages []bayeux.Message) (c *client, refusal []byte) {
 		return nil, s.refuseHandshake(messages, channelv1.ErrorReason_ERROR_REASON_DRAINING,
 			bayeux.Unavailable(), s.drainInterval())
 	}
+	if after, ok := s.newcomers.Admit(time.Now()); !ok {
+		return nil, s.refuseHandshake(messages, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
+			bayeux.LimitExceeded("session-rate"), after)
+	}
 	if !s.registry.reserve() {
 		return nil, s.refuseHandshake(messages, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
 			bayeux.LimitExceeded("sessions"), s.fullInterval())

@@ -20,6 +20,7 @@ import (
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/internal/upstream"
 	"github.com/comet-push/comet/services/edge/demo"
+	"github.com/comet-push/comet/services/edge/internal/admission"
 	"github.com/comet-push/comet/services/edge/internal/channels"
 	"github.com/comet-push/comet/services/edge/internal/deadline"
 	"github.com/comet-push/comet/services/edge/internal/frame"
@@ -77,6 +78,8 @@ type Service struct {
 	plain     *plainDoor
 
 	registry   *registry
+	newcomers  *admission.Gate
+	resumers   *admission.Gate
 	browsers   browsers
 	sockets    sockets
 	deadlines  [timerQueues]*deadline.Queue[*client]
@@ -127,6 +130,8 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		logger:    deps.Logger,
 		hub:       hub.New[subscriber](cfg.rings()),
 		registry:  newRegistry(shard.Hint(deps.Node.Member()), cfg.MaxSessions),
+		newcomers: admission.New(cfg.SessionRate),
+		resumers:  admission.New(cfg.ResumeRate),
 		browsers:  browsers{most: cfg.BrowserConnects, seed: maphash.MakeSeed()},
 		sockets:   sockets{most: cfg.MaxSessions},
 		pings:     deadline.New[*socket](deadlineSlack),

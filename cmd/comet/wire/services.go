@@ -101,6 +101,8 @@ func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
 		JSONP:           p.cfg.Edge.JSONP,
 		FrameMaxBytes:   int(p.cfg.Edge.FrameMaxBytes),
 		MaxSessions:     p.cfg.Edge.MaxSessions,
+		SessionRate:     p.cfg.Edge.SessionRate,
+		ResumeRate:      p.cfg.Edge.ResumeRate,
 		BrowserConnects: p.cfg.Edge.BrowserConnects,
 		QueueMessages:   p.cfg.Edge.QueueMessages,
 		QueueBytes:      int(p.cfg.Edge.QueueBytes),

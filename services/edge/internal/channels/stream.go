@@ -76,14 +76,15 @@ func (t Transport) Encoding() event.Encoding {
 
 // refuseReader answers a reader that is refused in the way that it can make
 // sense of: the page of a frame sees no status, and an EventSource that sees one
-// does not come back, which it is to do when this server only leaves.
+// does not come back, which it is to do when this server only leaves, or lets it
+// in later.
 func (h *Handler) refuseReader(w http.ResponseWriter, req *Request, p *web.Problem) {
 	reason := endReason(p)
 	var body *frame.Frame
 	switch {
 	case req.Transport == Frame:
 		body = plain.First(event.Script, req.Callback, "", plain.AppendEnd(nil, reason, "", retryOf(p), p.Detail))
-	case req.Transport == SSE && reason == plain.Draining:
+	case req.Transport == SSE && (reason == plain.Draining || p.After > 0):
 		body, _ = plain.Final(event.SSE, reason, "", retryOf(p))
 	default:
 		h.refuse(w, p)
@@ -112,6 +113,9 @@ func endReason(p *web.Problem) plain.Reason {
 // retryOf is the pause asked of a reader that may come again, or 0.
 func retryOf(p *web.Problem) time.Duration {
 	const least, spread = time.Second, 4 * time.Second
+	if p.After > 0 {
+		return p.After
+	}
 	if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
 		return least + rand.N(spread)
 	}

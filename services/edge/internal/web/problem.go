@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 )
@@ -18,6 +19,8 @@ type Problem struct {
 	Detail string `json:"detail"`
 	// Channel is the channel it is about, or empty.
 	Channel string `json:"channel,omitempty"`
+	// After is when to come again, if that is known.
+	After time.Duration `json:"-"`
 }
 
 // NewProblem returns a problem; detail says what to do.
@@ -59,7 +62,8 @@ func (p *Problem) Encode() (http.Header, []byte) {
 		body = []byte("{}") // strings and numbers always have an encoding
 	}
 	if p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests {
-		return http.Header{"Retry-After": {"1"}}, body
+		seconds := (max(p.After, time.Second) + time.Second - 1) / time.Second
+		return http.Header{"Retry-After": {strconv.Itoa(int(seconds))}}, body
 	}
 	return nil, body
 }
