@@ -121,13 +121,9 @@ func (b *fakeBroker) publish(channel, data string) {
 	b.Publish(upstream.Publication{Channel: channel, Data: []byte(data)}, func(upstream.Ack, error) {})
 }
 
-// ReadAtLeast is Read: what was published is committed.
-func (b *fakeBroker) ReadAtLeast(ctx context.Context, req *brokerv1.ReadRequest, _ uint64) (*brokerv1.ReadResponse, error) {
-	return b.Read(ctx, req)
-}
-
-// Read returns pages of at most 10 entries.
-func (b *fakeBroker) Read(_ context.Context, req *brokerv1.ReadRequest) (*brokerv1.ReadResponse, error) {
+// ReadAtLeast returns pages of at most 10 entries. What was published is
+// committed.
+func (b *fakeBroker) ReadAtLeast(_ context.Context, req *brokerv1.ReadRequest, _ uint64) (*brokerv1.ReadResponse, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reads++
@@ -141,9 +137,6 @@ func (b *fakeBroker) Read(_ context.Context, req *brokerv1.ReadRequest) (*broker
 		return nil, rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE, "down")
 	}
 	slot, channels := shard.Slot(req.GetSlot()), req.GetChannels()
-	if req.Slot == nil {
-		slot, channels = shard.Of(req.GetChannel()), []string{req.GetChannel()}
-	}
 	log := b.logs[slot]
 	resp := &brokerv1.ReadResponse{Through: uint64(len(log))}
 	if req.GetSince() > resp.GetThrough() {

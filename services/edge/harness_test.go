@@ -74,7 +74,7 @@ func newWorld(t *testing.T, cfg Config, fallback namespace.Options, list ...name
 		t.Fatal(err)
 	}
 	w.broker.sink = sink{w.service}
-	w.service.publisher, w.service.follower, w.service.replays.reader = w.broker, w.broker, w.broker
+	w.service.publisher, w.service.follower, w.service.reads.reader = w.broker, w.broker, w.broker
 	w.service.upstream = []run.Component{w.broker}
 	return w
 }

@@ -1,14 +1,11 @@
 package edge
 
 import (
-	"context"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
-	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
-	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	"github.com/comet-push/comet/services/edge/internal/plain"
 )
 
@@ -26,25 +23,25 @@ func (d *plainDoor) carryOutFor(r *reader, o *orders) {
 	}
 }
 
-// history answers from the rings of channels, and lets brokers be asked for the
+// history answers from the rings of channels, and has brokers asked for the
 // rest.
 func (d *plainDoor) history(r *reader, q plain.Read) {
 	p := &pagesFor{reader: r, Read: q, pages: make([]plain.Page, len(q.Slots)), read: make([]bool, len(q.Slots))}
+	var missing []int
 	for n := range q.Slots {
 		if p.pages[n], p.read[n] = d.recent(&q.Slots[n]); !p.read[n] {
-			p.missing = append(p.missing, n)
+			missing = append(missing, n)
 		}
 	}
-	if len(p.missing) == 0 {
+	if len(missing) == 0 {
 		r.replayed(q.Token, p.pages, nil)
 		return
 	}
-	p.unanswered.Store(int32(len(p.missing)))
-	select {
-	case d.replays.queue <- p:
-	default:
-		d.refused(channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED)
-		r.replayed(q.Token, nil, bayeux.LimitExceeded("replays"))
+	p.unanswered = len(missing)
+	for _, n := range missing {
+		if !d.reads.ask(pageOf(&q.Slots[n]), func(a answer) { p.answer(n, a) }) {
+			p.answer(n, answer{err: d.noRoomToRead()})
+		}
 	}
 }
 
@@ -57,53 +54,57 @@ func (d *plainDoor) recent(q *plain.SlotRead) (page plain.Page, ok bool) {
 	return page, ok && (page.Through >= q.Through || len(page.Events) == q.Limit)
 }
 
-// pagesFor is the question of a reader of plain channels.
+// pagesFor is what a reader of plain channels waits for.
 type pagesFor struct {
 	plain.Read
 
-	reader     *reader
+	reader *reader
+
+	mu         sync.Mutex
 	pages      []plain.Page // one for each slot
 	read       []bool       // likewise: it is known
-	missing    []int        // that brokers are asked for
-	unanswered atomic.Int32 // of these
+	err        *bayeux.Error
+	unanswered int
 }
 
-// parts implements [question].
-func (p *pagesFor) parts() int { return len(p.missing) }
-
-// ask implements [question].
-func (p *pagesFor) ask(ctx context.Context, reader Reader, part int) {
-	n := p.missing[part]
-	page, err := pageOf(ctx, reader, &p.Slots[n])
-	p.pages[n], p.read[n] = page, err == nil
-	if p.unanswered.Add(-1) > 0 {
+// answer takes what was found of a slot; the last one answers the reader.
+func (p *pagesFor) answer(n int, a answer) {
+	if !p.take(n, a) {
 		return
 	}
-	if good := slices.Index(p.read, false); good >= 0 {
-		p.reader.replayed(p.Token, p.pages[:good], bayeux.Unavailable())
+	if p.err != nil { // as far as all is known
+		p.reader.replayed(p.Token, p.pages[:slices.Index(p.read, false)], p.err)
 		return
 	}
 	p.reader.replayed(p.Token, p.pages, nil)
 }
 
-// pageOf reads a page at a broker. Through is the broker's, also where since is
-// no position of its log: there is nothing after since then.
-func pageOf(ctx context.Context, reader Reader, q *plain.SlotRead) (page plain.Page, err error) {
-	slot := uint32(q.Slot)
-	request := &brokerv1.ReadRequest{Slot: &slot, Channels: q.Channels, Limit: uint32(q.Limit)}
-	if !q.Earliest {
-		request.Since = &q.Since
+// take reports whether nothing is missing any more.
+func (p *pagesFor) take(n int, a answer) (last bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unanswered--
+	if a.err != nil {
+		p.err = a.err
+	} else {
+		p.pages[n], p.read[n] = a.pageOf(&p.Slots[n]), true
 	}
-	response, err := reader.ReadAtLeast(ctx, request, max(q.Since, q.Through))
-	if err != nil {
-		return page, err
+	return p.unanswered == 0
+}
+
+func pageOf(q *plain.SlotRead) page {
+	return page{
+		slot: q.Slot, channels: q.Channels,
+		since: q.Since, earliest: q.Earliest, limit: q.Limit, known: max(q.Since, q.Through),
 	}
-	page = plain.Page{Through: response.GetThrough(), Lost: response.GetLostChannels()}
-	if response.GetLost() {
-		page.Lost = q.Channels
+}
+
+// pageOf is the answer as a reader takes it. Through is the broker's, also where
+// since is no position of its log: there is nothing after since then.
+func (a answer) pageOf(q *plain.SlotRead) plain.Page {
+	found := plain.Page{Events: a.events, Through: a.GetThrough(), Lost: a.GetLostChannels()}
+	if a.GetLost() {
+		found.Lost = q.Channels
 	}
-	for _, e := range response.GetEntries() {
-		page.Events = append(page.Events, newEvent(q.Slot, e))
-	}
-	return page, nil
+	return found
 }

@@ -138,9 +138,11 @@ func TestStrayCursor(t *testing.T) {
 func TestPageOfStraySince(t *testing.T) {
 	inWorld(t, Config{}, func(w *world) {
 		slot := shard.Of(fill(w, 1, 3)[0])
-		page, err := pageOf(w.t.Context(), w.broker, &plain.SlotRead{Slot: slot, Channels: []string{"/a/*"}, Since: 99, Limit: 9})
-		if err != nil || page.Through != 3 || fmt.Sprint(page.Lost, page.Events) != "[/a/*] []" {
-			w.t.Errorf("%v, %+v", err, page)
+		q := &plain.SlotRead{Slot: slot, Channels: []string{"/a/*"}, Since: 99, Limit: 9}
+		asked := pageOf(q)
+		found := w.service.reads.read(w.t.Context(), &asked)
+		if page := found.pageOf(q); found.err != nil || page.Through != 3 || fmt.Sprint(page.Lost, page.Events) != "[/a/*] []" {
+			w.t.Errorf("%v, %+v", found.err, page)
 		}
 	})
 }

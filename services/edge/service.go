@@ -54,7 +54,6 @@ type Follower interface {
 
 // Reader reads history at brokers; see [upstream.Reader].
 type Reader interface {
-	Read(ctx context.Context, req *brokerv1.ReadRequest) (*brokerv1.ReadResponse, error)
 	ReadAtLeast(ctx context.Context, req *brokerv1.ReadRequest, known uint64) (*brokerv1.ReadResponse, error)
 }
 
@@ -73,7 +72,7 @@ type Service struct {
 	follower  Follower
 	upstream  []run.Component // the three, as far as they run
 	hub       *hub.Hub[subscriber]
-	replays   replays
+	reads     reads
 	reports   *report.Reporter
 	plain     *plainDoor
 
@@ -110,7 +109,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		Registerer: deps.Registerer, Logger: deps.Logger,
 	}, sink{s})
 	reader := upstream.NewReader(upstream.ReaderConfig{Directory: deps.Directory, Conns: deps.Conns})
-	s.publisher, s.follower, s.replays.reader = publisher, follower, reader
+	s.publisher, s.follower, s.reads.reader = publisher, follower, reader
 	s.upstream = []run.Component{
 		run.Named("publisher", publisher), run.Named("follower", follower), run.Named("reader", reader),
 	}
@@ -137,7 +136,7 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		pings:     deadline.New[*socket](deadlineSlack),
 		ping:      frame.Ping(),
 	}
-	s.replays.queue = make(chan question, readQueue)
+	s.reads = newReads()
 	for i := range s.deadlines {
 		s.deadlines[i] = deadline.New[*client](deadlineSlack)
 	}
@@ -288,7 +287,7 @@ func (s *Service) components() []run.Component {
 		})),
 		run.Named("directory", run.Func(s.follow)),
 		run.Named("reports", s.reports),
-		run.Named("replays", &s.replays),
+		run.Named("reads", &s.reads),
 		run.Named("interests", run.Func(s.interests)),
 	)
 	for _, q := range s.deadlines {
