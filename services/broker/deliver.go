@@ -22,31 +22,55 @@ func (p *pubsub) Deliver(ctx context.Context, req *pubsubv1.DeliverRequest) (*pu
 	if err != nil {
 		return nil, p.metrics.refuse(err)
 	}
-	hint, _, _ := strings.Cut(req.GetSession(), "-")
+	return &pubsubv1.DeliverResponse{}, p.metrics.refuse(p.atEdge(ctx, req.GetSession(),
+		func(ctx context.Context, edge edgev1.EdgeServiceClient) error {
+			_, err := edge.Deliver(ctx, &edgev1.DeliverRequest{
+				Session: req.GetSession(), Channel: req.GetChannel(), Data: req.GetData(), Ext: req.GetExt(),
+				Id: req.GetId(), Failed: req.GetFailed(),
+			})
+			return err
+		}))
+}
+
+// Disconnect implements [pubsubv1.PubSubServiceServer].
+func (p *pubsub) Disconnect(ctx context.Context, req *pubsubv1.DisconnectRequest) (*pubsubv1.DisconnectResponse, error) {
+	if err := checkSession(req.GetSession()); err != nil {
+		return nil, p.metrics.refuse(err)
+	}
+	return &pubsubv1.DisconnectResponse{}, p.metrics.refuse(p.atEdge(ctx, req.GetSession(),
+		func(ctx context.Context, edge edgev1.EdgeServiceClient) error {
+			_, err := edge.Disconnect(ctx, &edgev1.DisconnectRequest{Session: req.GetSession()})
+			return err
+		}))
+}
+
+// edgeCall is a call of an edge about a session, which it may not know.
+type edgeCall func(ctx context.Context, edge edgev1.EdgeServiceClient) error
+
+// atEdge calls the edge that has a session.
+func (p *pubsub) atEdge(ctx context.Context, session string, call edgeCall) error {
+	hint, _, _ := strings.Cut(session, "-")
 	for _, edge := range p.view().With(membership.Edge) {
 		if shard.Hint(edge.Member()) != hint {
 			continue
 		}
 		// Two edges may share a hint: the first to know the session has it.
-		if err = p.deliverAt(ctx, edge, req); status.Code(err) != codes.NotFound {
-			return &pubsubv1.DeliverResponse{}, p.metrics.refuse(err)
+		if err := p.callEdge(ctx, edge, call); status.Code(err) != codes.NotFound {
+			return err
 		}
 	}
-	return nil, p.metrics.refuse(rpc.Error(codes.NotFound, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN,
-		"session %s does not exist, or no longer", req.GetSession()))
+	return rpc.Error(codes.NotFound, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN,
+		"session %s does not exist, or no longer", session)
 }
 
-func (p *pubsub) deliverAt(ctx context.Context, edge membership.Node, req *pubsubv1.DeliverRequest) error {
+func (p *pubsub) callEdge(ctx context.Context, edge membership.Node, call edgeCall) error {
 	conn, err := p.deps.Conns.Conn(edge.Addr)
 	if err != nil {
 		return unavailable("edge", edge, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
-	_, err = edgev1.NewEdgeServiceClient(conn).Deliver(ctx, &edgev1.DeliverRequest{
-		Session: req.GetSession(), Channel: req.GetChannel(), Data: req.GetData(), Ext: req.GetExt(),
-		Id: req.GetId(), Failed: req.GetFailed(),
-	})
+	err = call(ctx, edgev1.NewEdgeServiceClient(conn))
 	if err == nil || rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
 		return err
 	}

@@ -118,6 +118,14 @@ func TestBadInput(t *testing.T) {
 		{"list a bad page", list(&pubsubv1.ListChannelsRequest{PageToken: "!"}), parameterInvalid},
 		{"deliver to nobody", deliver(&pubsubv1.DeliverRequest{Channel: "/a", Data: one}), parameterInvalid},
 		{"deliver to a stranger", deliver(&pubsubv1.DeliverRequest{Session: "00000000-x", Channel: "/a", Data: one}), channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN},
+		{"disconnect nobody", func(ctx context.Context, c pubsubv1.PubSubServiceClient) error {
+			_, err := c.Disconnect(ctx, &pubsubv1.DisconnectRequest{})
+			return err
+		}, parameterInvalid},
+		{"disconnect a stranger", func(ctx context.Context, c pubsubv1.PubSubServiceClient) error {
+			_, err := c.Disconnect(ctx, &pubsubv1.DisconnectRequest{Session: "00000000-x"})
+			return err
+		}, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN},
 		{"deliver a pattern", deliver(&pubsubv1.DeliverRequest{Session: "00000000-x", Channel: "/*", Data: one}), channelInvalid},
 		{"deliver no data", deliver(&pubsubv1.DeliverRequest{Session: "00000000-x", Channel: "/a"}), dataInvalid},
 	}

@@ -382,6 +382,14 @@ func (e *fakeEdge) Deliver(_ context.Context, r *edgev1.DeliverRequest) (*edgev1
 	return &edgev1.DeliverResponse{}, nil
 }
 
+func (e *fakeEdge) Disconnect(_ context.Context, r *edgev1.DisconnectRequest) (*edgev1.DisconnectResponse, error) {
+	if r.GetSession() != e.session {
+		return nil, rpc.Error(5, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN, "no such session here")
+	}
+	e.session = ""
+	return &edgev1.DisconnectResponse{}, nil
+}
+
 func TestDeliver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
@@ -410,8 +418,17 @@ func TestDeliver(t *testing.T) {
 		if err := deliver(shard.Hint(node.Member()) + "-other"); rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN {
 			t.Errorf("other session: %v", err)
 		}
+		own := edge.session
+		for i, want := range []channelv1.ErrorReason{
+			channelv1.ErrorReason_ERROR_REASON_UNSPECIFIED, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN,
+		} {
+			_, err := a.pubsub.Disconnect(t.Context(), &pubsubv1.DisconnectRequest{Session: own})
+			if rpc.Reason(err) != want || (err == nil) != (i == 0) {
+				t.Errorf("disconnect, for the %d. time: %v", i+1, err)
+			}
+		}
 		c.net.Crash(node.Name)
-		if err := deliver(edge.session); rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE {
+		if err := deliver(own); rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE {
 			t.Errorf("edge that is gone: %v", err)
 		}
 		stop(run.ErrDraining)

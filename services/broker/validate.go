@@ -135,15 +135,23 @@ func checkDeliver(set *namespace.Set, channel string, data, ext []byte, session,
 	if err := checkLiteral(channel); err != nil {
 		return err
 	}
-	if session == "" || len(session) > maxSessionBytes {
-		return invalid(channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID,
-			"session is to be a session's public id, 1 to %d bytes", maxSessionBytes)
+	if err := checkSession(session); err != nil {
+		return err
 	}
 	if len(id) > maxIDBytes {
 		return invalid(channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID,
 			"id has %d bytes; at most %d are allowed", len(id), maxIDBytes)
 	}
 	return checkPayload(set.Of(channel), data, ext)
+}
+
+// checkSession says what is wrong with a session's public id.
+func checkSession(session string) error {
+	if session == "" || len(session) > maxSessionBytes {
+		return invalid(channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID,
+			"session is to be a session's public id, 1 to %d bytes", maxSessionBytes)
+	}
+	return nil
 }
 
 // pageSize checks how many of something are to be returned.

@@ -10,6 +10,7 @@ import (
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/services/edge/internal/event"
+	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
 // deliverServer is the edge's door for brokers.
@@ -27,10 +28,23 @@ func (d *deliverServer) Deliver(_ context.Context, req *edgev1.DeliverRequest) (
 	}
 	e := event.NewMessage(req.GetChannel(), req.GetData(), req.GetExt(), req.GetId(), req.GetFailed())
 	if c := d.s.registry.findPublic(req.GetSession()); c == nil || !c.send(e) {
-		return nil, rpc.Error(codes.NotFound, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN,
-			"this edge has no session %s", req.GetSession())
+		return nil, unknownHere(req.GetSession())
 	}
 	return &edgev1.DeliverResponse{}, nil
+}
+
+// Disconnect implements [edgev1.EdgeServiceServer].
+func (d *deliverServer) Disconnect(_ context.Context, req *edgev1.DisconnectRequest) (*edgev1.DisconnectResponse, error) {
+	c := d.s.registry.findPublic(req.GetSession())
+	if c == nil {
+		return nil, unknownHere(req.GetSession())
+	}
+	c.end(session.Evicted)
+	return &edgev1.DisconnectResponse{}, nil
+}
+
+func unknownHere(session string) error {
+	return rpc.Error(codes.NotFound, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN, "this edge has no session %s", session)
 }
 
 func checkDeliver(req *edgev1.DeliverRequest) error {

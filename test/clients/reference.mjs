@@ -44,6 +44,10 @@ function rest(server) {
             server.deliver(JSON.parse(body));
             reply.end("{}");
         },
+        "/v1/disconnect": (_, body, reply) => {
+            server.disconnect(JSON.parse(body).session);
+            reply.end("{}");
+        },
         "/v1/subscribe": (_query, _body, reply) => {
             const send = result => reply.write(JSON.stringify({result}) + "\n");
             const listener = message => send({message});
@@ -89,6 +93,7 @@ function cometd() {
         deliver({session, channel, id, data, failed}) {
             server.getServerSession(session)._deliver(null, {channel, id, data, successful: !failed});
         },
+        disconnect: session => server.getServerSession(session).disconnect(),
         listen: () => listen(server.handle),
     };
 }

@@ -26,6 +26,10 @@ export class Rest {
         return this.#post("/v1/deliver", JSON.stringify(answer));
     }
 
+    disconnect(session) {
+        return this.#post("/v1/disconnect", JSON.stringify({session}));
+    }
+
     // Returns the reply's text.
     history(channel) {
         return this.#fetch("/v1/history?" + new URLSearchParams({channel}));

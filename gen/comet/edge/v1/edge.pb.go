@@ -152,6 +152,89 @@ func (*DeliverResponse) Descriptor() ([]byte, []int) {
 	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{1}
 }
 
+// DisconnectRequest names a session.
+type DisconnectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The public id of the session.
+	Session       string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectRequest) Reset() {
+	*x = DisconnectRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectRequest) ProtoMessage() {}
+
+func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *DisconnectRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+// DisconnectResponse says it has ended.
+type DisconnectResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectResponse) Reset() {
+	*x = DisconnectResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectResponse) ProtoMessage() {}
+
+func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
+func (*DisconnectResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{3}
+}
+
 // ReportRequest is a batch of an edge's news.
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -167,7 +250,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[2]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -179,7 +262,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[2]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -192,7 +275,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{2}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ReportRequest) GetEdge() string {
@@ -236,7 +319,7 @@ type SessionChange struct {
 
 func (x *SessionChange) Reset() {
 	*x = SessionChange{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[3]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +331,7 @@ func (x *SessionChange) String() string {
 func (*SessionChange) ProtoMessage() {}
 
 func (x *SessionChange) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[3]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +344,7 @@ func (x *SessionChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionChange.ProtoReflect.Descriptor instead.
 func (*SessionChange) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{3}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SessionChange) GetSession() string {
@@ -363,7 +446,7 @@ type SessionState struct {
 
 func (x *SessionState) Reset() {
 	*x = SessionState{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[4]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +458,7 @@ func (x *SessionState) String() string {
 func (*SessionState) ProtoMessage() {}
 
 func (x *SessionState) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[4]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +471,7 @@ func (x *SessionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionState.ProtoReflect.Descriptor instead.
 func (*SessionState) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{4}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SessionState) GetUser() string {
@@ -430,7 +513,7 @@ type ChannelList struct {
 
 func (x *ChannelList) Reset() {
 	*x = ChannelList{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +525,7 @@ func (x *ChannelList) String() string {
 func (*ChannelList) ProtoMessage() {}
 
 func (x *ChannelList) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +538,7 @@ func (x *ChannelList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelList.ProtoReflect.Descriptor instead.
 func (*ChannelList) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{5}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ChannelList) GetChannels() []string {
@@ -476,7 +559,7 @@ type SessionGone struct {
 
 func (x *SessionGone) Reset() {
 	*x = SessionGone{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +571,7 @@ func (x *SessionGone) String() string {
 func (*SessionGone) ProtoMessage() {}
 
 func (x *SessionGone) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +584,7 @@ func (x *SessionGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionGone.ProtoReflect.Descriptor instead.
 func (*SessionGone) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{6}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SessionGone) GetReason() string {
@@ -522,7 +605,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +617,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +630,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{7}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ReportResponse) GetApplied() uint64 {
@@ -569,7 +652,10 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x03ext\x18\x04 \x01(\fR\x03ext\x12\x0e\n" +
 	"\x02id\x18\x05 \x01(\tR\x02id\x12\x16\n" +
 	"\x06failed\x18\x06 \x01(\bR\x06failed\"\x11\n" +
-	"\x0fDeliverResponse\"s\n" +
+	"\x0fDeliverResponse\"-\n" +
+	"\x11DisconnectRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\"\x14\n" +
+	"\x12DisconnectResponse\"s\n" +
 	"\rReportRequest\x12\x12\n" +
 	"\x04edge\x18\x01 \x01(\tR\x04edge\x126\n" +
 	"\achanges\x18\x02 \x03(\v2\x1c.comet.edge.v1.SessionChangeR\achanges\x12\x16\n" +
@@ -593,9 +679,11 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\vSessionGone\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"*\n" +
 	"\x0eReportResponse\x12\x18\n" +
-	"\aapplied\x18\x01 \x01(\x04R\aapplied2W\n" +
+	"\aapplied\x18\x01 \x01(\x04R\aapplied2\xaa\x01\n" +
 	"\vEdgeService\x12H\n" +
-	"\aDeliver\x12\x1d.comet.edge.v1.DeliverRequest\x1a\x1e.comet.edge.v1.DeliverResponse2Z\n" +
+	"\aDeliver\x12\x1d.comet.edge.v1.DeliverRequest\x1a\x1e.comet.edge.v1.DeliverResponse\x12Q\n" +
+	"\n" +
+	"Disconnect\x12 .comet.edge.v1.DisconnectRequest\x1a!.comet.edge.v1.DisconnectResponse2Z\n" +
 	"\rReportService\x12I\n" +
 	"\x06Report\x12\x1c.comet.edge.v1.ReportRequest\x1a\x1d.comet.edge.v1.ReportResponse(\x010\x01B6Z4github.com/comet-push/comet/gen/comet/edge/v1;edgev1b\x06proto3"
 
@@ -611,34 +699,38 @@ func file_comet_edge_v1_edge_proto_rawDescGZIP() []byte {
 	return file_comet_edge_v1_edge_proto_rawDescData
 }
 
-var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*DeliverRequest)(nil),        // 0: comet.edge.v1.DeliverRequest
 	(*DeliverResponse)(nil),       // 1: comet.edge.v1.DeliverResponse
-	(*ReportRequest)(nil),         // 2: comet.edge.v1.ReportRequest
-	(*SessionChange)(nil),         // 3: comet.edge.v1.SessionChange
-	(*SessionState)(nil),          // 4: comet.edge.v1.SessionState
-	(*ChannelList)(nil),           // 5: comet.edge.v1.ChannelList
-	(*SessionGone)(nil),           // 6: comet.edge.v1.SessionGone
-	(*ReportResponse)(nil),        // 7: comet.edge.v1.ReportResponse
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*DisconnectRequest)(nil),     // 2: comet.edge.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),    // 3: comet.edge.v1.DisconnectResponse
+	(*ReportRequest)(nil),         // 4: comet.edge.v1.ReportRequest
+	(*SessionChange)(nil),         // 5: comet.edge.v1.SessionChange
+	(*SessionState)(nil),          // 6: comet.edge.v1.SessionState
+	(*ChannelList)(nil),           // 7: comet.edge.v1.ChannelList
+	(*SessionGone)(nil),           // 8: comet.edge.v1.SessionGone
+	(*ReportResponse)(nil),        // 9: comet.edge.v1.ReportResponse
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_comet_edge_v1_edge_proto_depIdxs = []int32{
-	3, // 0: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
-	4, // 1: comet.edge.v1.SessionChange.present:type_name -> comet.edge.v1.SessionState
-	5, // 2: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
-	5, // 3: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
-	6, // 4: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
-	8, // 5: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
-	0, // 6: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
-	2, // 7: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
-	1, // 8: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
-	7, // 9: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5,  // 0: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
+	6,  // 1: comet.edge.v1.SessionChange.present:type_name -> comet.edge.v1.SessionState
+	7,  // 2: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
+	7,  // 3: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
+	8,  // 4: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
+	10, // 5: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
+	0,  // 6: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
+	2,  // 7: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
+	4,  // 8: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
+	1,  // 9: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
+	3,  // 10: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
+	9,  // 11: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
+	9,  // [9:12] is the sub-list for method output_type
+	6,  // [6:9] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_comet_edge_v1_edge_proto_init() }
@@ -646,7 +738,7 @@ func file_comet_edge_v1_edge_proto_init() {
 	if File_comet_edge_v1_edge_proto != nil {
 		return
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[3].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[5].OneofWrappers = []any{
 		(*SessionChange_Present)(nil),
 		(*SessionChange_Subscribed)(nil),
 		(*SessionChange_Unsubscribed)(nil),
@@ -658,7 +750,7 @@ func file_comet_edge_v1_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_edge_v1_edge_proto_rawDesc), len(file_comet_edge_v1_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

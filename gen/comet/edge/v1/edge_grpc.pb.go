@@ -21,7 +21,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EdgeService_Deliver_FullMethodName = "/comet.edge.v1.EdgeService/Deliver"
+	EdgeService_Deliver_FullMethodName    = "/comet.edge.v1.EdgeService/Deliver"
+	EdgeService_Disconnect_FullMethodName = "/comet.edge.v1.EdgeService/Disconnect"
 )
 
 // EdgeServiceClient is the client API for EdgeService service.
@@ -33,6 +34,9 @@ type EdgeServiceClient interface {
 	// Deliver queues one message for one session of this edge. NOT_FOUND with
 	// reason SESSION_UNKNOWN if it has no such session.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
+	// Disconnect ends one session of this edge. NOT_FOUND with reason
+	// SESSION_UNKNOWN if it has no such session.
+	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
 }
 
 type edgeServiceClient struct {
@@ -53,6 +57,16 @@ func (c *edgeServiceClient) Deliver(ctx context.Context, in *DeliverRequest, opt
 	return out, nil
 }
 
+func (c *edgeServiceClient) Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisconnectResponse)
+	err := c.cc.Invoke(ctx, EdgeService_Disconnect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EdgeServiceServer is the server API for EdgeService service.
 // All implementations must embed UnimplementedEdgeServiceServer
 // for forward compatibility.
@@ -62,6 +76,9 @@ type EdgeServiceServer interface {
 	// Deliver queues one message for one session of this edge. NOT_FOUND with
 	// reason SESSION_UNKNOWN if it has no such session.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
+	// Disconnect ends one session of this edge. NOT_FOUND with reason
+	// SESSION_UNKNOWN if it has no such session.
+	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
 	mustEmbedUnimplementedEdgeServiceServer()
 }
 
@@ -74,6 +91,9 @@ type UnimplementedEdgeServiceServer struct{}
 
 func (UnimplementedEdgeServiceServer) Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Deliver not implemented")
+}
+func (UnimplementedEdgeServiceServer) Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
 }
 func (UnimplementedEdgeServiceServer) mustEmbedUnimplementedEdgeServiceServer() {}
 func (UnimplementedEdgeServiceServer) testEmbeddedByValue()                     {}
@@ -114,6 +134,24 @@ func _EdgeService_Deliver_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EdgeService_Disconnect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisconnectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EdgeServiceServer).Disconnect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EdgeService_Disconnect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EdgeServiceServer).Disconnect(ctx, req.(*DisconnectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EdgeService_ServiceDesc is the grpc.ServiceDesc for EdgeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +162,10 @@ var EdgeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Deliver",
 			Handler:    _EdgeService_Deliver_Handler,
+		},
+		{
+			MethodName: "Disconnect",
+			Handler:    _EdgeService_Disconnect_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

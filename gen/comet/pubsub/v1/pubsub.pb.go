@@ -904,6 +904,89 @@ func (*DeliverResponse) Descriptor() ([]byte, []int) {
 	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{12}
 }
 
+// DisconnectRequest names a session.
+type DisconnectRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The public id of the session, as /service/** messages and presence give it.
+	Session       string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectRequest) Reset() {
+	*x = DisconnectRequest{}
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectRequest) ProtoMessage() {}
+
+func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
+func (*DisconnectRequest) Descriptor() ([]byte, []int) {
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *DisconnectRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+// DisconnectResponse says the session has ended.
+type DisconnectResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisconnectResponse) Reset() {
+	*x = DisconnectResponse{}
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisconnectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisconnectResponse) ProtoMessage() {}
+
+func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
+func (*DisconnectResponse) Descriptor() ([]byte, []int) {
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{14}
+}
+
 // HistoryRequest names what to read of one channel.
 type HistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -922,7 +1005,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[13]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1017,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[13]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1030,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{13}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *HistoryRequest) GetChannel() string {
@@ -991,7 +1074,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[14]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1086,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[14]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1099,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{14}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HistoryResponse) GetMessages() []*v1.Message {
@@ -1048,7 +1131,7 @@ type ListChannelsRequest struct {
 
 func (x *ListChannelsRequest) Reset() {
 	*x = ListChannelsRequest{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[15]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1143,7 @@ func (x *ListChannelsRequest) String() string {
 func (*ListChannelsRequest) ProtoMessage() {}
 
 func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[15]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1156,7 @@ func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsRequest.ProtoReflect.Descriptor instead.
 func (*ListChannelsRequest) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{15}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListChannelsRequest) GetPattern() string {
@@ -1110,7 +1193,7 @@ type ListChannelsResponse struct {
 
 func (x *ListChannelsResponse) Reset() {
 	*x = ListChannelsResponse{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[16]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1205,7 @@ func (x *ListChannelsResponse) String() string {
 func (*ListChannelsResponse) ProtoMessage() {}
 
 func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[16]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1218,7 @@ func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsResponse.ProtoReflect.Descriptor instead.
 func (*ListChannelsResponse) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{16}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListChannelsResponse) GetChannels() []*ChannelInfo {
@@ -1169,7 +1252,7 @@ type ChannelInfo struct {
 
 func (x *ChannelInfo) Reset() {
 	*x = ChannelInfo{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[17]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1264,7 @@ func (x *ChannelInfo) String() string {
 func (*ChannelInfo) ProtoMessage() {}
 
 func (x *ChannelInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[17]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1277,7 @@ func (x *ChannelInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelInfo.ProtoReflect.Descriptor instead.
 func (*ChannelInfo) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{17}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ChannelInfo) GetChannel() string {
@@ -1280,7 +1363,10 @@ const file_comet_pubsub_v1_pubsub_proto_rawDesc = "" +
 	"\x03ext\x18\x04 \x01(\fB\x04\x88\xb2\x19\x01R\x03ext\x12\x0e\n" +
 	"\x02id\x18\x05 \x01(\tR\x02id\x12\x16\n" +
 	"\x06failed\x18\x06 \x01(\bR\x06failed\"\x11\n" +
-	"\x0fDeliverResponse\"p\n" +
+	"\x0fDeliverResponse\"-\n" +
+	"\x11DisconnectRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\"\x14\n" +
+	"\x12DisconnectResponse\"p\n" +
 	"\x0eHistoryRequest\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x14\n" +
 	"\x05since\x18\x02 \x01(\tR\x05since\x12\x14\n" +
@@ -1301,12 +1387,14 @@ const file_comet_pubsub_v1_pubsub_proto_rawDesc = "" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x1a\n" +
 	"\bmessages\x18\x03 \x01(\rR\bmessages\x12 \n" +
-	"\vsubscribers\x18\x04 \x01(\rR\vsubscribers2\x90\x04\n" +
+	"\vsubscribers\x18\x04 \x01(\rR\vsubscribers2\xe7\x04\n" +
 	"\rPubSubService\x12L\n" +
 	"\aPublish\x12\x1f.comet.pubsub.v1.PublishRequest\x1a .comet.pubsub.v1.PublishResponse\x12b\n" +
 	"\rPublishStream\x12%.comet.pubsub.v1.PublishStreamRequest\x1a&.comet.pubsub.v1.PublishStreamResponse(\x010\x01\x12T\n" +
 	"\tSubscribe\x12!.comet.pubsub.v1.SubscribeRequest\x1a\".comet.pubsub.v1.SubscribeResponse0\x01\x12L\n" +
-	"\aDeliver\x12\x1f.comet.pubsub.v1.DeliverRequest\x1a .comet.pubsub.v1.DeliverResponse\x12L\n" +
+	"\aDeliver\x12\x1f.comet.pubsub.v1.DeliverRequest\x1a .comet.pubsub.v1.DeliverResponse\x12U\n" +
+	"\n" +
+	"Disconnect\x12\".comet.pubsub.v1.DisconnectRequest\x1a#.comet.pubsub.v1.DisconnectResponse\x12L\n" +
 	"\aHistory\x12\x1f.comet.pubsub.v1.HistoryRequest\x1a .comet.pubsub.v1.HistoryResponse\x12[\n" +
 	"\fListChannels\x12$.comet.pubsub.v1.ListChannelsRequest\x1a%.comet.pubsub.v1.ListChannelsResponseB:Z8github.com/comet-push/comet/gen/comet/pubsub/v1;pubsubv1b\x06proto3"
 
@@ -1322,7 +1410,7 @@ func file_comet_pubsub_v1_pubsub_proto_rawDescGZIP() []byte {
 	return file_comet_pubsub_v1_pubsub_proto_rawDescData
 }
 
-var file_comet_pubsub_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_comet_pubsub_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_comet_pubsub_v1_pubsub_proto_goTypes = []any{
 	(*PublishRequest)(nil),        // 0: comet.pubsub.v1.PublishRequest
 	(*PublishResponse)(nil),       // 1: comet.pubsub.v1.PublishResponse
@@ -1337,13 +1425,15 @@ var file_comet_pubsub_v1_pubsub_proto_goTypes = []any{
 	(*SubscriptionEnd)(nil),       // 10: comet.pubsub.v1.SubscriptionEnd
 	(*DeliverRequest)(nil),        // 11: comet.pubsub.v1.DeliverRequest
 	(*DeliverResponse)(nil),       // 12: comet.pubsub.v1.DeliverResponse
-	(*HistoryRequest)(nil),        // 13: comet.pubsub.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 14: comet.pubsub.v1.HistoryResponse
-	(*ListChannelsRequest)(nil),   // 15: comet.pubsub.v1.ListChannelsRequest
-	(*ListChannelsResponse)(nil),  // 16: comet.pubsub.v1.ListChannelsResponse
-	(*ChannelInfo)(nil),           // 17: comet.pubsub.v1.ChannelInfo
-	(v1.ErrorReason)(0),           // 18: comet.channel.v1.ErrorReason
-	(*v1.Message)(nil),            // 19: comet.channel.v1.Message
+	(*DisconnectRequest)(nil),     // 13: comet.pubsub.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),    // 14: comet.pubsub.v1.DisconnectResponse
+	(*HistoryRequest)(nil),        // 15: comet.pubsub.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 16: comet.pubsub.v1.HistoryResponse
+	(*ListChannelsRequest)(nil),   // 17: comet.pubsub.v1.ListChannelsRequest
+	(*ListChannelsResponse)(nil),  // 18: comet.pubsub.v1.ListChannelsResponse
+	(*ChannelInfo)(nil),           // 19: comet.pubsub.v1.ChannelInfo
+	(v1.ErrorReason)(0),           // 20: comet.channel.v1.ErrorReason
+	(*v1.Message)(nil),            // 21: comet.channel.v1.Message
 }
 var file_comet_pubsub_v1_pubsub_proto_depIdxs = []int32{
 	0,  // 0: comet.pubsub.v1.PublishStreamRequest.message:type_name -> comet.pubsub.v1.PublishRequest
@@ -1351,28 +1441,30 @@ var file_comet_pubsub_v1_pubsub_proto_depIdxs = []int32{
 	1,  // 2: comet.pubsub.v1.PublishStreamResponse.published:type_name -> comet.pubsub.v1.PublishResponse
 	4,  // 3: comet.pubsub.v1.PublishStreamResponse.refused:type_name -> comet.pubsub.v1.PublishRefusal
 	3,  // 4: comet.pubsub.v1.PublishStreamResponse.batch:type_name -> comet.pubsub.v1.PublishStreamResponse
-	18, // 5: comet.pubsub.v1.PublishRefusal.reason:type_name -> comet.channel.v1.ErrorReason
+	20, // 5: comet.pubsub.v1.PublishRefusal.reason:type_name -> comet.channel.v1.ErrorReason
 	7,  // 6: comet.pubsub.v1.SubscribeResponse.open:type_name -> comet.pubsub.v1.SubscriptionOpen
-	19, // 7: comet.pubsub.v1.SubscribeResponse.message:type_name -> comet.channel.v1.Message
+	21, // 7: comet.pubsub.v1.SubscribeResponse.message:type_name -> comet.channel.v1.Message
 	8,  // 8: comet.pubsub.v1.SubscribeResponse.cursor:type_name -> comet.pubsub.v1.SubscriptionCursor
 	9,  // 9: comet.pubsub.v1.SubscribeResponse.resync:type_name -> comet.pubsub.v1.SubscriptionResync
 	10, // 10: comet.pubsub.v1.SubscribeResponse.end:type_name -> comet.pubsub.v1.SubscriptionEnd
-	19, // 11: comet.pubsub.v1.HistoryResponse.messages:type_name -> comet.channel.v1.Message
-	17, // 12: comet.pubsub.v1.ListChannelsResponse.channels:type_name -> comet.pubsub.v1.ChannelInfo
+	21, // 11: comet.pubsub.v1.HistoryResponse.messages:type_name -> comet.channel.v1.Message
+	19, // 12: comet.pubsub.v1.ListChannelsResponse.channels:type_name -> comet.pubsub.v1.ChannelInfo
 	0,  // 13: comet.pubsub.v1.PubSubService.Publish:input_type -> comet.pubsub.v1.PublishRequest
 	2,  // 14: comet.pubsub.v1.PubSubService.PublishStream:input_type -> comet.pubsub.v1.PublishStreamRequest
 	5,  // 15: comet.pubsub.v1.PubSubService.Subscribe:input_type -> comet.pubsub.v1.SubscribeRequest
 	11, // 16: comet.pubsub.v1.PubSubService.Deliver:input_type -> comet.pubsub.v1.DeliverRequest
-	13, // 17: comet.pubsub.v1.PubSubService.History:input_type -> comet.pubsub.v1.HistoryRequest
-	15, // 18: comet.pubsub.v1.PubSubService.ListChannels:input_type -> comet.pubsub.v1.ListChannelsRequest
-	1,  // 19: comet.pubsub.v1.PubSubService.Publish:output_type -> comet.pubsub.v1.PublishResponse
-	3,  // 20: comet.pubsub.v1.PubSubService.PublishStream:output_type -> comet.pubsub.v1.PublishStreamResponse
-	6,  // 21: comet.pubsub.v1.PubSubService.Subscribe:output_type -> comet.pubsub.v1.SubscribeResponse
-	12, // 22: comet.pubsub.v1.PubSubService.Deliver:output_type -> comet.pubsub.v1.DeliverResponse
-	14, // 23: comet.pubsub.v1.PubSubService.History:output_type -> comet.pubsub.v1.HistoryResponse
-	16, // 24: comet.pubsub.v1.PubSubService.ListChannels:output_type -> comet.pubsub.v1.ListChannelsResponse
-	19, // [19:25] is the sub-list for method output_type
-	13, // [13:19] is the sub-list for method input_type
+	13, // 17: comet.pubsub.v1.PubSubService.Disconnect:input_type -> comet.pubsub.v1.DisconnectRequest
+	15, // 18: comet.pubsub.v1.PubSubService.History:input_type -> comet.pubsub.v1.HistoryRequest
+	17, // 19: comet.pubsub.v1.PubSubService.ListChannels:input_type -> comet.pubsub.v1.ListChannelsRequest
+	1,  // 20: comet.pubsub.v1.PubSubService.Publish:output_type -> comet.pubsub.v1.PublishResponse
+	3,  // 21: comet.pubsub.v1.PubSubService.PublishStream:output_type -> comet.pubsub.v1.PublishStreamResponse
+	6,  // 22: comet.pubsub.v1.PubSubService.Subscribe:output_type -> comet.pubsub.v1.SubscribeResponse
+	12, // 23: comet.pubsub.v1.PubSubService.Deliver:output_type -> comet.pubsub.v1.DeliverResponse
+	14, // 24: comet.pubsub.v1.PubSubService.Disconnect:output_type -> comet.pubsub.v1.DisconnectResponse
+	16, // 25: comet.pubsub.v1.PubSubService.History:output_type -> comet.pubsub.v1.HistoryResponse
+	18, // 26: comet.pubsub.v1.PubSubService.ListChannels:output_type -> comet.pubsub.v1.ListChannelsResponse
+	20, // [20:27] is the sub-list for method output_type
+	13, // [13:20] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1400,7 +1492,7 @@ func file_comet_pubsub_v1_pubsub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_pubsub_v1_pubsub_proto_rawDesc), len(file_comet_pubsub_v1_pubsub_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

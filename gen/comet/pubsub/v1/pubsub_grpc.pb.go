@@ -25,6 +25,7 @@ const (
 	PubSubService_PublishStream_FullMethodName = "/comet.pubsub.v1.PubSubService/PublishStream"
 	PubSubService_Subscribe_FullMethodName     = "/comet.pubsub.v1.PubSubService/Subscribe"
 	PubSubService_Deliver_FullMethodName       = "/comet.pubsub.v1.PubSubService/Deliver"
+	PubSubService_Disconnect_FullMethodName    = "/comet.pubsub.v1.PubSubService/Disconnect"
 	PubSubService_History_FullMethodName       = "/comet.pubsub.v1.PubSubService/History"
 	PubSubService_ListChannels_FullMethodName  = "/comet.pubsub.v1.PubSubService/ListChannels"
 )
@@ -51,6 +52,10 @@ type PubSubServiceClient interface {
 	// its subscriptions; with the id of a /service/** message it answers that
 	// message. At most once.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
+	// Disconnect ends one browser session. A client that waits for messages is
+	// told to stop, and stays away until its page connects anew; another one learns
+	// of it with its next request, and may come back with a new session.
+	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
 	// History reads what is retained of one channel.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// ListChannels lists channels that hold messages or have subscribers, by name.
@@ -117,6 +122,16 @@ func (c *pubSubServiceClient) Deliver(ctx context.Context, in *DeliverRequest, o
 	return out, nil
 }
 
+func (c *pubSubServiceClient) Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DisconnectResponse)
+	err := c.cc.Invoke(ctx, PubSubService_Disconnect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *pubSubServiceClient) History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HistoryResponse)
@@ -159,6 +174,10 @@ type PubSubServiceServer interface {
 	// its subscriptions; with the id of a /service/** message it answers that
 	// message. At most once.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
+	// Disconnect ends one browser session. A client that waits for messages is
+	// told to stop, and stays away until its page connects anew; another one learns
+	// of it with its next request, and may come back with a new session.
+	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
 	// History reads what is retained of one channel.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// ListChannels lists channels that hold messages or have subscribers, by name.
@@ -184,6 +203,9 @@ func (UnimplementedPubSubServiceServer) Subscribe(*SubscribeRequest, grpc.Server
 }
 func (UnimplementedPubSubServiceServer) Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Deliver not implemented")
+}
+func (UnimplementedPubSubServiceServer) Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
 }
 func (UnimplementedPubSubServiceServer) History(context.Context, *HistoryRequest) (*HistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method History not implemented")
@@ -266,6 +288,24 @@ func _PubSubService_Deliver_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PubSubService_Disconnect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DisconnectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PubSubServiceServer).Disconnect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PubSubService_Disconnect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PubSubServiceServer).Disconnect(ctx, req.(*DisconnectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PubSubService_History_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HistoryRequest)
 	if err := dec(in); err != nil {
@@ -316,6 +356,10 @@ var PubSubService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Deliver",
 			Handler:    _PubSubService_Deliver_Handler,
+		},
+		{
+			MethodName: "Disconnect",
+			Handler:    _PubSubService_Disconnect_Handler,
 		},
 		{
 			MethodName: "History",
