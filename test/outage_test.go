@@ -25,6 +25,7 @@ const outage = 30 * time.Second
 // session is lost. A broker killed meanwhile is replaced soon after etcd's
 // return: three leases later at the earliest (CORRECTNESS rule 14).
 func TestEtcdOutage(t *testing.T) {
+	t.Parallel()
 	c := cluster.Split(t, 1, 3)
 	id := handshake(t, c.Edges[0])
 	channels := make([]string, 32)

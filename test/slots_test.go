@@ -17,6 +17,7 @@ import (
 // TestSlots gives orders by comet slots to three brokers that take publishes
 // all the time, then stops two of them and starts anew what they held.
 func TestSlots(t *testing.T) {
+	t.Parallel()
 	c := cluster.Split(t, 0, 3, "--broker.unclean-after=never")
 	c.Settle(t)
 	if out := slots(t, c.Brokers[0], "list"); !strings.Contains(out, "256 slots: 256 led, 256 with 2 of 2 copies\n") {

@@ -13,7 +13,7 @@ import (
 	"github.com/comet-push/comet/internal/config"
 )
 
-var day = flag.Duration("churn", 90*time.Minute, "how long TestChurn lasts, in virtual time")
+var day = flag.Duration("churn", time.Hour, "how long TestChurn lasts, in virtual time")
 
 // TestChurn lets clients of all kinds come and go, in all ways, for hours. What
 // they are told is checked, and nothing is left of them. -churn=24h is a whole day, -seed another one.

@@ -149,7 +149,7 @@ func replicas(n int) func(string, *config.Config) {
 // one copy.
 func TestRollingRestartOfBrokers(t *testing.T) {
 	t.Parallel()
-	for _, copies := range []int{1, 2, 3} {
+	for _, copies := range []int{1, 3} {
 		t.Run(fmt.Sprintf("replicas=%d", copies), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { rollingRestart(t, copies) })

@@ -28,7 +28,7 @@ func TestPlannedMovesAreShort(t *testing.T) {
 			c.Net.Delay(b, brokers[(i+1)%len(brokers)], time.Millisecond)
 		}
 		var publishers []*comettest.Publisher
-		for i := range 32 {
+		for i := range 16 {
 			publishers = append(publishers, c.PublishAs(comettest.Publishing{
 				Channel: fmt.Sprintf("/planned/%d", i), Every: 50 * time.Millisecond,
 				Manner: []comettest.Manner{comettest.Keyed, comettest.Streamed}[i%2],
@@ -62,7 +62,7 @@ func TestReadsDuringPlannedMoves(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		reader := c.Backend("reader")[1]
 		var reading sync.WaitGroup
-		for i := range 32 {
+		for i := range 16 {
 			channel := fmt.Sprintf("/planned/%d", i)
 			if _, err := reader.Publish(ctx, &pubsubv1.PublishRequest{Channel: channel, Data: []byte("1")}); err != nil {
 				t.Fatal(err)
@@ -74,7 +74,7 @@ func TestReadsDuringPlannedMoves(t *testing.T) {
 					if took := time.Since(began); ctx.Err() == nil && (err != nil || took > 20*time.Millisecond) {
 						t.Errorf("%s: a read took %v at %v: %v", channel, took, began.Format("05.000"), err)
 					}
-					time.Sleep(7 * time.Millisecond)
+					time.Sleep(17 * time.Millisecond)
 				}
 			})
 		}
