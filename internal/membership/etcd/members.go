@@ -34,7 +34,7 @@ var errShunned = errors.New("it did not answer of late, and others do")
 //  2. A read that is not answered in hedgeAfter is asked of another, too.
 //  3. If that one answers in less than half the time, the connection to the
 //     first is closed, with all that waits there, and none is opened for
-//     shunFor. There is always one that is not shunned.
+//     shunFor. There is always one that is not shunned. See ADR 21.
 type members struct {
 	count int
 	dial  func(ctx context.Context, addr string) (net.Conn, error)

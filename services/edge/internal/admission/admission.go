@@ -40,7 +40,7 @@ func New(perSecond int) *Gate {
 }
 
 // Admit reports whether one more client may begin. If not it should come again
-// after a while: half of it more for half of them.
+// after a time that has up to half of it added as jitter.
 func (g *Gate) Admit(now time.Time) (after time.Duration, ok bool) {
 	if g.limiter.AllowN(now, 1) {
 		return 0, true
