@@ -94,10 +94,12 @@ func (r *run) drills() []drill {
 	for _, d := range freezes {
 		all = append(all, drill{"freeze " + d.String(), unplanned, r.freezes(d)})
 	}
+	if full() { // what follows below is worse
+		all = append(all, drill{"etcd leader cut off", unplanned, r.cuts(r.etcdLeader, r.outage, r.store, r.peers)})
+	}
 	return append(all,
 		drill{"broker cut off", unplanned, r.cuts(r.busiest, r.outage, r.lan, r.store)},
 		drill{"broker cut off from etcd", unplanned, r.cuts(r.busiest, r.outage, r.store)},
-		drill{"etcd leader cut off", unplanned, r.cuts(r.etcdLeader, r.outage, r.store, r.peers)},
 		drill{"etcd leader cut off from etcd", unplanned, r.cuts(r.etcdLeader, r.movesMeanwhile, r.peers)},
 		drill{"comet slots move", planned, r.moves},
 		drill{"comet slots drain", planned, r.empties},

@@ -3,6 +3,8 @@ package memory
 
 import (
 	"encoding/json"
+	"flag"
+	"os"
 	"os/exec"
 	"strconv"
 	"testing"
@@ -13,6 +15,15 @@ import (
 
 // clients is how many each server holds: near to what one process may open.
 const clients = 15_000
+
+// TestMain lets more tests run at once than there are cores: they mostly wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // TestIdleClients holds clients that get no messages, and bounds by how much
 // the server's memory grew for each of them: 1.3 times of what is promised, in
