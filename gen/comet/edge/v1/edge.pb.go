@@ -9,6 +9,7 @@
 package edgev1
 
 import (
+	v1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -243,7 +244,13 @@ type ReportRequest struct {
 	// Changes in order.
 	Changes []*SessionChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
 	// All sessions the edge had when the stream began have been sent.
-	Synced        bool `protobuf:"varint,3,opt,name=synced,proto3" json:"synced,omitempty"`
+	Synced bool `protobuf:"varint,3,opt,name=synced,proto3" json:"synced,omitempty"`
+	// Shards of which all sessions have been sent on this stream. A shard comes
+	// here again when the receiver has newly become its holder.
+	SyncedShards []uint32 `protobuf:"varint,4,rep,packed,name=synced_shards,json=syncedShards,proto3" json:"synced_shards,omitempty"`
+	// What all sessions of the edge have been given and have confirmed, by slot,
+	// as far as their records do not say less. Not given: as before.
+	Vector        *Vector `protobuf:"bytes,5,opt,name=vector,proto3" json:"vector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +306,122 @@ func (x *ReportRequest) GetSynced() bool {
 	return false
 }
 
+func (x *ReportRequest) GetSyncedShards() []uint32 {
+	if x != nil {
+		return x.SyncedShards
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetVector() *Vector {
+	if x != nil {
+		return x.Vector
+	}
+	return nil
+}
+
+// Vector is a position for each slot, in order of the slots.
+type Vector struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 256 positions.
+	Offsets       []uint64 `protobuf:"varint,1,rep,packed,name=offsets,proto3" json:"offsets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Vector) Reset() {
+	*x = Vector{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Vector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Vector) ProtoMessage() {}
+
+func (x *Vector) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Vector.ProtoReflect.Descriptor instead.
+func (*Vector) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Vector) GetOffsets() []uint64 {
+	if x != nil {
+		return x.Offsets
+	}
+	return nil
+}
+
+// Generation counts the homes of a session. A later one has a higher epoch, or
+// the same and a higher count.
+type Generation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch of the session's shard.
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// From 1.
+	Count         uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Generation) Reset() {
+	*x = Generation{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Generation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Generation) ProtoMessage() {}
+
+func (x *Generation) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Generation.ProtoReflect.Descriptor instead.
+func (*Generation) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Generation) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Generation) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // SessionChange is one change of one session.
 type SessionChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -319,7 +442,7 @@ type SessionChange struct {
 
 func (x *SessionChange) Reset() {
 	*x = SessionChange{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +454,7 @@ func (x *SessionChange) String() string {
 func (*SessionChange) ProtoMessage() {}
 
 func (x *SessionChange) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +467,7 @@ func (x *SessionChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionChange.ProtoReflect.Descriptor instead.
 func (*SessionChange) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{5}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SessionChange) GetSession() string {
@@ -439,14 +562,21 @@ type SessionState struct {
 	// Since when it is connected.
 	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
 	// What it subscribes to.
-	Channels      []string `protobuf:"bytes,4,rep,name=channels,proto3" json:"channels,omitempty"`
+	Channels []string `protobuf:"bytes,4,rep,name=channels,proto3" json:"channels,omitempty"`
+	// Of this home of it.
+	Generation *Generation `protobuf:"bytes,5,opt,name=generation,proto3" json:"generation,omitempty"`
+	// How long it can be adopted after its home was lost.
+	AdoptableMs uint32 `protobuf:"varint,6,opt,name=adoptable_ms,json=adoptableMs,proto3" json:"adoptable_ms,omitempty"`
+	// A SessionSnapshot without items, for the edge that adopts it. At most 64 KiB;
+	// what it says of positions goes beyond the vector.
+	Resume        []byte `protobuf:"bytes,7,opt,name=resume,proto3" json:"resume,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionState) Reset() {
 	*x = SessionState{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +588,7 @@ func (x *SessionState) String() string {
 func (*SessionState) ProtoMessage() {}
 
 func (x *SessionState) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +601,7 @@ func (x *SessionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionState.ProtoReflect.Descriptor instead.
 func (*SessionState) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{6}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SessionState) GetUser() string {
@@ -502,6 +632,27 @@ func (x *SessionState) GetChannels() []string {
 	return nil
 }
 
+func (x *SessionState) GetGeneration() *Generation {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
+func (x *SessionState) GetAdoptableMs() uint32 {
+	if x != nil {
+		return x.AdoptableMs
+	}
+	return 0
+}
+
+func (x *SessionState) GetResume() []byte {
+	if x != nil {
+		return x.Resume
+	}
+	return nil
+}
+
 // ChannelList is some channels.
 type ChannelList struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -513,7 +664,7 @@ type ChannelList struct {
 
 func (x *ChannelList) Reset() {
 	*x = ChannelList{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +676,7 @@ func (x *ChannelList) String() string {
 func (*ChannelList) ProtoMessage() {}
 
 func (x *ChannelList) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +689,7 @@ func (x *ChannelList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelList.ProtoReflect.Descriptor instead.
 func (*ChannelList) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{7}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ChannelList) GetChannels() []string {
@@ -551,15 +702,17 @@ func (x *ChannelList) GetChannels() []string {
 // SessionGone says why a session ended.
 type SessionGone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// disconnect, expired, or drained.
-	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// disconnect, expired, drained, or evicted.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of the home that says so.
+	Generation    *Generation `protobuf:"bytes,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionGone) Reset() {
 	*x = SessionGone{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +724,7 @@ func (x *SessionGone) String() string {
 func (*SessionGone) ProtoMessage() {}
 
 func (x *SessionGone) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +737,7 @@ func (x *SessionGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionGone.ProtoReflect.Descriptor instead.
 func (*SessionGone) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{8}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SessionGone) GetReason() string {
@@ -594,18 +747,27 @@ func (x *SessionGone) GetReason() string {
 	return ""
 }
 
+func (x *SessionGone) GetGeneration() *Generation {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
 // ReportResponse acknowledges batches.
 type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many batches of this stream have been applied.
-	Applied       uint64 `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
+	Applied uint64 `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
+	// Sessions of the edge whose reports were refused.
+	Superseded    []*Superseded `protobuf:"bytes,2,rep,name=superseded,proto3" json:"superseded,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +779,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +792,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{9}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReportResponse) GetApplied() uint64 {
@@ -640,11 +802,1179 @@ func (x *ReportResponse) GetApplied() uint64 {
 	return 0
 }
 
+func (x *ReportResponse) GetSuperseded() []*Superseded {
+	if x != nil {
+		return x.Superseded
+	}
+	return nil
+}
+
+// Superseded says that an edge is not the home of a session, or that its home
+// was lost meanwhile: then home is the edge itself, and it has to claim.
+type Superseded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The session's public id.
+	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The generation that stands.
+	Generation *Generation `protobuf:"bytes,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// Its home as name@id, or nothing if the session is over.
+	Home          string `protobuf:"bytes,3,opt,name=home,proto3" json:"home,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Superseded) Reset() {
+	*x = Superseded{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Superseded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Superseded) ProtoMessage() {}
+
+func (x *Superseded) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Superseded.ProtoReflect.Descriptor instead.
+func (*Superseded) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Superseded) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Superseded) GetGeneration() *Generation {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
+func (x *Superseded) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
+}
+
+// LocateRequest names a session.
+type LocateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The public id of the session.
+	Session       string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LocateRequest) Reset() {
+	*x = LocateRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LocateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LocateRequest) ProtoMessage() {}
+
+func (x *LocateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
+func (*LocateRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *LocateRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+// LocateResponse says where a session is.
+type LocateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its home as name@id.
+	Home string `protobuf:"bytes,1,opt,name=home,proto3" json:"home,omitempty"`
+	// Of this home.
+	Generation *Generation `protobuf:"bytes,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The home was lost; whoever needs the session claims it.
+	Lost          bool `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LocateResponse) Reset() {
+	*x = LocateResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LocateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LocateResponse) ProtoMessage() {}
+
+func (x *LocateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
+func (*LocateResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LocateResponse) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
+}
+
+func (x *LocateResponse) GetGeneration() *Generation {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
+func (x *LocateResponse) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+// ClaimRequest asks for a session.
+type ClaimRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The public id of the session.
+	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Who claims it, as name@id.
+	Edge string `protobuf:"bytes,2,opt,name=edge,proto3" json:"edge,omitempty"`
+	// The generation that the claimer knows of.
+	Expected      *Generation `protobuf:"bytes,3,opt,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimRequest) Reset() {
+	*x = ClaimRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimRequest) ProtoMessage() {}
+
+func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
+func (*ClaimRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ClaimRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *ClaimRequest) GetEdge() string {
+	if x != nil {
+		return x.Edge
+	}
+	return ""
+}
+
+func (x *ClaimRequest) GetExpected() *Generation {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+// ClaimResponse says that the session is the claimer's.
+type ClaimResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The claimer's from now on.
+	Generation *Generation `protobuf:"bytes,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The home before, as name@id: the claimer asks it to hand over.
+	Previous string `protobuf:"bytes,2,opt,name=previous,proto3" json:"previous,omitempty"`
+	// What is known, for when the previous home cannot be asked.
+	State *SessionState `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// The newest of the previous home.
+	Vector        *Vector `protobuf:"bytes,4,opt,name=vector,proto3" json:"vector,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimResponse) Reset() {
+	*x = ClaimResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimResponse) ProtoMessage() {}
+
+func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
+func (*ClaimResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ClaimResponse) GetGeneration() *Generation {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
+func (x *ClaimResponse) GetPrevious() string {
+	if x != nil {
+		return x.Previous
+	}
+	return ""
+}
+
+func (x *ClaimResponse) GetState() *SessionState {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+func (x *ClaimResponse) GetVector() *Vector {
+	if x != nil {
+		return x.Vector
+	}
+	return nil
+}
+
+// TakeRequest asks a session's home to hand it over.
+type TakeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The public id of the session.
+	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The generation of the new home.
+	Generation *Generation `protobuf:"bytes,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The new home, as name@id.
+	Edge          string `protobuf:"bytes,3,opt,name=edge,proto3" json:"edge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeRequest) Reset() {
+	*x = TakeRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeRequest) ProtoMessage() {}
+
+func (x *TakeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeRequest.ProtoReflect.Descriptor instead.
+func (*TakeRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TakeRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *TakeRequest) GetGeneration() *Generation {
+	if x != nil {
+		return x.Generation
+	}
+	return nil
+}
+
+func (x *TakeRequest) GetEdge() string {
+	if x != nil {
+		return x.Edge
+	}
+	return ""
+}
+
+// TakeResponse is the session.
+type TakeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All of it.
+	Snapshot      *SessionSnapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TakeResponse) Reset() {
+	*x = TakeResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TakeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TakeResponse) ProtoMessage() {}
+
+func (x *TakeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TakeResponse.ProtoReflect.Descriptor instead.
+func (*TakeResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *TakeResponse) GetSnapshot() *SessionSnapshot {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+// SessionSnapshot is what it takes to go on with a session.
+type SessionSnapshot struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user it belongs to, or nothing.
+	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// What its handshake agreed on: the ack extension, the replay extension.
+	Ack    bool `protobuf:"varint,2,opt,name=ack,proto3" json:"ack,omitempty"`
+	Replay bool `protobuf:"varint,3,opt,name=replay,proto3" json:"replay,omitempty"`
+	// The transport of its newest connect.
+	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
+	// Since when it is connected.
+	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	// The number of the last answer to a connect.
+	Batch uint32 `protobuf:"varint,6,opt,name=batch,proto3" json:"batch,omitempty"`
+	// The id of the newest connect, as JSON text.
+	ConnectId string `protobuf:"bytes,7,opt,name=connect_id,json=connectId,proto3" json:"connect_id,omitempty"`
+	// The pause that the client was asked to make between connects.
+	IntervalMs uint32 `protobuf:"varint,8,opt,name=interval_ms,json=intervalMs,proto3" json:"interval_ms,omitempty"`
+	// What it subscribes to, by channel.
+	Subscriptions []*Subscription `protobuf:"bytes,9,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	// Up to where it was given each slot, by slot. In records only where that is
+	// not what the vector says.
+	Seen []*SlotPosition `protobuf:"bytes,10,rep,name=seen,proto3" json:"seen,omitempty"`
+	// What waits for its client, what was sent and is not confirmed first.
+	Items []*SnapshotItem `protobuf:"bytes,11,rep,name=items,proto3" json:"items,omitempty"`
+	// The home itself made it: nothing is missing, and batches go on behind batch.
+	Live          bool `protobuf:"varint,12,opt,name=live,proto3" json:"live,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionSnapshot) Reset() {
+	*x = SessionSnapshot{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionSnapshot) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionSnapshot) ProtoMessage() {}
+
+func (x *SessionSnapshot) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionSnapshot.ProtoReflect.Descriptor instead.
+func (*SessionSnapshot) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SessionSnapshot) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SessionSnapshot) GetAck() bool {
+	if x != nil {
+		return x.Ack
+	}
+	return false
+}
+
+func (x *SessionSnapshot) GetReplay() bool {
+	if x != nil {
+		return x.Replay
+	}
+	return false
+}
+
+func (x *SessionSnapshot) GetTransport() string {
+	if x != nil {
+		return x.Transport
+	}
+	return ""
+}
+
+func (x *SessionSnapshot) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *SessionSnapshot) GetBatch() uint32 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *SessionSnapshot) GetConnectId() string {
+	if x != nil {
+		return x.ConnectId
+	}
+	return ""
+}
+
+func (x *SessionSnapshot) GetIntervalMs() uint32 {
+	if x != nil {
+		return x.IntervalMs
+	}
+	return 0
+}
+
+func (x *SessionSnapshot) GetSubscriptions() []*Subscription {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *SessionSnapshot) GetSeen() []*SlotPosition {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *SessionSnapshot) GetItems() []*SnapshotItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *SessionSnapshot) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+// Subscription is one channel or pattern of a session.
+type Subscription struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The literal channel or pattern.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Of a literal channel: nothing up to here is delivered through it.
+	Start uint64 `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
+	// It reads history, and has read up to cursor; until target it reads what is
+	// pushed, too.
+	Cursor        *uint64 `protobuf:"varint,3,opt,name=cursor,proto3,oneof" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subscription) Reset() {
+	*x = Subscription{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subscription) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subscription) ProtoMessage() {}
+
+func (x *Subscription) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
+func (*Subscription) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Subscription) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Subscription) GetStart() uint64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Subscription) GetCursor() uint64 {
+	if x != nil && x.Cursor != nil {
+		return *x.Cursor
+	}
+	return 0
+}
+
+// SlotPosition is a place in a slot.
+type SlotPosition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The slot.
+	Slot uint32 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// The position.
+	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SlotPosition) Reset() {
+	*x = SlotPosition{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlotPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlotPosition) ProtoMessage() {}
+
+func (x *SlotPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlotPosition.ProtoReflect.Descriptor instead.
+func (*SlotPosition) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SlotPosition) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *SlotPosition) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+// SnapshotItem is one message, or loss, that waits for a client.
+type SnapshotItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The answer that it was first sent with, 0: never sent.
+	Batch uint32 `protobuf:"varint,1,opt,name=batch,proto3" json:"batch,omitempty"`
+	// Of which channel or pattern events were lost; then nothing else is given.
+	Lost string `protobuf:"bytes,2,opt,name=lost,proto3" json:"lost,omitempty"`
+	// The entry it was, if it was one.
+	Entry *v1.Entry `protobuf:"bytes,3,opt,name=entry,proto3" json:"entry,omitempty"`
+	// Else the message, for this session alone.
+	Message       *DeliverRequest `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotItem) Reset() {
+	*x = SnapshotItem{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotItem) ProtoMessage() {}
+
+func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotItem.ProtoReflect.Descriptor instead.
+func (*SnapshotItem) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SnapshotItem) GetBatch() uint32 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *SnapshotItem) GetLost() string {
+	if x != nil {
+		return x.Lost
+	}
+	return ""
+}
+
+func (x *SnapshotItem) GetEntry() *v1.Entry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *SnapshotItem) GetMessage() *DeliverRequest {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// RelayRequest is something a front tells a home.
+type RelayRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First: who the front is, as name@id.
+	Front string `protobuf:"bytes,1,opt,name=front,proto3" json:"front,omitempty"`
+	// The request, as the front numbers it.
+	Exchange uint64 `protobuf:"varint,2,opt,name=exchange,proto3" json:"exchange,omitempty"`
+	// What there is to tell of it.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*RelayRequest_Request
+	//	*RelayRequest_Written
+	//	*RelayRequest_Lost
+	Event         isRelayRequest_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayRequest) Reset() {
+	*x = RelayRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayRequest) ProtoMessage() {}
+
+func (x *RelayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
+func (*RelayRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RelayRequest) GetFront() string {
+	if x != nil {
+		return x.Front
+	}
+	return ""
+}
+
+func (x *RelayRequest) GetExchange() uint64 {
+	if x != nil {
+		return x.Exchange
+	}
+	return 0
+}
+
+func (x *RelayRequest) GetEvent() isRelayRequest_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *RelayRequest) GetRequest() *RelayedRequest {
+	if x != nil {
+		if x, ok := x.Event.(*RelayRequest_Request); ok {
+			return x.Request
+		}
+	}
+	return nil
+}
+
+func (x *RelayRequest) GetWritten() bool {
+	if x != nil {
+		if x, ok := x.Event.(*RelayRequest_Written); ok {
+			return x.Written
+		}
+	}
+	return false
+}
+
+func (x *RelayRequest) GetLost() bool {
+	if x != nil {
+		if x, ok := x.Event.(*RelayRequest_Lost); ok {
+			return x.Lost
+		}
+	}
+	return false
+}
+
+type isRelayRequest_Event interface {
+	isRelayRequest_Event()
+}
+
+type RelayRequest_Request struct {
+	// A client sent this.
+	Request *RelayedRequest `protobuf:"bytes,3,opt,name=request,proto3,oneof"`
+}
+
+type RelayRequest_Written struct {
+	// The answer was written to the client's connection.
+	Written bool `protobuf:"varint,4,opt,name=written,proto3,oneof"`
+}
+
+type RelayRequest_Lost struct {
+	// The client went, or the answer could not be written.
+	Lost bool `protobuf:"varint,5,opt,name=lost,proto3,oneof"`
+}
+
+func (*RelayRequest_Request) isRelayRequest_Event() {}
+
+func (*RelayRequest_Written) isRelayRequest_Event() {}
+
+func (*RelayRequest_Lost) isRelayRequest_Event() {}
+
+// RelayedRequest is an HTTP request of a client.
+type RelayedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its Bayeux messages: a JSON array.
+	Body []byte `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`
+	// The value of the browser's cookie, or nothing.
+	Browser string `protobuf:"bytes,2,opt,name=browser,proto3" json:"browser,omitempty"`
+	// The browser does not count connections (HTTP/2).
+	Multiplexed bool `protobuf:"varint,3,opt,name=multiplexed,proto3" json:"multiplexed,omitempty"`
+	// How it came: long-polling or callback-polling.
+	ConnectionType string `protobuf:"bytes,4,opt,name=connection_type,json=connectionType,proto3" json:"connection_type,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RelayedRequest) Reset() {
+	*x = RelayedRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayedRequest) ProtoMessage() {}
+
+func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayedRequest.ProtoReflect.Descriptor instead.
+func (*RelayedRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RelayedRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *RelayedRequest) GetBrowser() string {
+	if x != nil {
+		return x.Browser
+	}
+	return ""
+}
+
+func (x *RelayedRequest) GetMultiplexed() bool {
+	if x != nil {
+		return x.Multiplexed
+	}
+	return false
+}
+
+func (x *RelayedRequest) GetConnectionType() string {
+	if x != nil {
+		return x.ConnectionType
+	}
+	return ""
+}
+
+// RelayResponse is what becomes of one request.
+type RelayResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request.
+	Exchange uint64 `protobuf:"varint,1,opt,name=exchange,proto3" json:"exchange,omitempty"`
+	// What becomes of it.
+	//
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*RelayResponse_Answer
+	//	*RelayResponse_NotHome
+	Outcome isRelayResponse_Outcome `protobuf_oneof:"outcome"`
+	// The client keeps coming through this front, which may claim the session.
+	Settled       bool `protobuf:"varint,4,opt,name=settled,proto3" json:"settled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayResponse) Reset() {
+	*x = RelayResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayResponse) ProtoMessage() {}
+
+func (x *RelayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
+func (*RelayResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RelayResponse) GetExchange() uint64 {
+	if x != nil {
+		return x.Exchange
+	}
+	return 0
+}
+
+func (x *RelayResponse) GetOutcome() isRelayResponse_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *RelayResponse) GetAnswer() *RelayedAnswer {
+	if x != nil {
+		if x, ok := x.Outcome.(*RelayResponse_Answer); ok {
+			return x.Answer
+		}
+	}
+	return nil
+}
+
+func (x *RelayResponse) GetNotHome() *NotHome {
+	if x != nil {
+		if x, ok := x.Outcome.(*RelayResponse_NotHome); ok {
+			return x.NotHome
+		}
+	}
+	return nil
+}
+
+func (x *RelayResponse) GetSettled() bool {
+	if x != nil {
+		return x.Settled
+	}
+	return false
+}
+
+type isRelayResponse_Outcome interface {
+	isRelayResponse_Outcome()
+}
+
+type RelayResponse_Answer struct {
+	// This goes to the client.
+	Answer *RelayedAnswer `protobuf:"bytes,2,opt,name=answer,proto3,oneof"`
+}
+
+type RelayResponse_NotHome struct {
+	// This edge is not, or no more, the session's home.
+	NotHome *NotHome `protobuf:"bytes,3,opt,name=not_home,json=notHome,proto3,oneof"`
+}
+
+func (*RelayResponse_Answer) isRelayResponse_Outcome() {}
+
+func (*RelayResponse_NotHome) isRelayResponse_Outcome() {}
+
+// RelayedAnswer is an answer.
+type RelayedAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The HTTP status.
+	Status uint32 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	// With status 200: a JSON array of Bayeux messages.
+	Body          []byte `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayedAnswer) Reset() {
+	*x = RelayedAnswer{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayedAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayedAnswer) ProtoMessage() {}
+
+func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayedAnswer.ProtoReflect.Descriptor instead.
+func (*RelayedAnswer) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RelayedAnswer) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *RelayedAnswer) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+// NotHome says where else to look.
+type NotHome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The home as name@id; nothing if this edge does not know.
+	Home          string `protobuf:"bytes,1,opt,name=home,proto3" json:"home,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NotHome) Reset() {
+	*x = NotHome{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotHome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotHome) ProtoMessage() {}
+
+func (x *NotHome) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotHome.ProtoReflect.Descriptor instead.
+func (*NotHome) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *NotHome) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
+}
+
 var File_comet_edge_v1_edge_proto protoreflect.FileDescriptor
 
 const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\n" +
-	"\x18comet/edge/v1/edge.proto\x12\rcomet.edge.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x01\n" +
+	"\x18comet/edge/v1/edge.proto\x12\rcomet.edge.v1\x1a\x1ccomet/broker/v1/broker.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x01\n" +
 	"\x0eDeliverRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12\x12\n" +
@@ -655,11 +1985,19 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x0fDeliverResponse\"-\n" +
 	"\x11DisconnectRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\"\x14\n" +
-	"\x12DisconnectResponse\"s\n" +
+	"\x12DisconnectResponse\"\xc7\x01\n" +
 	"\rReportRequest\x12\x12\n" +
 	"\x04edge\x18\x01 \x01(\tR\x04edge\x126\n" +
 	"\achanges\x18\x02 \x03(\v2\x1c.comet.edge.v1.SessionChangeR\achanges\x12\x16\n" +
-	"\x06synced\x18\x03 \x01(\bR\x06synced\"\x9e\x02\n" +
+	"\x06synced\x18\x03 \x01(\bR\x06synced\x12#\n" +
+	"\rsynced_shards\x18\x04 \x03(\rR\fsyncedShards\x12-\n" +
+	"\x06vector\x18\x05 \x01(\v2\x15.comet.edge.v1.VectorR\x06vector\"\"\n" +
+	"\x06Vector\x12\x18\n" +
+	"\aoffsets\x18\x01 \x03(\x04R\aoffsets\"8\n" +
+	"\n" +
+	"Generation\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\x9e\x02\n" +
 	"\rSessionChange\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x127\n" +
 	"\apresent\x18\x02 \x01(\v2\x1b.comet.edge.v1.SessionStateH\x00R\apresent\x12<\n" +
@@ -668,24 +2006,126 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"subscribed\x12@\n" +
 	"\funsubscribed\x18\x04 \x01(\v2\x1a.comet.edge.v1.ChannelListH\x00R\funsubscribed\x120\n" +
 	"\x04gone\x18\x05 \x01(\v2\x1a.comet.edge.v1.SessionGoneH\x00R\x04goneB\b\n" +
-	"\x06change\"\x8e\x01\n" +
+	"\x06change\"\x84\x02\n" +
 	"\fSessionState\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
 	"\ttransport\x18\x02 \x01(\tR\ttransport\x120\n" +
 	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
-	"\bchannels\x18\x04 \x03(\tR\bchannels\")\n" +
+	"\bchannels\x18\x04 \x03(\tR\bchannels\x129\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\v2\x19.comet.edge.v1.GenerationR\n" +
+	"generation\x12!\n" +
+	"\fadoptable_ms\x18\x06 \x01(\rR\vadoptableMs\x12\x16\n" +
+	"\x06resume\x18\a \x01(\fR\x06resume\")\n" +
 	"\vChannelList\x12\x1a\n" +
-	"\bchannels\x18\x01 \x03(\tR\bchannels\"%\n" +
+	"\bchannels\x18\x01 \x03(\tR\bchannels\"`\n" +
 	"\vSessionGone\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"*\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x129\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\v2\x19.comet.edge.v1.GenerationR\n" +
+	"generation\"e\n" +
 	"\x0eReportResponse\x12\x18\n" +
-	"\aapplied\x18\x01 \x01(\x04R\aapplied2\xaa\x01\n" +
+	"\aapplied\x18\x01 \x01(\x04R\aapplied\x129\n" +
+	"\n" +
+	"superseded\x18\x02 \x03(\v2\x19.comet.edge.v1.SupersededR\n" +
+	"superseded\"u\n" +
+	"\n" +
+	"Superseded\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x129\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\v2\x19.comet.edge.v1.GenerationR\n" +
+	"generation\x12\x12\n" +
+	"\x04home\x18\x03 \x01(\tR\x04home\")\n" +
+	"\rLocateRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\"s\n" +
+	"\x0eLocateResponse\x12\x12\n" +
+	"\x04home\x18\x01 \x01(\tR\x04home\x129\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\v2\x19.comet.edge.v1.GenerationR\n" +
+	"generation\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\bR\x04lost\"s\n" +
+	"\fClaimRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x12\n" +
+	"\x04edge\x18\x02 \x01(\tR\x04edge\x125\n" +
+	"\bexpected\x18\x03 \x01(\v2\x19.comet.edge.v1.GenerationR\bexpected\"\xc8\x01\n" +
+	"\rClaimResponse\x129\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\v2\x19.comet.edge.v1.GenerationR\n" +
+	"generation\x12\x1a\n" +
+	"\bprevious\x18\x02 \x01(\tR\bprevious\x121\n" +
+	"\x05state\x18\x03 \x01(\v2\x1b.comet.edge.v1.SessionStateR\x05state\x12-\n" +
+	"\x06vector\x18\x04 \x01(\v2\x15.comet.edge.v1.VectorR\x06vector\"v\n" +
+	"\vTakeRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x129\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\v2\x19.comet.edge.v1.GenerationR\n" +
+	"generation\x12\x12\n" +
+	"\x04edge\x18\x03 \x01(\tR\x04edge\"J\n" +
+	"\fTakeResponse\x12:\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x1e.comet.edge.v1.SessionSnapshotR\bsnapshot\"\xb0\x03\n" +
+	"\x0fSessionSnapshot\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
+	"\x03ack\x18\x02 \x01(\bR\x03ack\x12\x16\n" +
+	"\x06replay\x18\x03 \x01(\bR\x06replay\x12\x1c\n" +
+	"\ttransport\x18\x04 \x01(\tR\ttransport\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05batch\x18\x06 \x01(\rR\x05batch\x12\x1d\n" +
+	"\n" +
+	"connect_id\x18\a \x01(\tR\tconnectId\x12\x1f\n" +
+	"\vinterval_ms\x18\b \x01(\rR\n" +
+	"intervalMs\x12A\n" +
+	"\rsubscriptions\x18\t \x03(\v2\x1b.comet.edge.v1.SubscriptionR\rsubscriptions\x12/\n" +
+	"\x04seen\x18\n" +
+	" \x03(\v2\x1b.comet.edge.v1.SlotPositionR\x04seen\x121\n" +
+	"\x05items\x18\v \x03(\v2\x1b.comet.edge.v1.SnapshotItemR\x05items\x12\x12\n" +
+	"\x04live\x18\f \x01(\bR\x04live\"f\n" +
+	"\fSubscription\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\x12\x14\n" +
+	"\x05start\x18\x02 \x01(\x04R\x05start\x12\x1b\n" +
+	"\x06cursor\x18\x03 \x01(\x04H\x00R\x06cursor\x88\x01\x01B\t\n" +
+	"\a_cursor\":\n" +
+	"\fSlotPosition\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\"\x9f\x01\n" +
+	"\fSnapshotItem\x12\x14\n" +
+	"\x05batch\x18\x01 \x01(\rR\x05batch\x12\x12\n" +
+	"\x04lost\x18\x02 \x01(\tR\x04lost\x12,\n" +
+	"\x05entry\x18\x03 \x01(\v2\x16.comet.broker.v1.EntryR\x05entry\x127\n" +
+	"\amessage\x18\x04 \x01(\v2\x1d.comet.edge.v1.DeliverRequestR\amessage\"\xb6\x01\n" +
+	"\fRelayRequest\x12\x14\n" +
+	"\x05front\x18\x01 \x01(\tR\x05front\x12\x1a\n" +
+	"\bexchange\x18\x02 \x01(\x04R\bexchange\x129\n" +
+	"\arequest\x18\x03 \x01(\v2\x1d.comet.edge.v1.RelayedRequestH\x00R\arequest\x12\x1a\n" +
+	"\awritten\x18\x04 \x01(\bH\x00R\awritten\x12\x14\n" +
+	"\x04lost\x18\x05 \x01(\bH\x00R\x04lostB\a\n" +
+	"\x05event\"\x89\x01\n" +
+	"\x0eRelayedRequest\x12\x12\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\x12\x18\n" +
+	"\abrowser\x18\x02 \x01(\tR\abrowser\x12 \n" +
+	"\vmultiplexed\x18\x03 \x01(\bR\vmultiplexed\x12'\n" +
+	"\x0fconnection_type\x18\x04 \x01(\tR\x0econnectionType\"\xbd\x01\n" +
+	"\rRelayResponse\x12\x1a\n" +
+	"\bexchange\x18\x01 \x01(\x04R\bexchange\x126\n" +
+	"\x06answer\x18\x02 \x01(\v2\x1c.comet.edge.v1.RelayedAnswerH\x00R\x06answer\x123\n" +
+	"\bnot_home\x18\x03 \x01(\v2\x16.comet.edge.v1.NotHomeH\x00R\anotHome\x12\x18\n" +
+	"\asettled\x18\x04 \x01(\bR\asettledB\t\n" +
+	"\aoutcome\";\n" +
+	"\rRelayedAnswer\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"\x1d\n" +
+	"\aNotHome\x12\x12\n" +
+	"\x04home\x18\x01 \x01(\tR\x04home2\xb3\x02\n" +
 	"\vEdgeService\x12H\n" +
 	"\aDeliver\x12\x1d.comet.edge.v1.DeliverRequest\x1a\x1e.comet.edge.v1.DeliverResponse\x12Q\n" +
 	"\n" +
-	"Disconnect\x12 .comet.edge.v1.DisconnectRequest\x1a!.comet.edge.v1.DisconnectResponse2Z\n" +
+	"Disconnect\x12 .comet.edge.v1.DisconnectRequest\x1a!.comet.edge.v1.DisconnectResponse\x12F\n" +
+	"\x05Relay\x12\x1b.comet.edge.v1.RelayRequest\x1a\x1c.comet.edge.v1.RelayResponse(\x010\x01\x12?\n" +
+	"\x04Take\x12\x1a.comet.edge.v1.TakeRequest\x1a\x1b.comet.edge.v1.TakeResponse2Z\n" +
 	"\rReportService\x12I\n" +
-	"\x06Report\x12\x1c.comet.edge.v1.ReportRequest\x1a\x1d.comet.edge.v1.ReportResponse(\x010\x01B6Z4github.com/comet-push/comet/gen/comet/edge/v1;edgev1b\x06proto3"
+	"\x06Report\x12\x1c.comet.edge.v1.ReportRequest\x1a\x1d.comet.edge.v1.ReportResponse(\x010\x012\x9a\x01\n" +
+	"\rRecordService\x12E\n" +
+	"\x06Locate\x12\x1c.comet.edge.v1.LocateRequest\x1a\x1d.comet.edge.v1.LocateResponse\x12B\n" +
+	"\x05Claim\x12\x1b.comet.edge.v1.ClaimRequest\x1a\x1c.comet.edge.v1.ClaimResponseB6Z4github.com/comet-push/comet/gen/comet/edge/v1;edgev1b\x06proto3"
 
 var (
 	file_comet_edge_v1_edge_proto_rawDescOnce sync.Once
@@ -699,38 +2139,86 @@ func file_comet_edge_v1_edge_proto_rawDescGZIP() []byte {
 	return file_comet_edge_v1_edge_proto_rawDescData
 }
 
-var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*DeliverRequest)(nil),        // 0: comet.edge.v1.DeliverRequest
 	(*DeliverResponse)(nil),       // 1: comet.edge.v1.DeliverResponse
 	(*DisconnectRequest)(nil),     // 2: comet.edge.v1.DisconnectRequest
 	(*DisconnectResponse)(nil),    // 3: comet.edge.v1.DisconnectResponse
 	(*ReportRequest)(nil),         // 4: comet.edge.v1.ReportRequest
-	(*SessionChange)(nil),         // 5: comet.edge.v1.SessionChange
-	(*SessionState)(nil),          // 6: comet.edge.v1.SessionState
-	(*ChannelList)(nil),           // 7: comet.edge.v1.ChannelList
-	(*SessionGone)(nil),           // 8: comet.edge.v1.SessionGone
-	(*ReportResponse)(nil),        // 9: comet.edge.v1.ReportResponse
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*Vector)(nil),                // 5: comet.edge.v1.Vector
+	(*Generation)(nil),            // 6: comet.edge.v1.Generation
+	(*SessionChange)(nil),         // 7: comet.edge.v1.SessionChange
+	(*SessionState)(nil),          // 8: comet.edge.v1.SessionState
+	(*ChannelList)(nil),           // 9: comet.edge.v1.ChannelList
+	(*SessionGone)(nil),           // 10: comet.edge.v1.SessionGone
+	(*ReportResponse)(nil),        // 11: comet.edge.v1.ReportResponse
+	(*Superseded)(nil),            // 12: comet.edge.v1.Superseded
+	(*LocateRequest)(nil),         // 13: comet.edge.v1.LocateRequest
+	(*LocateResponse)(nil),        // 14: comet.edge.v1.LocateResponse
+	(*ClaimRequest)(nil),          // 15: comet.edge.v1.ClaimRequest
+	(*ClaimResponse)(nil),         // 16: comet.edge.v1.ClaimResponse
+	(*TakeRequest)(nil),           // 17: comet.edge.v1.TakeRequest
+	(*TakeResponse)(nil),          // 18: comet.edge.v1.TakeResponse
+	(*SessionSnapshot)(nil),       // 19: comet.edge.v1.SessionSnapshot
+	(*Subscription)(nil),          // 20: comet.edge.v1.Subscription
+	(*SlotPosition)(nil),          // 21: comet.edge.v1.SlotPosition
+	(*SnapshotItem)(nil),          // 22: comet.edge.v1.SnapshotItem
+	(*RelayRequest)(nil),          // 23: comet.edge.v1.RelayRequest
+	(*RelayedRequest)(nil),        // 24: comet.edge.v1.RelayedRequest
+	(*RelayResponse)(nil),         // 25: comet.edge.v1.RelayResponse
+	(*RelayedAnswer)(nil),         // 26: comet.edge.v1.RelayedAnswer
+	(*NotHome)(nil),               // 27: comet.edge.v1.NotHome
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*v1.Entry)(nil),              // 29: comet.broker.v1.Entry
 }
 var file_comet_edge_v1_edge_proto_depIdxs = []int32{
-	5,  // 0: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
-	6,  // 1: comet.edge.v1.SessionChange.present:type_name -> comet.edge.v1.SessionState
-	7,  // 2: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
-	7,  // 3: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
-	8,  // 4: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
-	10, // 5: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
-	0,  // 6: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
-	2,  // 7: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
-	4,  // 8: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
-	1,  // 9: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
-	3,  // 10: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
-	9,  // 11: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
-	9,  // [9:12] is the sub-list for method output_type
-	6,  // [6:9] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	7,  // 0: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
+	5,  // 1: comet.edge.v1.ReportRequest.vector:type_name -> comet.edge.v1.Vector
+	8,  // 2: comet.edge.v1.SessionChange.present:type_name -> comet.edge.v1.SessionState
+	9,  // 3: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
+	9,  // 4: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
+	10, // 5: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
+	28, // 6: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
+	6,  // 7: comet.edge.v1.SessionState.generation:type_name -> comet.edge.v1.Generation
+	6,  // 8: comet.edge.v1.SessionGone.generation:type_name -> comet.edge.v1.Generation
+	12, // 9: comet.edge.v1.ReportResponse.superseded:type_name -> comet.edge.v1.Superseded
+	6,  // 10: comet.edge.v1.Superseded.generation:type_name -> comet.edge.v1.Generation
+	6,  // 11: comet.edge.v1.LocateResponse.generation:type_name -> comet.edge.v1.Generation
+	6,  // 12: comet.edge.v1.ClaimRequest.expected:type_name -> comet.edge.v1.Generation
+	6,  // 13: comet.edge.v1.ClaimResponse.generation:type_name -> comet.edge.v1.Generation
+	8,  // 14: comet.edge.v1.ClaimResponse.state:type_name -> comet.edge.v1.SessionState
+	5,  // 15: comet.edge.v1.ClaimResponse.vector:type_name -> comet.edge.v1.Vector
+	6,  // 16: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
+	19, // 17: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
+	28, // 18: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
+	20, // 19: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
+	21, // 20: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
+	22, // 21: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
+	29, // 22: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
+	0,  // 23: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
+	24, // 24: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
+	26, // 25: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
+	27, // 26: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
+	0,  // 27: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
+	2,  // 28: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
+	23, // 29: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
+	17, // 30: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
+	4,  // 31: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
+	13, // 32: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
+	15, // 33: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
+	1,  // 34: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
+	3,  // 35: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
+	25, // 36: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
+	18, // 37: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
+	11, // 38: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
+	14, // 39: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
+	16, // 40: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
+	34, // [34:41] is the sub-list for method output_type
+	27, // [27:34] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_comet_edge_v1_edge_proto_init() }
@@ -738,11 +2226,21 @@ func file_comet_edge_v1_edge_proto_init() {
 	if File_comet_edge_v1_edge_proto != nil {
 		return
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[5].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[7].OneofWrappers = []any{
 		(*SessionChange_Present)(nil),
 		(*SessionChange_Subscribed)(nil),
 		(*SessionChange_Unsubscribed)(nil),
 		(*SessionChange_Gone)(nil),
+	}
+	file_comet_edge_v1_edge_proto_msgTypes[20].OneofWrappers = []any{}
+	file_comet_edge_v1_edge_proto_msgTypes[23].OneofWrappers = []any{
+		(*RelayRequest_Request)(nil),
+		(*RelayRequest_Written)(nil),
+		(*RelayRequest_Lost)(nil),
+	}
+	file_comet_edge_v1_edge_proto_msgTypes[25].OneofWrappers = []any{
+		(*RelayResponse_Answer)(nil),
+		(*RelayResponse_NotHome)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -750,9 +2248,9 @@ func file_comet_edge_v1_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_edge_v1_edge_proto_rawDesc), len(file_comet_edge_v1_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   28,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_comet_edge_v1_edge_proto_goTypes,
 		DependencyIndexes: file_comet_edge_v1_edge_proto_depIdxs,

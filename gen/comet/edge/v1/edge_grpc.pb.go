@@ -23,6 +23,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	EdgeService_Deliver_FullMethodName    = "/comet.edge.v1.EdgeService/Deliver"
 	EdgeService_Disconnect_FullMethodName = "/comet.edge.v1.EdgeService/Disconnect"
+	EdgeService_Relay_FullMethodName      = "/comet.edge.v1.EdgeService/Relay"
+	EdgeService_Take_FullMethodName       = "/comet.edge.v1.EdgeService/Take"
 )
 
 // EdgeServiceClient is the client API for EdgeService service.
@@ -37,6 +39,14 @@ type EdgeServiceClient interface {
 	// Disconnect ends one session of this edge. NOT_FOUND with reason
 	// SESSION_UNKNOWN if it has no such session.
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
+	// Relay carries what clients sent to one edge, the front, to the edge that is
+	// their sessions' home, and the answers back. Fronts keep one stream to each
+	// home. When it ends the front's clients are taken for gone.
+	Relay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RelayRequest, RelayResponse], error)
+	// Take hands a session over to the edge that claimed it. From then on this
+	// edge answers nobody for it. It may be repeated, with the same result, for a
+	// while. NOT_FOUND with reason SESSION_UNKNOWN if it has no such session.
+	Take(ctx context.Context, in *TakeRequest, opts ...grpc.CallOption) (*TakeResponse, error)
 }
 
 type edgeServiceClient struct {
@@ -67,6 +77,29 @@ func (c *edgeServiceClient) Disconnect(ctx context.Context, in *DisconnectReques
 	return out, nil
 }
 
+func (c *edgeServiceClient) Relay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RelayRequest, RelayResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &EdgeService_ServiceDesc.Streams[0], EdgeService_Relay_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RelayRequest, RelayResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EdgeService_RelayClient = grpc.BidiStreamingClient[RelayRequest, RelayResponse]
+
+func (c *edgeServiceClient) Take(ctx context.Context, in *TakeRequest, opts ...grpc.CallOption) (*TakeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TakeResponse)
+	err := c.cc.Invoke(ctx, EdgeService_Take_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EdgeServiceServer is the server API for EdgeService service.
 // All implementations must embed UnimplementedEdgeServiceServer
 // for forward compatibility.
@@ -79,6 +112,14 @@ type EdgeServiceServer interface {
 	// Disconnect ends one session of this edge. NOT_FOUND with reason
 	// SESSION_UNKNOWN if it has no such session.
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
+	// Relay carries what clients sent to one edge, the front, to the edge that is
+	// their sessions' home, and the answers back. Fronts keep one stream to each
+	// home. When it ends the front's clients are taken for gone.
+	Relay(grpc.BidiStreamingServer[RelayRequest, RelayResponse]) error
+	// Take hands a session over to the edge that claimed it. From then on this
+	// edge answers nobody for it. It may be repeated, with the same result, for a
+	// while. NOT_FOUND with reason SESSION_UNKNOWN if it has no such session.
+	Take(context.Context, *TakeRequest) (*TakeResponse, error)
 	mustEmbedUnimplementedEdgeServiceServer()
 }
 
@@ -94,6 +135,12 @@ func (UnimplementedEdgeServiceServer) Deliver(context.Context, *DeliverRequest) 
 }
 func (UnimplementedEdgeServiceServer) Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
+}
+func (UnimplementedEdgeServiceServer) Relay(grpc.BidiStreamingServer[RelayRequest, RelayResponse]) error {
+	return status.Error(codes.Unimplemented, "method Relay not implemented")
+}
+func (UnimplementedEdgeServiceServer) Take(context.Context, *TakeRequest) (*TakeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Take not implemented")
 }
 func (UnimplementedEdgeServiceServer) mustEmbedUnimplementedEdgeServiceServer() {}
 func (UnimplementedEdgeServiceServer) testEmbeddedByValue()                     {}
@@ -152,6 +199,31 @@ func _EdgeService_Disconnect_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EdgeService_Relay_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(EdgeServiceServer).Relay(&grpc.GenericServerStream[RelayRequest, RelayResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EdgeService_RelayServer = grpc.BidiStreamingServer[RelayRequest, RelayResponse]
+
+func _EdgeService_Take_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TakeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EdgeServiceServer).Take(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EdgeService_Take_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EdgeServiceServer).Take(ctx, req.(*TakeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EdgeService_ServiceDesc is the grpc.ServiceDesc for EdgeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -167,8 +239,19 @@ var EdgeService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Disconnect",
 			Handler:    _EdgeService_Disconnect_Handler,
 		},
+		{
+			MethodName: "Take",
+			Handler:    _EdgeService_Take_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Relay",
+			Handler:       _EdgeService_Relay_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "comet/edge/v1/edge.proto",
 }
 
@@ -273,5 +356,163 @@ var ReportService_ServiceDesc = grpc.ServiceDesc{
 			ClientStreams: true,
 		},
 	},
+	Metadata: "comet/edge/v1/edge.proto",
+}
+
+const (
+	RecordService_Locate_FullMethodName = "/comet.edge.v1.RecordService/Locate"
+	RecordService_Claim_FullMethodName  = "/comet.edge.v1.RecordService/Claim"
+)
+
+// RecordServiceClient is the client API for RecordService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// RecordService is served by presence to edges: it says which edge is a session's
+// home. Calls for a session are answered by the first holder of its shard;
+// others fail with FAILED_PRECONDITION and reason MOVED. One that has not
+// heard all edges yet fails with UNAVAILABLE and reason NOT_READY; only one
+// that has may say NOT_FOUND with reason SESSION_UNKNOWN.
+type RecordServiceClient interface {
+	// Locate says who is the home of a session.
+	Locate(ctx context.Context, in *LocateRequest, opts ...grpc.CallOption) (*LocateResponse, error)
+	// Claim makes an edge the home of a session. ABORTED with reason MOVED if its
+	// generation is not the expected one any more: locate it again.
+	Claim(ctx context.Context, in *ClaimRequest, opts ...grpc.CallOption) (*ClaimResponse, error)
+}
+
+type recordServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewRecordServiceClient(cc grpc.ClientConnInterface) RecordServiceClient {
+	return &recordServiceClient{cc}
+}
+
+func (c *recordServiceClient) Locate(ctx context.Context, in *LocateRequest, opts ...grpc.CallOption) (*LocateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LocateResponse)
+	err := c.cc.Invoke(ctx, RecordService_Locate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *recordServiceClient) Claim(ctx context.Context, in *ClaimRequest, opts ...grpc.CallOption) (*ClaimResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClaimResponse)
+	err := c.cc.Invoke(ctx, RecordService_Claim_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RecordServiceServer is the server API for RecordService service.
+// All implementations must embed UnimplementedRecordServiceServer
+// for forward compatibility.
+//
+// RecordService is served by presence to edges: it says which edge is a session's
+// home. Calls for a session are answered by the first holder of its shard;
+// others fail with FAILED_PRECONDITION and reason MOVED. One that has not
+// heard all edges yet fails with UNAVAILABLE and reason NOT_READY; only one
+// that has may say NOT_FOUND with reason SESSION_UNKNOWN.
+type RecordServiceServer interface {
+	// Locate says who is the home of a session.
+	Locate(context.Context, *LocateRequest) (*LocateResponse, error)
+	// Claim makes an edge the home of a session. ABORTED with reason MOVED if its
+	// generation is not the expected one any more: locate it again.
+	Claim(context.Context, *ClaimRequest) (*ClaimResponse, error)
+	mustEmbedUnimplementedRecordServiceServer()
+}
+
+// UnimplementedRecordServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedRecordServiceServer struct{}
+
+func (UnimplementedRecordServiceServer) Locate(context.Context, *LocateRequest) (*LocateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Locate not implemented")
+}
+func (UnimplementedRecordServiceServer) Claim(context.Context, *ClaimRequest) (*ClaimResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Claim not implemented")
+}
+func (UnimplementedRecordServiceServer) mustEmbedUnimplementedRecordServiceServer() {}
+func (UnimplementedRecordServiceServer) testEmbeddedByValue()                       {}
+
+// UnsafeRecordServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to RecordServiceServer will
+// result in compilation errors.
+type UnsafeRecordServiceServer interface {
+	mustEmbedUnimplementedRecordServiceServer()
+}
+
+func RegisterRecordServiceServer(s grpc.ServiceRegistrar, srv RecordServiceServer) {
+	// If the following call panics, it indicates UnimplementedRecordServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&RecordService_ServiceDesc, srv)
+}
+
+func _RecordService_Locate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LocateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecordServiceServer).Locate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecordService_Locate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecordServiceServer).Locate(ctx, req.(*LocateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RecordService_Claim_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClaimRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecordServiceServer).Claim(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecordService_Claim_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecordServiceServer).Claim(ctx, req.(*ClaimRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// RecordService_ServiceDesc is the grpc.ServiceDesc for RecordService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var RecordService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "comet.edge.v1.RecordService",
+	HandlerType: (*RecordServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Locate",
+			Handler:    _RecordService_Locate_Handler,
+		},
+		{
+			MethodName: "Claim",
+			Handler:    _RecordService_Claim_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
 	Metadata: "comet/edge/v1/edge.proto",
 }
