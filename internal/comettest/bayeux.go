@@ -239,6 +239,9 @@ func (*pollingCarrier) close()                     {}
 
 func (l *pollingCarrier) exchange(ctx context.Context, text []byte, take func([]message) bool) error {
 	c := (*Client)(l)
+	if c.Roams {
+		defer c.elsewhere()
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.edge()+"/cometd", bytes.NewReader(text))
 	if err != nil {
 		return err
@@ -261,7 +264,7 @@ func (l *pollingCarrier) exchange(ctx context.Context, text []byte, take func([]
 		return err
 	}
 	take(messages)
-	if resp.Close { // the next connection is another edge's, as a balancer has it
+	if resp.Close && !c.Roams { // the next connection is another edge's, as a balancer has it
 		c.elsewhere()
 	}
 	return nil

@@ -71,8 +71,10 @@ type Profile struct {
 	Transport Transport
 	Ack       bool
 	// Edges are those that it knows; it uses the first until that sends it away
-	// or cannot be reached, then the next.
+	// or cannot be reached, then the next. With Roams it sends every request to
+	// the next, as a balancer does that knows nothing of sessions.
 	Edges    []string
+	Roams    bool
 	Channels []string
 }
 

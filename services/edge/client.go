@@ -139,6 +139,15 @@ func (c *client) drain(interval time.Duration) {
 	}
 }
 
+// hurry answers a held connect early.
+func (c *client) hurry(number uint64) {
+	var out session.Effects
+	c.mu.Lock()
+	now := time.Now()
+	c.session.Hurry(now, session.Exchange(number), &out)
+	c.settle(now, &out)
+}
+
 func (c *client) end(reason session.Reason) {
 	var out session.Effects
 	c.mu.Lock()

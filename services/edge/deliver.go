@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/comet-push/comet/bayeux"
@@ -10,6 +11,7 @@ import (
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/services/edge/internal/event"
+	"github.com/comet-push/comet/services/edge/internal/relay"
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
@@ -41,6 +43,11 @@ func (d *deliverServer) Disconnect(_ context.Context, req *edgev1.DisconnectRequ
 	}
 	c.end(session.Evicted)
 	return &edgev1.DisconnectResponse{}, nil
+}
+
+// Relay implements [edgev1.EdgeServiceServer].
+func (d *deliverServer) Relay(stream grpc.BidiStreamingServer[edgev1.RelayRequest, edgev1.RelayResponse]) error {
+	return relay.Serve(stream, home{d.s})
 }
 
 func unknownHere(session string) error {

@@ -14,7 +14,7 @@ import (
 // disconnect ends a session as a backend does.
 func (w *world) disconnect(clientID string) channelv1.ErrorReason {
 	_, err := (&deliverServer{s: w.service}).Disconnect(w.t.Context(),
-		&edgev1.DisconnectRequest{Session: w.service.registry.publicID(clientID)})
+		&edgev1.DisconnectRequest{Session: publicID(clientID)})
 	synctest.Wait()
 	return rpc.Reason(err)
 }

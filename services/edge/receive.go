@@ -16,7 +16,6 @@ import (
 
 // Receive implements [transport.Sessions].
 func (s *Service) Receive(e *hold.Exchange, r transport.Request) {
-	request := session.Request{Exchange: session.Exchange(e.Number()), Messages: r.Messages}
 	id, handshake := session.Route(r.Messages)
 	if handshake {
 		c, refusal := s.admit(r.Messages)
@@ -26,15 +25,20 @@ func (s *Service) Receive(e *hold.Exchange, r transport.Request) {
 		}
 		s.unanswered.add()
 		e.Own(c)
-		c.handshake(e, request)
+		c.handshake(e, session.Request{Exchange: session.Exchange(e.Number()), Messages: r.Messages})
 		s.missedByDrain(c)
 		return
 	}
-	c := s.registry.find(id)
-	if c == nil {
-		e.Answer(hold.Answer{Status: http.StatusOK, Body: s.unknown(r.Messages)})
-		return
+	if c := s.registry.find(id); c != nil {
+		s.give(c, e, r)
+	} else {
+		s.front(e, id, r)
 	}
+}
+
+// give gives a request to its session.
+func (s *Service) give(c *client, e *hold.Exchange, r transport.Request) {
+	request := session.Request{Exchange: session.Exchange(e.Number()), Messages: r.Messages}
 	var b browser
 	if !r.Multiplexed && isConnect(r.Messages) {
 		b, request.NoHold = s.browsers.enter(r.Browser, c)
@@ -65,10 +69,10 @@ func (s *Service) admit(messages []bayeux.Message) (c *client, refusal []byte) {
 		return nil, s.refuseHandshake(messages, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
 			bayeux.LimitExceeded("sessions"), s.fullInterval())
 	}
-	id := newID()
+	id := s.hint + newID()
 	c = &client{
 		service: s, since: s.sinceStart(time.Now()),
-		session: session.New(s.sessions, id, s.registry.publicID(id), ""),
+		session: session.New(s.sessions, id, publicID(id), ""),
 	}
 	c.timer.Value = c
 	s.registry.add(c)
@@ -100,7 +104,8 @@ func (s *Service) refuseHandshake(
 	return bayeux.AppendBatch(nil, replies)
 }
 
-// newID returns 160 random bits in letters and digits.
+// newID returns 160 random bits in letters and digits. A clientId is that behind
+// the hint of the edge that made it.
 func newID() string {
 	const text = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	var random [32]byte
@@ -112,7 +117,8 @@ func newID() string {
 }
 
 func (s *Service) timers(c *client) *deadline.Queue[*client] {
-	return s.deadlines[c.session.ID()[0]%timerQueues]
+	id := c.session.ID()
+	return s.deadlines[id[len(id)-1]%timerQueues]
 }
 
 // written books events that reached a connection; newest is when the newest of

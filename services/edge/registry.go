@@ -13,8 +13,6 @@ import (
 // public id: the latter ends with the key that a hash makes of the former, so
 // it tells nothing about it.
 type registry struct {
-	hint   string // what public ids begin with
-	base32 *base32.Encoding
 	most   int64
 	count  atomic.Int64 // sessions
 	shards [64]clients  // by the key's first byte
@@ -30,13 +28,13 @@ type clients struct {
 	by map[key]*client
 }
 
-func newRegistry(hint string, most int) *registry {
-	const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
-	return &registry{
-		hint: hint + "-", most: int64(most),
-		base32: base32.NewEncoding(alphabet).WithPadding(base32.NoPadding),
-	}
-}
+func newRegistry(most int) *registry { return &registry{most: int64(most)} }
+
+// hintLength is how long the hint of an edge is that ids begin with.
+const hintLength = 8
+
+// hintOf returns the hint that an id begins with, if it is long enough.
+func hintOf(id string) string { return id[:min(hintLength, len(id))] }
 
 func keyOf(id string) (k key) {
 	hash := sha256.Sum256([]byte(id))
@@ -45,9 +43,13 @@ func keyOf(id string) (k key) {
 }
 
 // publicID returns the public id of a clientId.
-func (r *registry) publicID(id string) string {
+func publicID(id string) string {
 	k := keyOf(id)
-	return r.hint + r.base32.EncodeToString(k[:])
+	return hintOf(id) + "-" + publicText().EncodeToString(k[:])
+}
+
+func publicText() *base32.Encoding {
+	return base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 }
 
 func (r *registry) shard(k key) *clients { return &r.shards[int(k[0])%len(r.shards)] }
@@ -96,11 +98,8 @@ func (r *registry) find(id string) *client { return r.get(keyOf(id)) }
 
 // findPublic returns the client of a public id, or nil.
 func (r *registry) findPublic(id string) *client {
-	text, ok := strings.CutPrefix(id, r.hint)
-	if !ok {
-		return nil
-	}
-	raw, err := r.base32.DecodeString(text)
+	_, text, _ := strings.Cut(id, "-")
+	raw, err := publicText().DecodeString(text)
 	if err != nil || len(raw) != len(key{}) {
 		return nil
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/comet-push/comet/services/edge/internal/frame"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/hub"
+	"github.com/comet-push/comet/services/edge/internal/relay"
 	"github.com/comet-push/comet/services/edge/internal/report"
 	"github.com/comet-push/comet/services/edge/internal/session"
 	"github.com/comet-push/comet/services/edge/internal/transport"
@@ -76,7 +77,10 @@ type Service struct {
 	reports   *report.Reporter
 	plain     *plainDoor
 
+	hint       string // what the ids made here begin with
 	registry   *registry
+	edges      edges
+	fronts     *relay.Front
 	newcomers  *admission.Gate
 	resumers   *admission.Gate
 	browsers   browsers
@@ -128,7 +132,9 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		directory: deps.Directory,
 		logger:    deps.Logger,
 		hub:       hub.New[subscriber](cfg.rings()),
-		registry:  newRegistry(shard.Hint(deps.Node.Member()), cfg.MaxSessions),
+		hint:      shard.Hint(deps.Node.Member()),
+		registry:  newRegistry(cfg.MaxSessions),
+		edges:     edges{self: deps.Node.Member()},
 		newcomers: admission.New(cfg.SessionRate),
 		resumers:  admission.New(cfg.ResumeRate),
 		browsers:  browsers{most: cfg.BrowserConnects, seed: maphash.MakeSeed()},
@@ -151,6 +157,10 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		Failed: func(err error) {
 			s.logger.Warn("connections are not accepted as they should be", slog.Any("error", err))
 		},
+	})
+	s.fronts = relay.NewFront(relay.Config{
+		Self: deps.Node.Member(), Directory: deps.Directory, Conns: deps.Conns,
+		Most: cfg.MaxSessions, Logger: deps.Logger,
 	})
 	showConnections(deps.Registerer, s.engine.Counts)
 	if s.handler, err = s.doors(origins, deps); err != nil {
@@ -252,6 +262,7 @@ func (s *Service) sinceStart(t time.Time) time.Duration {
 // follow keeps up with the directory until ctx ends.
 func (s *Service) follow(ctx context.Context) error {
 	for v := range s.directory.Watch(ctx) {
+		s.edges.see(v)
 		if v.Table.Complete() {
 			s.ready.Store(true)
 		}
@@ -288,6 +299,7 @@ func (s *Service) components() []run.Component {
 		run.Named("directory", run.Func(s.follow)),
 		run.Named("reports", s.reports),
 		run.Named("reads", &s.reads),
+		run.Named("fronts", s.fronts),
 		run.Named("interests", run.Func(s.interests)),
 	)
 	for _, q := range s.deadlines {

@@ -1583,6 +1583,7 @@ type RelayRequest struct {
 	//	*RelayRequest_Request
 	//	*RelayRequest_Written
 	//	*RelayRequest_Lost
+	//	*RelayRequest_Hurry
 	Event         isRelayRequest_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1666,6 +1667,15 @@ func (x *RelayRequest) GetLost() bool {
 	return false
 }
 
+func (x *RelayRequest) GetHurry() bool {
+	if x != nil {
+		if x, ok := x.Event.(*RelayRequest_Hurry); ok {
+			return x.Hurry
+		}
+	}
+	return false
+}
+
 type isRelayRequest_Event interface {
 	isRelayRequest_Event()
 }
@@ -1685,16 +1695,23 @@ type RelayRequest_Lost struct {
 	Lost bool `protobuf:"varint,5,opt,name=lost,proto3,oneof"`
 }
 
+type RelayRequest_Hurry struct {
+	// The front drains: it is to be answered soon.
+	Hurry bool `protobuf:"varint,6,opt,name=hurry,proto3,oneof"`
+}
+
 func (*RelayRequest_Request) isRelayRequest_Event() {}
 
 func (*RelayRequest_Written) isRelayRequest_Event() {}
 
 func (*RelayRequest_Lost) isRelayRequest_Event() {}
 
+func (*RelayRequest_Hurry) isRelayRequest_Event() {}
+
 // RelayedRequest is an HTTP request of a client.
 type RelayedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its Bayeux messages: a JSON array.
+	// Its Bayeux messages, as they come with a POST: JSON or a form.
 	Body []byte `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`
 	// The value of the browser's cookie, or nothing.
 	Browser string `protobuf:"bytes,2,opt,name=browser,proto3" json:"browser,omitempty"`
@@ -2091,13 +2108,14 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x05batch\x18\x01 \x01(\rR\x05batch\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\tR\x04lost\x12,\n" +
 	"\x05entry\x18\x03 \x01(\v2\x16.comet.broker.v1.EntryR\x05entry\x127\n" +
-	"\amessage\x18\x04 \x01(\v2\x1d.comet.edge.v1.DeliverRequestR\amessage\"\xb6\x01\n" +
+	"\amessage\x18\x04 \x01(\v2\x1d.comet.edge.v1.DeliverRequestR\amessage\"\xce\x01\n" +
 	"\fRelayRequest\x12\x14\n" +
 	"\x05front\x18\x01 \x01(\tR\x05front\x12\x1a\n" +
 	"\bexchange\x18\x02 \x01(\x04R\bexchange\x129\n" +
 	"\arequest\x18\x03 \x01(\v2\x1d.comet.edge.v1.RelayedRequestH\x00R\arequest\x12\x1a\n" +
 	"\awritten\x18\x04 \x01(\bH\x00R\awritten\x12\x14\n" +
-	"\x04lost\x18\x05 \x01(\bH\x00R\x04lostB\a\n" +
+	"\x04lost\x18\x05 \x01(\bH\x00R\x04lost\x12\x16\n" +
+	"\x05hurry\x18\x06 \x01(\bH\x00R\x05hurryB\a\n" +
 	"\x05event\"\x89\x01\n" +
 	"\x0eRelayedRequest\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\fR\x04body\x12\x18\n" +
@@ -2237,6 +2255,7 @@ func file_comet_edge_v1_edge_proto_init() {
 		(*RelayRequest_Request)(nil),
 		(*RelayRequest_Written)(nil),
 		(*RelayRequest_Lost)(nil),
+		(*RelayRequest_Hurry)(nil),
 	}
 	file_comet_edge_v1_edge_proto_msgTypes[25].OneofWrappers = []any{
 		(*RelayResponse_Answer)(nil),

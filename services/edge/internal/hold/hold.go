@@ -70,6 +70,9 @@ func (e *Exchange) Number() uint64 { return e.number }
 // the first Answer.
 func (e *Exchange) Own(o Owner) { e.owner = o }
 
+// Owner returns who owns it, once it is held.
+func (e *Exchange) Owner() Owner { return e.owner }
+
 // Answer ends the exchange. It reports whether it was the first to do so; the
 // answer may still not reach the peer.
 func (e *Exchange) Answer(a Answer) bool {

@@ -36,6 +36,14 @@ func (s *Session) Tick(now time.Time, out *Effects) {
 	}
 }
 
+// Hurry answers the connect of an exchange if it is held: whoever keeps that
+// exchange leaves.
+func (s *Session) Hurry(now time.Time, ex Exchange, out *Effects) {
+	if s.connect.state == held && s.connect.exchange == ex {
+		s.answerConnect(now, out)
+	}
+}
+
 // Beat is the time for a sign of life over the socket. It answers a connect held
 // there that is due before the next such time, and reports whether there was
 // one.

@@ -13,25 +13,25 @@ import (
 )
 
 // messages reads and decodes the messages of a request.
-func (h *Handler) messages(w http.ResponseWriter, r *http.Request) ([]bayeux.Message, *web.Problem) {
+func (h *Handler) messages(w http.ResponseWriter, r *http.Request) (messages []bayeux.Message, body []byte, p *web.Problem) {
 	readable, p := checkContent(r.Header)
 	if p != nil {
-		return nil, p
+		return nil, nil, p
 	}
-	body, p := web.ReadBody(w, r, int64(h.limits.Bytes), h.readTimeout, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID)
+	body, p = web.ReadBody(w, r, int64(h.limits.Bytes), h.readTimeout, channelv1.ErrorReason_ERROR_REASON_JSON_INVALID)
 	if p != nil {
-		return nil, p
+		return nil, nil, p
 	}
 	messages, err := bayeux.DecodePost(body, h.limits)
 	switch {
 	case err != nil && !readable:
-		return nil, unreadable("send a JSON array of Bayeux messages as application/json")
+		return nil, nil, unreadable("send a JSON array of Bayeux messages as application/json")
 	case err != nil:
-		return nil, decodeProblem(err)
+		return nil, nil, decodeProblem(err)
 	case len(messages) == 0:
-		return nil, noMessage()
+		return nil, nil, noMessage()
 	}
-	return messages, nil
+	return messages, body, nil
 }
 
 func noMessage() *web.Problem { return invalid("the array holds no message") }

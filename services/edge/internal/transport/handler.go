@@ -40,6 +40,8 @@ const Cookie = "BAYEUX_BROWSER"
 type Request struct {
 	// Messages are at least one.
 	Messages []bayeux.Message
+	// Body is the messages as they come with a POST: JSON or a form.
+	Body []byte
 	// Browser is the value of the browser's cookie, empty without one.
 	Browser string
 	// Multiplexed says that the browser does not count connections (HTTP/2).
@@ -155,12 +157,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost:
-		messages, p := h.messages(w, r)
+		messages, body, p := h.messages(w, r)
 		if p != nil {
 			h.refuse(w, p)
 			return
 		}
-		h.receive(w, r, messages, bayeux.LongPolling, h)
+		h.receive(w, r, Request{Messages: messages, Body: body, ConnectionType: bayeux.LongPolling}, h)
 	case http.MethodGet:
 		if isUpgrade(r) {
 			h.socket(w, r)
@@ -181,13 +183,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 
 // receive hands messages to the sessions and holds the request until they have
 // answered.
-func (h *Handler) receive(
-	w http.ResponseWriter, r *http.Request, messages []bayeux.Message, connectionType string, replier hold.Replier,
-) {
-	request := Request{Messages: messages, Multiplexed: r.ProtoMajor >= 2, ConnectionType: connectionType}
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, request Request, replier hold.Replier) {
+	request.Multiplexed = r.ProtoMajor >= 2
 	if c, err := r.Cookie(Cookie); err == nil && validBrowser(c.Value) {
 		request.Browser = c.Value
-	} else if messages[0].Channel == bayeux.Handshake {
+	} else if request.Messages[0].Channel == bayeux.Handshake {
 		request.Browser = rand.Text()
 		setCookie(w, r, request.Browser)
 	}

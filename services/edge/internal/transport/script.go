@@ -17,7 +17,9 @@ func (h *Handler) script(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, p)
 		return
 	}
-	h.receive(w, r, messages, bayeux.CallbackPolling, &scriptReplier{h, callback})
+	h.receive(w, r, Request{
+		Messages: messages, Body: []byte(r.URL.RawQuery), ConnectionType: bayeux.CallbackPolling,
+	}, &scriptReplier{h, callback})
 }
 
 func (h *Handler) scriptMessages(r *http.Request) ([]bayeux.Message, string, *web.Problem) {

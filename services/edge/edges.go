@@ -1,0 +1,48 @@
+package edge
+
+import (
+	"sync"
+
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/shard"
+)
+
+// edges is the other edges, as the directory has them.
+type edges struct {
+	self string // as name@id
+
+	mu       sync.RWMutex // leaf
+	byMember map[string]membership.Node
+	byHint   map[string][]membership.Node // two may share a hint
+}
+
+func (e *edges) see(v membership.View) {
+	byMember, byHint := map[string]membership.Node{}, map[string][]membership.Node{}
+	for _, n := range v.With(membership.Edge) {
+		member := n.Member()
+		if member == e.self {
+			continue
+		}
+		byMember[member] = n
+		hint := shard.Hint(member)
+		byHint[hint] = append(byHint[hint], n)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.byMember, e.byHint = byMember, byHint
+}
+
+// member returns an edge by name@id.
+func (e *edges) member(member string) (n membership.Node, ok bool) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	n, ok = e.byMember[member]
+	return n, ok
+}
+
+// hinted returns the edges that a clientId may have been made by.
+func (e *edges) hinted(clientID string) []membership.Node {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.byHint[hintOf(clientID)]
+}

@@ -1,0 +1,139 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/services/edge/internal/hold"
+)
+
+// link is the stream to a home, at a front.
+type link struct {
+	most   int
+	cancel context.CancelFunc
+
+	mu      sync.Mutex // leaf
+	out     []*edgev1.RelayRequest
+	changed chan struct{}       // of one: out has something
+	waiting map[uint64]Exchange // not answered; nil once the stream has ended
+}
+
+func newLink(most int, cancel context.CancelFunc) *link {
+	return &link{most: most, cancel: cancel, changed: make(chan struct{}, 1), waiting: map[uint64]Exchange{}}
+}
+
+// run keeps the stream until it breaks or ctx ends.
+func (l *link) run(ctx context.Context, cfg Config, home membership.Node) error {
+	conn, err := cfg.Conns.Conn(home.Addr)
+	if err != nil {
+		return err
+	}
+	stream, err := edgev1.NewEdgeServiceClient(conn).Relay(ctx)
+	if err != nil {
+		return fmt.Errorf("relay to %s: %w", home.Name, err)
+	}
+	if err := stream.Send(&edgev1.RelayRequest{Front: cfg.Self}); err != nil {
+		return fmt.Errorf("relay to %s: %w", home.Name, err)
+	}
+	received := rpc.Each(stream, l.take)
+	for {
+		select {
+		case err := <-received:
+			return fmt.Errorf("relay to %s: %w", home.Name, err)
+		case <-l.changed:
+			for _, r := range l.collect() {
+				if err := stream.Send(r); err != nil {
+					l.cancel()
+					return fmt.Errorf("relay to %s: %w", home.Name, <-received)
+				}
+			}
+		}
+	}
+}
+
+func (l *link) collect() []*edgev1.RelayRequest {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := l.out
+	l.out = nil
+	return out
+}
+
+// begin relays a request, if there is room.
+func (l *link) begin(number uint64, r *edgev1.RelayedRequest, x Exchange) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting == nil || len(l.waiting) >= l.most {
+		return false
+	}
+	l.waiting[number] = x
+	l.tellLocked(&edgev1.RelayRequest{Exchange: number, Event: &edgev1.RelayRequest_Request{Request: r}})
+	return true
+}
+
+func (l *link) over(number uint64, written bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.waiting, number)
+	if written {
+		l.tellLocked(&edgev1.RelayRequest{Exchange: number, Event: &edgev1.RelayRequest_Written{Written: true}})
+	} else {
+		l.tellLocked(&edgev1.RelayRequest{Exchange: number, Event: &edgev1.RelayRequest_Lost{Lost: true}})
+	}
+}
+
+func (l *link) hurry(number uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.waiting[number] != nil {
+		l.tellLocked(&edgev1.RelayRequest{Exchange: number, Event: &edgev1.RelayRequest_Hurry{Hurry: true}})
+	}
+}
+
+// tellLocked queues what is to be sent. There are at most three things for each
+// exchange that the home has not heard the end of.
+func (l *link) tellLocked(r *edgev1.RelayRequest) {
+	if l.waiting == nil {
+		return
+	}
+	l.out = append(l.out, r)
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// take hands over what the home says.
+func (l *link) take(r *edgev1.RelayResponse) {
+	l.mu.Lock()
+	x := l.waiting[r.GetExchange()]
+	delete(l.waiting, r.GetExchange())
+	l.mu.Unlock()
+	if x == nil {
+		return // its client is gone
+	}
+	switch outcome := r.GetOutcome().(type) {
+	case *edgev1.RelayResponse_Answer:
+		x.Answered(hold.Answer{Status: int(outcome.Answer.GetStatus()), Body: outcome.Answer.GetBody()}, r.GetSettled())
+	case *edgev1.RelayResponse_NotHome:
+		x.Elsewhere(outcome.NotHome.GetHome())
+	default:
+		x.Failed(true)
+	}
+}
+
+// end fails what has no answer, and returns how many that are.
+func (l *link) end() int {
+	l.mu.Lock()
+	waiting := l.waiting
+	l.waiting, l.out = nil, nil
+	l.mu.Unlock()
+	for _, x := range waiting {
+		x.Failed(true)
+	}
+	return len(waiting)
+}
