@@ -368,7 +368,10 @@ func TestOrdersWithoutAController(t *testing.T) {
 		if took := time.Since(begin); took > 21*time.Second {
 			t.Errorf("answered after %v", took)
 		}
-		c.store.Disconnect(false)
+		time.AfterFunc(3*time.Second, func() { c.store.Disconnect(false) })
+		if _, err := m[0].admin.MoveSlot(t.Context(), &adminv1.MoveSlotRequest{Slot: 1, Broker: "a"}); rpc.Reason(err) == channelv1.ErrorReason_ERROR_REASON_NO_CONTROLLER {
+			t.Errorf("an order that waits for a controller: %v", err)
+		}
 		m[0].emptied("b")
 	})
 }

@@ -14,6 +14,7 @@ import (
 	adminv1 "github.com/comet-push/comet/gen/comet/admin/v1"
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+	"github.com/comet-push/comet/internal/backoff"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/shard"
@@ -22,6 +23,11 @@ import (
 const (
 	maxNameBytes = 253 // of a broker: as a host's
 	maxNamed     = 16  // brokers in a message
+
+	// leaderPatience is how long an order waits for a controller to be elected, and
+	// leaderEvery how often it looks.
+	leaderPatience = 8 * time.Second
+	leaderEvery    = 200 * time.Millisecond
 )
 
 // operators serves operators, who ask any broker: it checks what they ask,
@@ -171,7 +177,8 @@ func (o *operators) UndrainBroker(ctx context.Context, req *adminv1.UndrainBroke
 	})
 }
 
-// passOn checks an order and has the broker that is found carry it out.
+// passOn checks an order and has the broker that is found carry it out. Where no
+// controller is elected it waits for the next one for a while.
 func passOn[R any](
 	ctx context.Context, o *operators, check func(membership.View) error,
 	find func(context.Context, membership.View) (membership.Node, error),
@@ -185,7 +192,21 @@ func passOn[R any](
 	if err := check(view); err != nil {
 		return resp, err
 	}
-	to, err := find(ctx, view)
+	patience := time.Now().Add(leaderPatience)
+	for {
+		resp, err = pass(ctx, o, find, order)
+		if rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_NO_CONTROLLER || time.Now().After(patience) || ctx.Err() != nil {
+			return resp, err
+		}
+		backoff.Pause(ctx, leaderEvery) // the next one is being elected
+	}
+}
+
+func pass[R any](
+	ctx context.Context, o *operators, find func(context.Context, membership.View) (membership.Node, error),
+	order func(context.Context, adminv1.AdminServiceClient) (R, error),
+) (resp R, err error) {
+	to, err := find(ctx, o.view())
 	if err != nil {
 		return resp, err
 	}
