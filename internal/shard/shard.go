@@ -1,11 +1,15 @@
-// Package shard says which slot a channel belongs to, who owns a slot, and how
-// a place in one or many slots is written down.
+// Package shard says which slot a channel belongs to, who owns a slot, how a
+// place in one or many slots is written down, and which presence processes hold
+// the record of a session.
 //
 //  1. A channel belongs to one slot for ever: Of is a pure function.
 //  2. Nobody computes owners; they are read from a Table, which is a snapshot
 //     of rows that the controller wrote by compare-and-swap.
 //  3. A position is one number below 2^53. It is valid in a row iff
 //     Base ≤ position ≤ end of the log.
+//  4. A session belongs to one presence shard for ever: OfSession is a pure
+//     function. Nobody computes holders either; a HolderTable has them, whose
+//     rows the controller alone writes.
 package shard
 
 import (
