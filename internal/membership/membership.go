@@ -1,5 +1,5 @@
-// Package membership is the directory of a cluster: who is alive, and which
-// broker owns which slot. Two drivers, etcd and memory, pass one conformance
+// Package membership is the directory of a cluster: who is alive, which broker
+// owns which slot, and which presence processes hold which shard. Two drivers, etcd and memory, pass one conformance
 // suite (package membership/conformance).
 //
 //  1. A node is announced while its Register runs and its lease lives; a node
@@ -9,8 +9,8 @@
 //     a second of the store's return. (Package membership/peers, around a
 //     driver, shows newer rows that brokers know.)
 //  3. Rows change only by compare-and-swap on their version: by the leader, and
-//     by their primaries (Swap). Who leads, who is announced and who is not can
-//     be made conditions of the same change.
+//     those of slots by their primaries (Swap). Who leads, who is announced and
+//     who is not can be made conditions of the same change.
 //  4. Views only move forward: a row's version never goes down, unless the
 //     store itself lost its data; then views show what it has now.
 //  5. A change whose outcome is unknown may be applied at any later time, also
@@ -75,6 +75,8 @@ type View struct {
 	Nodes map[string]Node
 	// Table says who owns the slots.
 	Table *shard.Table
+	// Presence says who holds the presence shards.
+	Presence *shard.HolderTable
 	// Connected is false while the store cannot be reached.
 	Connected bool
 }
@@ -144,11 +146,13 @@ type Leadership interface {
 	// ErrNotLeader if another candidate leads. Other errors: unknown whether
 	// it was, or will be, applied (fact 5).
 	Write(ctx context.Context, c Change) error
+	// WriteHolders does the same with the row of a presence shard.
+	WriteHolders(ctx context.Context, c HoldersChange) error
 	// Resign gives the leadership up.
 	Resign(ctx context.Context)
 }
 
-// Change is one compare-and-swap of a row.
+// Change is one compare-and-swap of a slot's row.
 type Change struct {
 	// Slot is the row to write.
 	Slot shard.Slot
@@ -157,6 +161,17 @@ type Change struct {
 	Row shard.Row
 	// Absent are members that must not be announced for the change to apply,
 	// Present those that must be.
+	Absent, Present []string
+}
+
+// HoldersChange is one compare-and-swap of a presence shard's row.
+type HoldersChange struct {
+	// Shard is the row to write.
+	Shard shard.PresenceShard
+	// Holders are what to write; their Version is the one they replace, 0 for a
+	// row that does not exist.
+	Holders shard.Holders
+	// Absent and Present are as in [Change].
 	Absent, Present []string
 }
 

@@ -8,8 +8,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/comet-push/comet/internal/shard"
 )
 
 const (
@@ -25,7 +23,7 @@ const (
 
 // batcher sends writes, and those that wait at a time in one transaction, each
 // with conditions of its own: etcd has one entry to replicate then, and all who
-// watch it one piece of news. Writes of one slot never go together.
+// watch it one piece of news. Writes of one row never go together.
 type batcher struct {
 	client *clientv3.Client
 	tasks  sync.WaitGroup // one for each of sending
@@ -37,9 +35,9 @@ type batcher struct {
 
 // write is one conditional write.
 type write struct {
-	ctx  context.Context //nolint:containedctx // of who waits for it; it is not sent any more when that has ended
-	slot shard.Slot
-	op   clientv3.Op // a transaction
+	ctx context.Context //nolint:containedctx // of who waits for it; it is not sent any more when that has ended
+	key string          // of the row
+	op  clientv3.Op     // a transaction
 
 	done     chan struct{} // closed when what follows is known
 	answer   *etcdserverpb.TxnResponse
@@ -49,8 +47,8 @@ type write struct {
 
 // do has a write sent, once at most, and returns what its transaction answered
 // and the store's revision then. With an error it may have been applied.
-func (b *batcher) do(ctx context.Context, slot shard.Slot, op clientv3.Op) (*etcdserverpb.TxnResponse, int64, error) {
-	w := &write{ctx: ctx, slot: slot, op: op, done: make(chan struct{})}
+func (b *batcher) do(ctx context.Context, key string, op clientv3.Op) (*etcdserverpb.TxnResponse, int64, error) {
+	w := &write{ctx: ctx, key: key, op: op, done: make(chan struct{})}
 	b.put(w)
 	select {
 	case <-w.done:
@@ -108,15 +106,15 @@ func (b *batcher) giveWay() {
 func (b *batcher) take() (batch []*write) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var slots [shard.Slots]bool
+	rows := make(map[string]bool, maxBatch)
 	left := b.queue[:0]
 	for _, w := range b.queue {
 		switch {
 		case w.ctx.Err() != nil:
-		case len(batch) == maxBatch, slots[w.slot]:
+		case len(batch) == maxBatch, rows[w.key]:
 			left = append(left, w)
 		default:
-			slots[w.slot] = true
+			rows[w.key] = true
 			batch = append(batch, w)
 		}
 	}

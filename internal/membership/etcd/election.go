@@ -77,14 +77,32 @@ func (l *leadership) Resign(ctx context.Context) {
 
 // Write implements [membership.Leadership].
 func (l *leadership) Write(ctx context.Context, c membership.Change) error {
-	leads := clientv3.Compare(clientv3.CreateRevision(l.election.Key()), "=", l.election.Rev())
-	_, err := l.d.swap(ctx, c, leads)
-	if errors.Is(err, errGuard) {
-		l.session.Orphan()
-		err = membership.ErrNotLeader
-	}
-	if err != nil {
+	_, err := l.d.swap(ctx, c, l.leads())
+	if err = l.ends(err); err != nil {
 		return fmt.Errorf("write slot %d: %w", c.Slot, err)
 	}
 	return nil
+}
+
+// WriteHolders implements [membership.Leadership].
+func (l *leadership) WriteHolders(ctx context.Context, c membership.HoldersChange) error {
+	_, err := l.d.swapHolders(ctx, c, l.leads())
+	if err = l.ends(err); err != nil {
+		return fmt.Errorf("write presence shard %d: %w", c.Shard, err)
+	}
+	return nil
+}
+
+// leads is the guard of what the leader writes.
+func (l *leadership) leads() clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(l.election.Key()), "=", l.election.Rev())
+}
+
+// ends takes the end of the leadership from the error of a write.
+func (l *leadership) ends(err error) error {
+	if errors.Is(err, errGuard) {
+		l.session.Orphan()
+		return membership.ErrNotLeader
+	}
+	return err
 }

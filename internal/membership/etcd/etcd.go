@@ -4,6 +4,7 @@
 //
 //		nodes/<name>@<id>   a node as JSON, on the lease of its process
 //		slots/<nnn>         a row as JSON, nnn from 000 to 255
+//		presence/<nnn>      the holders of a presence shard as JSON, likewise
 //		election/…          the candidates, oldest leads
 //		cluster             the cluster's id
 //

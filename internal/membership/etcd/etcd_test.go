@@ -56,6 +56,20 @@ func TestKeys(t *testing.T) {
 		}
 	}
 
+	for _, s := range []shard.PresenceShard{0, 7, 255} {
+		if got, ok := k.shardOf(k.holders(s)); !ok || got != s {
+			t.Errorf("presence shard %d is read back as %d, %v", s, got, ok)
+		}
+	}
+	if k.holders(7) != "/comet/presence/007" {
+		t.Errorf("presence shard 7 has key %s", k.holders(7))
+	}
+	for _, key := range []string{"/comet/presence/256", "/comet/presence/x", "/comet/slots/007", "007"} {
+		if s, ok := k.shardOf(key); ok {
+			t.Errorf("%s is presence shard %d", key, s)
+		}
+	}
+
 	n := membership.Node{Name: "b", ID: "5"}
 	for other, want := range map[string]bool{
 		"b@4": true, "b@5": false, "b@50": true, "b@6": true, "b@": true,

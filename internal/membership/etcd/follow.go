@@ -99,6 +99,7 @@ func (d *Directory) list(ctx context.Context) (*mirror, error) {
 	m := &mirror{
 		keys: d.keys, log: d.log, revision: resp.Header.GetRevision(),
 		nodes: make(map[string]announced), rows: make(map[shard.Slot]shard.Row),
+		holders: make(map[shard.PresenceShard]shard.Holders),
 	}
 	for _, kv := range resp.Kvs {
 		m.put(kv)
@@ -113,6 +114,7 @@ type mirror struct {
 	revision int64
 	nodes    map[string]announced // by key
 	rows     map[shard.Slot]shard.Row
+	holders  map[shard.PresenceShard]shard.Holders
 }
 
 type announced struct {
@@ -160,12 +162,23 @@ func (m *mirror) put(kv *mvccpb.KeyValue) {
 		}
 		m.rows[s] = row
 	}
+	if s, ok := m.keys.shardOf(key); ok {
+		holders, err := shard.ParseHolders(kv.Value, kv.ModRevision)
+		if err != nil {
+			m.log.Warn("holders of a presence shard not understood", slog.String("key", key), slog.Any("error", err))
+			holders = shard.Holders{Version: kv.ModRevision}
+		}
+		m.holders[s] = holders
+	}
 }
 
 func (m *mirror) drop(key string) {
 	delete(m.nodes, key)
 	if s, ok := m.keys.slotOf(key); ok {
 		delete(m.rows, s)
+	}
+	if s, ok := m.keys.shardOf(key); ok {
+		delete(m.holders, s)
 	}
 }
 
@@ -177,5 +190,7 @@ func (m *mirror) view() membership.View {
 			nodes[a.node.Name], since[a.node.Name] = a.node, a.since
 		}
 	}
-	return membership.View{Nodes: nodes, Table: new(shard.Table).With(m.rows), Connected: true}
+	return membership.View{
+		Nodes: nodes, Table: new(shard.Table).With(m.rows), Presence: new(shard.HolderTable).With(m.holders), Connected: true,
+	}
 }

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"crypto/rand"
+	"encoding"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ import (
 )
 
 var (
-	errNoSlot = errors.New("no such slot")
+	errNoSlot  = errors.New("no such slot")
+	errNoShard = errors.New("no such presence shard")
 	// errGuard: what a swap compared besides its change did not hold.
 	errGuard = errors.New("the guard of the change does not hold")
 )
@@ -28,30 +30,50 @@ func (d *Directory) Swap(ctx context.Context, c membership.Change) (version int6
 	return version, nil
 }
 
-// swap writes a row if the change's conditions hold, and the guards; errGuard
-// if these do not. It is sent at most once: the client repeats no write that
-// may have arrived.
+// swap writes a slot's row if the change's conditions hold, and the guards.
 func (d *Directory) swap(ctx context.Context, c membership.Change, guards ...clientv3.Cmp) (version int64, err error) {
 	if c.Slot >= shard.Slots {
 		return 0, errNoSlot
 	}
-	row, err := c.Row.MarshalText()
+	return d.replace(ctx, replacement{d.keys.slot(c.Slot), c.Row, c.Row.Version, c.Absent, c.Present}, guards...)
+}
+
+// swapHolders does the same with a presence shard's.
+func (d *Directory) swapHolders(ctx context.Context, c membership.HoldersChange, guards ...clientv3.Cmp) (version int64, err error) {
+	if c.Shard >= shard.PresenceShards {
+		return 0, errNoShard
+	}
+	return d.replace(ctx, replacement{d.keys.holders(c.Shard), c.Holders, c.Holders.Version, c.Absent, c.Present}, guards...)
+}
+
+// replacement is a change of any row.
+type replacement struct {
+	key             string
+	row             encoding.TextMarshaler
+	version         int64 // that it replaces
+	absent, present []string
+}
+
+// replace writes a row if the conditions of its replacement hold, and the
+// guards; errGuard if these do not. It is sent at most once: the client repeats
+// no write that may have arrived.
+func (d *Directory) replace(ctx context.Context, r replacement, guards ...clientv3.Cmp) (version int64, err error) {
+	row, err := r.row.MarshalText()
 	if err != nil {
 		return 0, fmt.Errorf("encode row: %w", err)
 	}
-	key := d.keys.slot(c.Slot)
-	holds := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", c.Row.Version)}
+	holds := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(r.key), "=", r.version)}
 	holds = append(holds, guards...)
-	for _, member := range c.Absent {
+	for _, member := range r.absent {
 		holds = append(holds, clientv3.Compare(clientv3.CreateRevision(d.keys.node(member)), "=", 0))
 	}
-	for _, member := range c.Present {
+	for _, member := range r.present {
 		holds = append(holds, clientv3.Compare(clientv3.CreateRevision(d.keys.node(member)), ">", 0))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
 	defer cancel()
-	answer, revision, err := d.batcher.do(ctx, c.Slot, clientv3.OpTxn(holds,
-		[]clientv3.Op{clientv3.OpPut(key, string(row))},
+	answer, revision, err := d.batcher.do(ctx, r.key, clientv3.OpTxn(holds,
+		[]clientv3.Op{clientv3.OpPut(r.key, string(row))},
 		[]clientv3.Op{clientv3.OpTxn(guards, nil, nil)}))
 	switch {
 	case err != nil:

@@ -111,7 +111,9 @@ func (d *Directory) refreshLocked() {
 		d.views.Disconnect()
 	default:
 		d.news++
-		d.arriveLocked(d.news, membership.View{Nodes: d.store.nodes, Table: d.store.table, Connected: true})
+		d.arriveLocked(d.news, membership.View{
+			Nodes: d.store.nodes, Table: d.store.table, Presence: d.store.presence, Connected: true,
+		})
 	}
 }
 

@@ -71,3 +71,11 @@ func (l *leadership) Write(ctx context.Context, c membership.Change) error {
 	}
 	return nil
 }
+
+// WriteHolders implements [membership.Leadership].
+func (l *leadership) WriteHolders(ctx context.Context, c membership.HoldersChange) error {
+	if _, err := l.dir.replace(ctx, func(s *Store) (int64, error) { return s.swapHolders(c, l) }); err != nil {
+		return fmt.Errorf("write presence shard %d: %w", c.Shard, err)
+	}
+	return nil
+}

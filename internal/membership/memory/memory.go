@@ -36,6 +36,7 @@ type Store struct {
 	version   int64
 	announced map[string]entry
 	table     *shard.Table
+	presence  *shard.HolderTable
 	handles   []*Directory
 	waiting   []*leadership // candidates, longest waiting first
 	leader    *leadership
@@ -60,7 +61,7 @@ func NewStore(lease time.Duration) *Store {
 	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
-	return &Store{id: hex.EncodeToString(id), lease: lease, announced: make(map[string]entry), table: &shard.Table{}}
+	return &Store{id: hex.EncodeToString(id), lease: lease, announced: make(map[string]entry), table: &shard.Table{}, presence: &shard.HolderTable{}}
 }
 
 // Directory returns a new handle: the connection of one process.
@@ -73,8 +74,8 @@ func (s *Store) Directory() *Directory {
 	return d
 }
 
-// Trace tells of all rows, and of every one that is written from now on, in
-// order. What is told must not call the store.
+// Trace tells of all rows of slots, and of every one that is written from now
+// on, in order. What is told must not call the store.
 func (s *Store) Trace(tell func(shard.Slot, shard.Row)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 var (
 	errUnreachable = errors.New("the store cannot be reached")
 	errNoSlot      = errors.New("no such slot")
+	errNoShard     = errors.New("no such presence shard")
 )
 
 // Swap implements [membership.Directory].
@@ -25,16 +26,21 @@ func (d *Directory) Swap(ctx context.Context, c membership.Change) (version int6
 	return version, nil
 }
 
-// swap writes a row if the change's conditions hold, and leader, if there is
-// one, leads.
+// swap writes a slot's row if the change's conditions hold, and leader, if there
+// is one, leads.
 func (d *Directory) swap(ctx context.Context, c membership.Change, leader *leadership) (version int64, err error) {
+	return d.replace(ctx, func(s *Store) (int64, error) { return s.swap(c, leader) })
+}
+
+// replace has the store make a change of a row.
+func (d *Directory) replace(ctx context.Context, change func(*Store) (int64, error)) (version int64, err error) {
 	if err := d.travel(ctx); err != nil {
 		return 0, err
 	}
 	if err := d.store.queue(ctx); err != nil {
 		return 0, err
 	}
-	version, refusal := d.store.swap(c, leader)
+	version, refusal := change(d.store)
 	if err := d.travel(ctx); err != nil {
 		return 0, err
 	}
@@ -64,7 +70,11 @@ func (s *Store) queue(ctx context.Context) error {
 func (s *Store) swap(c membership.Change, leader *leadership) (version int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.refusalLocked(c, leader); err != nil {
+	if c.Slot >= shard.Slots {
+		return 0, errNoSlot
+	}
+	current := s.table.Row(c.Slot).Version == c.Row.Version
+	if err := s.refusalLocked(current, c.Absent, c.Present, leader); err != nil {
 		return 0, err
 	}
 	s.version++
@@ -79,15 +89,30 @@ func (s *Store) swap(c membership.Change, leader *leadership) (version int64, er
 	return s.version, nil
 }
 
-func (s *Store) refusalLocked(c membership.Change, leader *leadership) error {
+func (s *Store) swapHolders(c membership.HoldersChange, leader *leadership) (version int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.Shard >= shard.PresenceShards {
+		return 0, errNoShard
+	}
+	current := s.presence.Holders(c.Shard).Version == c.Holders.Version
+	if err := s.refusalLocked(current, c.Absent, c.Present, leader); err != nil {
+		return 0, err
+	}
+	s.version++
+	c.Holders.Version = s.version
+	s.presence = s.presence.With(map[shard.PresenceShard]shard.Holders{c.Shard: c.Holders})
+	s.publishLocked()
+	return s.version, nil
+}
+
+// refusalLocked says why a change does not apply, of a row that is, or is not,
+// current.
+func (s *Store) refusalLocked(current bool, absent, present []string, leader *leadership) error {
 	switch {
-	case c.Slot >= shard.Slots:
-		return errNoSlot
 	case leader != nil && s.leader != leader:
 		return membership.ErrNotLeader
-	case s.table.Row(c.Slot).Version != c.Row.Version,
-		slices.ContainsFunc(c.Absent, s.announcesLocked),
-		!all(c.Present, s.announcesLocked):
+	case !current, slices.ContainsFunc(absent, s.announcesLocked), !all(present, s.announcesLocked):
 		return membership.ErrConflict
 	}
 	return nil

@@ -3,8 +3,8 @@
 //
 //  1. While the store is in reach, views are the store's.
 //  2. While it is not, brokers are asked in turn, and rows of a higher version
-//     than the last view's replace those. Connected stays false, and nodes stay
-//     as they were.
+//     than the last view's replace those. Connected stays false, and nodes and
+//     the holders of presence shards stay as they were.
 //  3. Every row that is told was in the store: somebody read it there. Everything
 //     but Watch asks the store alone.
 //  4. Views only move forward, as the store's do.

@@ -76,6 +76,10 @@ func TestCutOff(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		held := membership.HoldersChange{Shard: 1, Holders: shard.Holders{Epoch: 1, First: "presence-0@p"}}
+		if err := leads.WriteHolders(ctx, held); err != nil {
+			t.Fatal(err)
+		}
 		write(1, shard.Row{Term: 1, Primary: "broker-0@a", Addr: node.Addr})
 		write(2, shard.Row{Term: 1, Primary: "broker-0@a", Addr: node.Addr})
 		d := peers.New(own, "edge-0", conns, slog.New(slog.DiscardHandler))
@@ -87,6 +91,9 @@ func TestCutOff(t *testing.T) {
 			short, stop := context.WithCancel(ctx)
 			defer stop()
 			view = <-d.Watch(short)
+			if got := view.Presence.Holders(1).First; got != "presence-0@p" {
+				t.Errorf("presence shard 1 is held by %q", got)
+			}
 		}
 		broker.tells(row(t, 1, 100, "broker-1@b"), row(t, 2, 0, "broker-1@b"))
 		if look(); broker.asked.Load() != 0 || view.Table.Row(1).Primary != "broker-0@a" {
