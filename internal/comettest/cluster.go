@@ -79,6 +79,7 @@ func New(t testing.TB, o Options) *Cluster {
 		}
 	}
 	c.Ready(time.Minute)
+	c.Held(time.Minute)
 	return c
 }
 

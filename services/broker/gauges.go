@@ -5,6 +5,9 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/shard"
 )
 
 // maxCopies is the most copies that are told apart.
@@ -14,7 +17,7 @@ const maxCopies = 4
 type gauges struct {
 	places *places
 
-	slots, followed, inSync, underReplicated, uncommitted, waiting, history *prometheus.Desc
+	slots, followed, inSync, underReplicated, uncommitted, waiting, history, withoutHolder *prometheus.Desc
 }
 
 func newGauges(s *places) *gauges {
@@ -30,12 +33,16 @@ func newGauges(s *places) *gauges {
 		uncommitted:     desc("uncommitted_bytes", "What waits in slots led here until all copies in sync have it."),
 		waiting:         desc("publishes_waiting", "Publishes that wait for their commit, or until it is clear who leads their slot."),
 		history:         desc("history_bytes", "Memory that the retained entries of all copies here take."),
+		withoutHolder: desc("presence_shards_without_holder",
+			"Presence shards of which the first or the second holder is not there, as far as this broker knows.", "holder"),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.slots, g.followed, g.inSync, g.underReplicated, g.uncommitted, g.waiting, g.history} {
+	for _, d := range []*prometheus.Desc{
+		g.slots, g.followed, g.inSync, g.underReplicated, g.uncommitted, g.waiting, g.history, g.withoutHolder,
+	} {
 		to <- d
 	}
 }
@@ -56,6 +63,30 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	send(g.uncommitted, c.uncommitted)
 	send(g.waiting, c.waiting)
 	send(g.history, c.history)
+	first, second := withoutHolder(g.places.view.Load())
+	send(g.withoutHolder, first, "first")
+	send(g.withoutHolder, second, "second")
+}
+
+// withoutHolder counts the presence shards that once had holders, and of which
+// the first, or the second, is not announced.
+func withoutHolder(view *membership.View) (first, second int) {
+	if view == nil {
+		return 0, 0
+	}
+	for n := range shard.PresenceShard(shard.PresenceShards) {
+		h := view.Presence.Holders(n)
+		if h.Version == 0 {
+			continue
+		}
+		if _, there := view.Node(h.First); !there {
+			first++
+		}
+		if _, there := view.Node(h.Second); !there {
+			second++
+		}
+	}
+	return first, second
 }
 
 // counts is the state of all places.

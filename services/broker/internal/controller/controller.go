@@ -1,6 +1,7 @@
 // Package controller writes the rows of the slot table that are not their
-// primaries' to write: every broker campaigns, one of them leads, and what
-// package placement plans it writes by compare-and-swap.
+// primaries' to write, and those of presence shards: every broker campaigns, one
+// of them leads, and what packages placement and holding plan it writes by
+// compare-and-swap.
 //
 //  1. Rows are written only while leading: each write compares the row's
 //     version, the leader's own election key, and who must be absent and
@@ -22,6 +23,8 @@
 //     no plan is made until something happens.
 //  6. Orders are carried out by the leader, or refused with a reason; they end
 //     with its leadership.
+//  7. Rows of slots and of presence shards are planned and written each for
+//     themselves: neither waits for the other.
 package controller
 
 import (
@@ -123,7 +126,7 @@ func (c *Controller) lead(ctx context.Context, leadership membership.Leadership)
 		select {
 		case <-ctx.Done():
 		case <-leadership.Lost():
-			c.cfg.Logger.Warn("the leadership may be lost; stopped writing slots")
+			c.cfg.Logger.Warn("the leadership may be lost; stopped writing rows")
 		}
 	})
 	r := newReign(c, leadership, &helpers, time.Now())
@@ -147,14 +150,17 @@ func (c *Controller) lead(ctx context.Context, leadership membership.Leadership)
 			r.learn(f, time.Now())
 		case o := <-r.orders:
 			r.take(o)
-		case w := <-r.written:
-			current, err := r.note(w)
-			if err != nil {
-				c.cfg.Logger.Warn("stopped writing slots", slog.Any("error", err))
+		case w := <-r.slots.written:
+			if current, err := r.noteSlots(w); r.over(err) {
 				return
-			}
-			if !current {
+			} else if !current {
 				continue // until there is a newer view
+			}
+		case w := <-r.shards.written:
+			if current, err := r.notePresence(w); r.over(err) {
+				return
+			} else if !current {
+				continue // likewise
 			}
 		case <-tick.C:
 			r.probe(ctx, time.Now())

@@ -53,7 +53,8 @@ func (f *fixture) live(run func(ctx context.Context)) (end func()) {
 	return end
 }
 
-// process is a broker. Killing its handle is its crash, end its withdrawal.
+// process is a broker, or holds presence shards. Killing its handle is its
+// crash, end its withdrawal.
 type process struct {
 	node    membership.Node
 	dir     *memory.Directory
@@ -62,14 +63,17 @@ type process struct {
 }
 
 func (f *fixture) start(name, id string, durable bool) *process {
-	p := &process{
-		node: membership.Node{
-			Name: name, ID: id, Roles: []membership.Role{membership.Broker}, Addr: name + ":7070", Durable: durable,
-		},
-		dir: f.store.Directory(), updates: make(chan membership.Node),
-	}
-	p.end = f.live(func(ctx context.Context) { _ = p.dir.Register(ctx, p.node, p.updates) })
+	p := f.announce(membership.Node{
+		Name: name, ID: id, Roles: []membership.Role{membership.Broker}, Addr: name + ":7070", Durable: durable,
+	})
 	f.live(p.lead)
+	synctest.Wait()
+	return p
+}
+
+func (f *fixture) announce(n membership.Node) *process {
+	p := &process{node: n, dir: f.store.Directory(), updates: make(chan membership.Node)}
+	p.end = f.live(func(ctx context.Context) { _ = p.dir.Register(ctx, p.node, p.updates) })
 	synctest.Wait()
 	return p
 }
@@ -158,11 +162,13 @@ func (f *fixture) say(member string, v controller.Verdict) {
 	f.verdicts[member] = v
 }
 
-func (f *fixture) table() *shard.Table {
+func (f *fixture) view() membership.View {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	return (<-f.watch.Watch(ctx)).Table
+	return <-f.watch.Watch(ctx)
 }
+
+func (f *fixture) table() *shard.Table { return f.view().Table }
 
 func (f *fixture) leads(member string) int { return len(f.table().Owned(member)) }
 

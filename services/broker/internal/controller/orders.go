@@ -112,7 +112,7 @@ func (r *reign) take(o *order) {
 		o.done <- ErrBusy
 	default:
 		o.term = r.view.Table.Row(o.slot).Term
-		r.standing, r.settled = append(r.standing, o), false
+		r.standing, r.slots.settled = append(r.standing, o), false
 		r.cfg.Logger.Info("an operator orders", slog.Int("slot", int(o.slot)), slog.String("move to", o.broker),
 			slog.Bool("recover", o.broker == ""))
 	}

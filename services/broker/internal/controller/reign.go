@@ -11,6 +11,7 @@ import (
 
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/broker/internal/holding"
 	"github.com/comet-push/comet/services/broker/internal/placement"
 )
 
@@ -20,9 +21,9 @@ type reign struct {
 	*Controller
 	leadership membership.Leadership
 	planner    *placement.Planner
+	holding    *holding.Planner
 	helpers    *sync.WaitGroup
 	findings   chan finding // has room for what every probe under way will say
-	written    chan written // has room for the one write under way
 	orders     chan *order
 	ended      chan struct{}
 
@@ -32,11 +33,8 @@ type reign struct {
 	verdicts map[string]Verdict
 	probing  map[string]bool
 	standing []*order
-	settled  bool // there is nothing to do until something happens
-
-	writing  bool
-	unseen   map[shard.Slot]int64 // written, and not in the view yet: what version they replaced
-	patience time.Time            // when unseen is given up
+	slots    pen[shard.Slot]
+	shards   pen[shard.PresenceShard]
 	waiting  map[shard.Slot]placement.Wait
 }
 
@@ -48,11 +46,11 @@ type finding struct {
 
 func newReign(c *Controller, l membership.Leadership, helpers *sync.WaitGroup, now time.Time) *reign {
 	return &reign{
-		Controller: c, leadership: l, planner: placement.New(c.cfg.Placement), helpers: helpers,
-		findings: make(chan finding, maxProbes), written: make(chan written, 1),
+		Controller: c, leadership: l, planner: placement.New(c.cfg.Placement), holding: holding.New(), helpers: helpers,
+		findings: make(chan finding, maxProbes), slots: newPen[shard.Slot](), shards: newPen[shard.PresenceShard](),
 		orders: make(chan *order), ended: make(chan struct{}),
 		cautious: c.members.steady(now).Add(quarantine * c.cfg.Lease), acted: now,
-		verdicts: map[string]Verdict{}, probing: map[string]bool{}, unseen: map[shard.Slot]int64{},
+		verdicts: map[string]Verdict{}, probing: map[string]bool{},
 	}
 }
 
@@ -66,22 +64,20 @@ func (r *reign) see(v membership.View, now time.Time) {
 	if !v.Connected || !r.view.Connected && !first {
 		r.doubt(now)
 	}
-	r.view, r.settled = v, false
+	r.view = v
 	for member := range r.verdicts {
 		if _, announced := v.Node(member); announced {
 			delete(r.verdicts, member)
 		}
 	}
-	for n, replaced := range r.unseen {
-		if v.Table.Row(n).Version > replaced {
-			delete(r.unseen, n)
-		}
-	}
+	r.slots.see(r.rowVersion)
+	r.shards.see(r.holdersVersion)
 }
 
 // doubt begins the time anew in which everybody can announce itself.
 func (r *reign) doubt(now time.Time) {
-	r.cautious, r.settled = now.Add(quarantine*r.cfg.Lease), false
+	r.cautious = now.Add(quarantine * r.cfg.Lease)
+	r.slots.settled, r.shards.settled = false, false
 	clear(r.verdicts)
 }
 
@@ -91,25 +87,64 @@ func (r *reign) act(ctx context.Context, now time.Time) {
 		r.doubt(now)
 	}
 	r.acted = now
-	if !r.view.Connected || r.settled {
+	if !r.view.Connected {
 		return
 	}
+	if !r.slots.settled {
+		r.actSlots(ctx, now)
+	}
+	if !r.shards.settled {
+		r.actPresence(ctx, now)
+	}
+}
+
+// actSlots has the rows of slots written as they should be.
+func (r *reign) actSlots(ctx context.Context, now time.Time) {
 	v := placement.View{Table: r.view.Table, Lost: r.lost(), Cautious: now.Before(r.cautious)}
 	v.Brokers = brokers(r.view)
-	if r.writing || len(r.unseen) > 0 && now.Before(r.patience) {
+	if !r.slots.free(now) {
 		r.planner.See(v, now)
 		return
 	}
-	clear(r.unseen)
 	v.Orders = r.ordered(v)
 	plan := r.planner.Plan(v, now)
 	r.tell(plan.Waiting)
-	r.settled = plan.Settled
-	if len(plan.Changes) > 0 {
-		r.patience = now.Add(writeTimeout)
-		r.writing = true
-		r.helpers.Go(func() { r.written <- r.write(ctx, plan.Changes) })
+	r.slots.settled = plan.Settled
+	var changes []change[shard.Slot]
+	for _, c := range plan.Changes {
+		changes = append(changes, change[shard.Slot]{
+			row: c.Slot, replaces: c.Row.Version, why: string(c.Why), urgent: len(c.Present) > 0, // it begins a term
+			write: func(ctx context.Context) error {
+				return r.leadership.Write(ctx, membership.Change{Slot: c.Slot, Row: c.Row, Absent: c.Absent, Present: c.Present})
+			},
+		})
 	}
+	r.slots.begin(ctx, r, changes, now)
+}
+
+func (r *reign) rowVersion(n shard.Slot) int64 { return r.view.Table.Row(n).Version }
+
+// noteSlots takes what became of changes of slots; see [pen.note].
+func (r *reign) noteSlots(w written[shard.Slot]) (current bool, err error) {
+	done, current, err := r.slots.note(w, r.rowVersion)
+	for why, n := range done.counts {
+		for range n {
+			r.cfg.Moved(placement.Reason(why))
+		}
+		r.cfg.Logger.Info("wrote slots", slog.String("reason", why), slog.Int("slots", n))
+	}
+	if done.failed != nil {
+		r.cfg.Logger.Warn("slots may not have been written; looking again", slog.Any("error", done.failed))
+	}
+	return current, err
+}
+
+// over reports whether an error means that this is not the leader.
+func (r *reign) over(err error) bool {
+	if err != nil {
+		r.cfg.Logger.Warn("stopped writing rows", slog.Any("error", err))
+	}
+	return err != nil
 }
 
 // brokers are those that are announced. Cordoned ones are to give their slots
@@ -129,7 +164,7 @@ func brokers(view membership.View) []placement.Broker {
 // probe asks those who hold slots that nobody in sync of which is announced
 // whether they are there. A finding is no reason to ask again.
 func (r *reign) probe(ctx context.Context, now time.Time) {
-	if !r.view.Connected || now.Before(r.cautious) || r.settled {
+	if !r.view.Connected || now.Before(r.cautious) || r.slots.settled {
 		return
 	}
 	for n := range shard.Slot(shard.Slots) {
@@ -172,7 +207,7 @@ func (r *reign) holder(member string, row shard.Row) (membership.Node, bool) {
 
 func (r *reign) learn(f finding, now time.Time) {
 	delete(r.probing, f.member)
-	r.settled = false
+	r.slots.settled = false
 	if !r.announced(f.member) && !now.Before(r.cautious) {
 		r.verdicts[f.member] = f.verdict
 	}
