@@ -28,8 +28,41 @@ type Holders struct {
 	First string `json:"first"`
 	// Second is another that is told the same; empty: nobody.
 	Second string `json:"second,omitempty"`
+	// FirstSince and SecondSince tell the stays of a holder apart: whoever was
+	// out of the row in between, and did not see it, has missed what was told
+	// then. They are those of the row before for who was in it, as either.
+	FirstSince  uint64 `json:"first_since,omitempty"`
+	SecondSince uint64 `json:"second_since,omitempty"`
 	// Version rises with every change of the row; 0: never written.
 	Version int64 `json:"-"`
+}
+
+// Since returns since when a holder is one, as a number that says nothing else.
+func (h Holders) Since(member string) uint64 {
+	switch {
+	case member == "":
+	case h.First == member:
+		return h.FirstSince
+	case h.Second == member:
+		return h.SecondSince
+	}
+	return 0
+}
+
+// Follow returns the row as it is to be written in place of another: with the
+// stays of those who were in that one.
+func (h Holders) Follow(before Holders) Holders {
+	since := func(member string) uint64 {
+		switch {
+		case member == "":
+			return 0
+		case before.Has(member):
+			return before.Since(member)
+		}
+		return uint64(before.Version) + 1
+	}
+	h.FirstSince, h.SecondSince = since(h.First), since(h.Second)
+	return h
 }
 
 // Has reports whether a member is one of the holders.

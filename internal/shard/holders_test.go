@@ -81,6 +81,30 @@ func TestHolderTable(t *testing.T) {
 	}
 }
 
+// TestStays tells a holder that stayed from one that came back.
+func TestStays(t *testing.T) {
+	row := shard.Holders{Epoch: 1, First: "a@1"}.Follow(shard.Holders{})
+	write := func(next shard.Holders) shard.Holders {
+		next = next.Follow(row)
+		next.Version = row.Version + 5
+		return next
+	}
+	row = write(row)
+	a := row.Since("a@1")
+	row = write(shard.Holders{Epoch: 1, First: "a@1", Second: "b@1"})
+	b := row.Since("b@1")
+	if row = write(shard.Holders{Epoch: 2, First: "b@1", Second: "a@1"}); row.Since("a@1") != a || row.Since("b@1") != b {
+		t.Errorf("a change of roles ended a stay: %+v", row)
+	}
+	row = write(shard.Holders{Epoch: 2, First: "b@1"})
+	if row = write(shard.Holders{Epoch: 2, First: "b@1", Second: "a@1"}); row.Since("a@1") == a || row.Since("b@1") != b {
+		t.Errorf("who came back stayed: %+v", row)
+	}
+	if row.Since("") != 0 || row.Since("c@1") != 0 {
+		t.Errorf("somebody else stays: %+v", row)
+	}
+}
+
 func FuzzParseHolders(f *testing.F) {
 	f.Add([]byte(`{"epoch":3,"first":"a@1","second":"b@2"}`))
 	f.Add([]byte(`{"epoch":1,"first":"a@1"}`))

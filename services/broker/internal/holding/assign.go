@@ -214,5 +214,6 @@ func (a *assignment) change(p *place, why Reason) {
 	if next.Second != "" && !old.Has(next.Second) {
 		present = append(present, next.Second)
 	}
+	p.next = p.next.Follow(old)
 	a.changes = append(a.changes, Change{Shard: p.shard, Holders: p.next, Absent: p.absent, Present: present, Why: why})
 }
