@@ -200,6 +200,19 @@ func (c *client) Subscribed(token uint64, from []shard.Position, err *bayeux.Err
 	}
 }
 
+// placed answers for a pattern where it begins; none: it is not joined any more.
+func (c *client) placed(i session.Interest, from []shard.Position) {
+	var out session.Effects
+	var err *bayeux.Error
+	if from == nil {
+		err = bayeux.Unavailable()
+	}
+	c.mu.Lock()
+	now := time.Now()
+	c.session.Subscribed(now, i.Token, from, err, &out)
+	c.settle(now, &out)
+}
+
 // Settle implements [hub.Subscriber].
 func (c *client) Settle() {
 	c.mu.Lock()
@@ -283,7 +296,8 @@ func (c *client) settleLocked(now time.Time, out *session.Effects) bool {
 		c.socket.sessionEnded(c, out.Ended)
 		c.socket = nil
 	}
-	return len(out.Interests)+len(out.Publishes)+len(out.Replays)+len(out.Joined)+len(out.Left) > 0 || out.Ended != ""
+	asks := len(out.Interests) + len(out.Publishes) + len(out.Replays) + len(out.Places)
+	return asks+len(out.Joined)+len(out.Left) > 0 || out.Ended != ""
 }
 
 func (c *client) answer(now time.Time, a *session.Answer) {

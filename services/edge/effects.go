@@ -25,6 +25,9 @@ func (s *Service) carryOut(c *client, out *session.Effects) {
 	for _, r := range out.Replays {
 		s.replay(c, r)
 	}
+	for _, i := range out.Places {
+		c.placed(i, s.hub.From(i.Channel))
+	}
 	if out.Ended == "" {
 		if len(out.Joined)+len(out.Left) > 0 {
 			s.reports.Changed(c.session.PublicID())
@@ -33,7 +36,7 @@ func (s *Service) carryOut(c *client, out *session.Effects) {
 	}
 	if s.registry.remove(c) {
 		s.metrics.ended.WithLabelValues(string(out.Ended)).Inc()
-		if out.Ended != session.Refused {
+		if out.Ended != session.Refused && out.Ended != session.Moved {
 			s.reports.Gone(c.session.PublicID(), string(out.Ended))
 		}
 	}

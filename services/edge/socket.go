@@ -197,8 +197,14 @@ func (k *socket) isOver() bool {
 
 // sessionEnded lets go of a session that is over.
 func (k *socket) sessionEnded(c *client, why session.Reason) {
-	if k.client.CompareAndSwap(c, nil) && (why == session.Disconnected || why == session.Evicted) {
+	if !k.client.CompareAndSwap(c, nil) {
+		return
+	}
+	switch why {
+	case session.Disconnected, session.Evicted:
 		k.endSoon(closeNormal)
+	case session.Moved:
+		k.endSoon(closeRestart)
 	}
 }
 

@@ -11,6 +11,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,26 @@ func NewMessage(channel string, data, ext []byte, id string, failed bool) *Event
 		e.members = object[1 : len(object)-1]
 	}
 	return e
+}
+
+// Parts returns what the event was made of, for making it again. They must not
+// be changed.
+func (e *Event) Parts() (data, ext, members []byte) { return e.data, e.ext, e.members }
+
+// Call returns which message of the client a message for one session answers,
+// if any, and whether the call failed: what NewMessage was given.
+func (e *Event) Call() (id string, failed bool) {
+	var answer struct {
+		ID         string
+		Successful bool
+	}
+	if e.At.Offset != 0 || len(e.members) == 0 {
+		return "", false
+	}
+	if err := json.Unmarshal(slices.Concat([]byte("{"), e.members, []byte("}")), &answer); err != nil {
+		return "", false // members of NewMessage are always well formed
+	}
+	return answer.ID, !answer.Successful
 }
 
 // NewNotice makes what stands for the loss of events of a subscription, to a

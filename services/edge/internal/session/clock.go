@@ -113,7 +113,7 @@ const maxFarewells = 3
 // if it were answered at once whenever it asked, it would ask again and again.
 func (s *Session) leave(now time.Time, out *Effects) {
 	told := s.farewells > 0 && s.connect.state == over && s.requests == nil
-	if owed := len(s.log) > 0 || s.catching > 0; told && (!owed || s.farewells >= maxFarewells) {
+	if owed := len(s.log) > 0 || s.catching > 0 || s.regain != nil; told && (!owed || s.farewells >= maxFarewells) {
 		s.close(now, Drained, nil, out)
 	}
 }
@@ -147,6 +147,7 @@ func (s *Session) close(now time.Time, reason Reason, by *request, out *Effects)
 	}
 	s.setReason(reason)
 	out.Ended = s.Ended()
+	s.regain = nil
 	for len(s.subs) > 0 {
 		s.remove(s.subs[len(s.subs)-1], true, out)
 	}
@@ -155,8 +156,14 @@ func (s *Session) close(now time.Time, reason Reason, by *request, out *Effects)
 			s.giveUp(now, r, out)
 		}
 	}
-	s.log, s.seen, s.requests = nil, nil, nil
-	s.fresh, s.sent = tally{}, tally{}
+	s.forget()
+}
+
+// forget lets go of what a session has that has ended.
+func (s *Session) forget() {
+	s.subs, s.log, s.seen, s.requests, s.regain = nil, nil, nil, nil, nil
+	s.fresh, s.sent, s.catching = tally{}, tally{}, 0
+	s.connect.state = over
 }
 
 // free answers the held connect of a session that ends.

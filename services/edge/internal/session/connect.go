@@ -88,7 +88,11 @@ func (s *Session) beginConnect(now time.Time, r Request, m *bayeux.Message, out 
 // settle decides what a connect says about the answers before it.
 func (s *Session) settle(m *bayeux.Message, alone bool) {
 	if s.ack {
-		if batch, ok := bayeux.AckBatch(m.Ext); ok {
+		batch, ok := bayeux.AckBatch(m.Ext)
+		if s.unsure {
+			s.renumber(batch)
+		}
+		if ok {
 			s.acknowledge(uint64(batch))
 		}
 		return

@@ -8,9 +8,9 @@
 //     and carries the effects of one session out in the order of the calls.
 //  2. Before it lets go of the lock it hands Deadline to its timers, and calls
 //     Tick when that time has come. A Tick that comes early does no harm.
-//  3. It answers every Interest that is not a Leave by Subscribed, every
-//     Publish by Published and every Replay by Replayed, once, at any time,
-//     but never from within a call of the session.
+//  3. It answers every Interest that is not a Leave, and each of Places, by
+//     Subscribed, every Publish by Published and every Replay by Replayed,
+//     once, at any time, but never from within a call of the session.
 //  4. It reports every Answer to an HTTP request by Written or Lost, once, and
 //     one whose peer vanished before it was answered by Lost.
 //  5. It sends Answers that have a Socket, and then Pushes, as frames of that
@@ -30,8 +30,8 @@
 //     whatever subscriptions overlap. An event at or below the start of a
 //     subscription is not delivered through it. History that a client asks for
 //     comes before what is pushed, once; only after a resync, a socket that was
-//     left or a policy other than Recover, or after it left a subscription that
-//     read ahead of a wider one, may it repeat events.
+//     left, a move or a policy other than Recover, or after it left a
+//     subscription that read ahead of a wider one, may it repeat events.
 //  9. Without the ack extension what a connect's answer carried is kept until
 //     the next connect, and sent again when that one shows that the answer was
 //     lost. Copies are possible only then.
@@ -65,4 +65,33 @@
 //  18. Without the ack extension what was pushed is gone if the socket drops
 //     before it arrived. What waits in the queue then goes to where events go
 //     next.
+//
+// How it moves to another edge:
+//
+//  19. Snapshot and then Move, in one hold of the lock, end it here because it
+//     goes on elsewhere. From then on nobody is answered: exchanges that are
+//     open, and those that still come, end with 503, never 408, and frames have
+//     no answer. Its reason is Moved, of which presence is not told.
+//  20. Restored from that snapshot it is as if it had not moved. What waited comes
+//     first; batches keep their numbers and contents; what went with an answer
+//     other than a connect's comes again if it is not known to have arrived.
+//     Requests that were open are not repeated, and subscriptions that the
+//     client had not been told of are gone.
+//  21. Restored from a record, Resume, with the vector that was told after it,
+//     it skips nothing without a notice, but messages for this session alone and
+//     what 18 says. What is newer than the vector, or than what Resume says
+//     instead, may come again. Batches go on 1000 numbers behind those that the
+//     record or the client knows of, so no number has two meanings.
+//  22. Whoever keeps records asks Behind of every session before it tells a
+//     vector. If it is so, or was so the last time, the new Resume is told first.
+//  23. A restored session joins its subscriptions again and reads, slot by slot,
+//     what came meanwhile, for all of them at a time; requests do not wait for
+//     that. What is pushed of a slot that is behind is read, too: so of channels
+//     that retain nothing it is lost, as it is of those who are not there. Through
+//     a pattern some events may come that are older than its subscription.
+//  24. What is gone, or cannot be read, is told of exactly those subscriptions
+//     of which it is; then they go on with what is pushed.
+//  25. A subscription that cannot be joined is asked for again as long as the
+//     client has it, and its slots are behind until then: nothing is told, for
+//     nothing is lost before history is.
 package session

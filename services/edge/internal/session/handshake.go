@@ -10,9 +10,10 @@ import (
 
 // The statuses of answers.
 const (
-	statusOK       = 200
-	statusTooMany  = 429
-	statusReplaced = 503 // never 408, which browsers answer by repeating the request
+	statusOK        = 200
+	statusTooMany   = 429
+	statusReplaced  = 503 // never 408, which browsers answer by repeating the request
+	statusElsewhere = 503
 )
 
 // Route says whom a request is for. A request with a handshake in it is for a

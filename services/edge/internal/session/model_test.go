@@ -39,6 +39,14 @@ type model struct {
 	joins     map[string]uint64 // the newest join's token
 	tasks     []task            // effects that await their answer
 
+	// Other edges.
+	older  []uint64          // what was handed over when holders were last told of it
+	vector []uint64          // what holders of records were told
+	record *session.Snapshot // likewise
+	behind bool              // it says more than the channels
+	moved  bool              // the session went on elsewhere at least once
+	old    bool              // its batches are far ahead of those of record
+
 	// The network.
 	open    map[session.Exchange]int  // sent, by answers that are to come
 	gone    map[session.Exchange]bool // lost before the answer
@@ -61,6 +69,7 @@ type model struct {
 	may      map[string]bool   // events that may come again
 	last     map[string]uint64 // by channel
 	batches  map[string]uint64 // by event: the batch it was first sent with, until acknowledged
+	newest   uint64            // batch
 	freed    map[string]bool   // events acknowledged
 	asked    map[session.Exchange]request
 	subs     map[string]sub  // what the server told it of
@@ -103,7 +112,8 @@ type report struct {
 	socket uint64
 }
 
-func channels() []string { return []string{"/a/x", "/a/y/z", shedding} }
+// channels are those there are; the first two have one slot.
+func channels() []string { return []string{"/a/x", "/a/347", "/a/y/z", shedding} }
 
 // shedding is the channel that may have another policy than to recover.
 const shedding = "/b"
@@ -144,6 +154,8 @@ func newModel(t *rapid.T) *model {
 	m.s = session.New(m.cfg, "S", "public", "")
 	m.send(t, request{}, fmt.Sprintf(`{"channel":"/meta/handshake","supportedConnectionTypes":["long-polling"],"ext":{"ack":%v,"replay":%v}}`, m.ack, m.repl))
 	m.drainNetwork(t)
+	m.older = m.handed()
+	m.note()
 	return m
 }
 
@@ -189,6 +201,7 @@ func (m *model) flush(t *rapid.T) {
 	}
 	for _, channel := range out.Left {
 		delete(m.subs, channel)
+		m.note()
 		delete(m.due, channel)
 		m.whole = m.whole && !m.repl // others may be told what it did not read for them
 		for _, e := range m.logs[shard.Of(channel)] {
@@ -197,15 +210,19 @@ func (m *model) flush(t *rapid.T) {
 			}
 		}
 	}
+	s := m.s
 	for _, p := range out.Publishes {
 		m.tasks = append(m.tasks, func(t *rapid.T) {
 			m.write(p.Channel)
-			m.s.Published(m.now, p.Token, nil, &m.out)
-			m.flush(t)
+			s.Published(m.now, p.Token, nil, &m.out)
+			m.flushOf(t, s)
 		})
 	}
 	for _, r := range out.Replays {
-		m.tasks = append(m.tasks, func(t *rapid.T) { m.read(t, r) })
+		m.tasks = append(m.tasks, func(t *rapid.T) { m.read(t, s, r) })
+	}
+	for _, p := range out.Places {
+		m.tasks = append(m.tasks, func(t *rapid.T) { m.confirm(t, s, p) })
 	}
 	for _, a := range out.Answers {
 		m.answer(t, a)
@@ -276,17 +293,26 @@ func (m *model) interest(i session.Interest) {
 		return
 	}
 	m.joins[i.Channel] = i.Token
+	s := m.s
 	m.tasks = append(m.tasks, func(t *rapid.T) {
-		var from []shard.Position
-		for _, slot := range slots(i.Channel) {
-			from = append(from, shard.Position{Slot: slot, Offset: m.end(slot)})
-		}
-		if m.joins[i.Channel] == i.Token { // else it has left meanwhile
+		if s == m.s && m.joins[i.Channel] == i.Token { // else it has left meanwhile
+			if _, known := m.subs[i.Channel]; known && m.moved && m.joinFails(t, i) {
+				return
+			}
 			m.interests[i.Channel] = true
 		}
-		m.s.Subscribed(m.now, i.Token, from, nil, &m.out)
-		m.flush(t)
+		m.confirm(t, s, i)
 	})
+}
+
+// confirm answers a join.
+func (m *model) confirm(t *rapid.T, s *session.Session, i session.Interest) {
+	var from []shard.Position
+	for _, slot := range slots(i.Channel) {
+		from = append(from, shard.Position{Slot: slot, Offset: m.end(slot)})
+	}
+	s.Subscribed(m.now, i.Token, from, nil, &m.out)
+	m.flushOf(t, s)
 }
 
 func slots(pattern string) []shard.Slot {
@@ -334,6 +360,7 @@ func (m *model) joined(channel string) {
 		m.asked[ex] = r
 	}
 	m.subs[channel] = s
+	m.note()
 }
 
 func (m *model) end(slot shard.Slot) uint64 {
@@ -353,28 +380,61 @@ func (e entry) event() *event.Event {
 	return event.New(e.channel, at, strconv.AppendUint(nil, e.offset, 10), nil, nil, time.Time{})
 }
 
-func (m *model) read(t *rapid.T, r session.Replay) {
-	slot := shard.Of(r.Channel)
-	page := session.Page{Through: m.end(slot)}
-	if s, ok := m.subs[r.Channel]; ok && r.Earliest {
-		s.start[slot] = max(s.start[slot], m.keep[r.Channel])
-	}
-	if !r.Earliest && r.Since < m.keep[r.Channel] {
-		page.Lost = true
-	}
+// read answers a replay.
+func (m *model) read(t *rapid.T, session *session.Session, r session.Replay) {
+	page := m.page(r)
 	limit := rapid.IntRange(1, r.Limit+1).Draw(t, "page")
-	for _, e := range m.logs[slot] {
-		if e.channel != r.Channel || e.offset <= max(r.Since, m.keep[r.Channel]) || page.Lost {
+	if len(page.Events) > limit {
+		page.Events = page.Events[:limit]
+		page.Through = page.Events[limit-1].At.Offset
+	}
+	var err *bayeux.Error
+	if m.moved && !m.calm && m.subscribed(r.Channels) && rapid.IntRange(0, 9).Draw(t, "unreadable") == 0 {
+		err = bayeux.Unavailable()
+	}
+	session.Replayed(m.now, r.Token, page, err, &m.out)
+	m.flushOf(t, session)
+}
+
+// page is all that a replay asks for.
+func (m *model) page(r session.Replay) session.Page {
+	page := session.Page{Through: m.end(r.Slot)}
+	wanted := map[string]bool{} // channels
+	for _, name := range r.Channels {
+		lost := !r.Earliest && r.Since > page.Through
+		var matching []string
+		for _, channel := range channels() {
+			if shard.Of(channel) == r.Slot && bayeux.Match(name, channel) {
+				matching = append(matching, channel)
+				lost = lost || !r.Earliest && r.Since < m.keep[channel]
+			}
+		}
+		if lost {
+			page.Lost = append(page.Lost, name)
 			continue
 		}
-		if len(page.Events) == limit {
-			page.Through = page.Events[limit-1].At.Offset
-			break
+		for _, channel := range matching {
+			wanted[channel] = true
+			if s, ok := m.subs[name]; ok && r.Earliest {
+				s.start[r.Slot] = max(s.start[r.Slot], m.keep[channel])
+			}
 		}
-		page.Events = append(page.Events, e.event())
 	}
-	m.s.Replayed(m.now, r.Token, page, nil, &m.out)
-	m.flush(t)
+	for _, e := range m.logs[r.Slot] {
+		if wanted[e.channel] && e.offset > m.keep[e.channel] && (r.Earliest || e.offset > r.Since) {
+			page.Events = append(page.Events, e.event())
+		}
+	}
+	return page
+}
+
+func (m *model) subscribed(names []string) bool {
+	for _, name := range names {
+		if _, ok := m.subs[name]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // sent looks at an answer as it leaves, whether it will arrive or not.
@@ -395,6 +455,10 @@ func (m *model) sent(t *rapid.T, a session.Answer, connect bool) {
 	if !m.ack || !connect {
 		return
 	}
+	if reply.batch() <= m.newest {
+		t.Fatalf("batch %d comes after %d", reply.batch(), m.newest)
+	}
+	m.newest = reply.batch()
 	present := map[string]bool{}
 	for _, e := range events {
 		if m.freed[e.String()] && !m.may[e.String()] {

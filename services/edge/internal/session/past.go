@@ -95,8 +95,8 @@ func (s *Session) ask(sub *subscription, out *Effects) {
 	p := sub.past
 	p.token = s.nextToken()
 	out.Replays = append(out.Replays, Replay{
-		Token: p.token, Channel: sub.channel, Since: p.cursor, Earliest: p.earliest,
-		Limit: max(1, s.room()),
+		Token: p.token, Slot: shard.Of(sub.channel), Channels: []string{sub.channel},
+		Since: p.cursor, Earliest: p.earliest, Through: p.target, Limit: max(1, s.room()),
 	})
 }
 
@@ -106,9 +106,10 @@ func (s *Session) room() int { return s.cfg.QueueMessages/2 - int(s.fresh.events
 
 // pump asks for more history where there is room for it.
 func (s *Session) pump(out *Effects) {
-	if s.catching == 0 || s.room() <= 0 || int(s.fresh.bytes) >= s.cfg.QueueBytes/2 {
+	if s.catching == 0 && s.regain == nil || s.room() <= 0 || int(s.fresh.bytes) >= s.cfg.QueueBytes/2 {
 		return
 	}
+	s.pumpSlots(out)
 	for _, sub := range s.subs {
 		if p := sub.past; p != nil && !p.done && p.token == 0 && sub.state == active {
 			s.ask(sub, out)
@@ -118,6 +119,9 @@ func (s *Session) pump(out *Effects) {
 
 // Replayed answers a Replay: err, or a page.
 func (s *Session) Replayed(now time.Time, token uint64, page Page, err *bayeux.Error, out *Effects) {
+	if s.replayedSlot(now, token, page, err, out) {
+		return
+	}
 	var sub *subscription
 	for _, each := range s.subs {
 		if each.past != nil && each.past.token == token {
@@ -127,7 +131,7 @@ func (s *Session) Replayed(now time.Time, token uint64, page Page, err *bayeux.E
 	if sub == nil {
 		return
 	}
-	if err == nil && page.Lost {
+	if err == nil && len(page.Lost) > 0 {
 		err = bayeux.ReplayLost(sub.channel)
 	}
 	switch {

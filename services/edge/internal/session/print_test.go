@@ -45,12 +45,17 @@ func (tr *transcript) flush() {
 		tr.b.WriteByte('\n')
 	}
 	for _, r := range out.Replays {
-		tr.pages[r.Channel] = r.Token
+		names := strings.Join(r.Channels, " ")
+		tr.pages[names] = r.Token
 		since := strconv.FormatUint(r.Since, 10)
 		if r.Earliest {
 			since = "the earliest"
 		}
-		fmt.Fprintf(&tr.b, "replay %s since %s, %d at most\n", r.Channel, since, r.Limit)
+		fmt.Fprintf(&tr.b, "replay %s since %s, %d at most\n", names, since, r.Limit)
+	}
+	for _, i := range out.Places {
+		tr.joins[i.Channel] = i.Token
+		fmt.Fprintf(&tr.b, "where is %s\n", i.Channel)
 	}
 	for _, list := range []struct {
 		name     string

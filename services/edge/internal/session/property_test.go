@@ -26,7 +26,10 @@ import (
 //     shed may lose what is not its newest;
 //   - a batch of the ack extension names one set of events for ever;
 //   - the log is bounded;
-//   - interests end when the session does.
+//   - interests end when the session does;
+//   - all this goes on when the session moves to another edge, and after its edge
+//     was lost, when a record and a vector are all there is: then an event may
+//     come again, if it is newer than what these say.
 func TestProperties(t *testing.T) {
 	for range 10 { // of 100 games each
 		rapid.Check(t, play)
@@ -35,8 +38,19 @@ func TestProperties(t *testing.T) {
 
 func play(t *rapid.T) {
 	m := newModel(t)
+	if rapid.Bool().Draw(t, "past") {
+		for range rapid.IntRange(1, 12).Draw(t, "entries") {
+			m.appendEntry(t)
+		}
+		for slot, log := range m.logs {
+			m.pushed[slot] = len(log)
+		}
+	}
 	if rapid.Bool().Draw(t, "warm") {
 		m.warmUp(t)
+	}
+	if rapid.Bool().Draw(t, "old") {
+		m.growOld(t)
 	}
 	t.Repeat(map[string]func(*rapid.T){
 		"":            m.check,
@@ -58,6 +72,9 @@ func play(t *rapid.T) {
 		"frame":       m.arriveFrame,
 		"block":       m.block,
 		"unblock":     m.unblock,
+		"tell":        m.tellHolders,
+		"move":        m.move,
+		"crash":       m.crash,
 	})
 	m.finish(t)
 }

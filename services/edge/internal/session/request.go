@@ -39,7 +39,7 @@ func (w waiter) reply() *reply            { return &w.request.replies[w.index] }
 func (s *Session) Receive(now time.Time, r Request, out *Effects) {
 	s.touch(now)
 	if s.ended() {
-		out.answer(r.Exchange, r.Socket, Unknown(s.cfg, now, r.Messages))
+		s.receiveLate(now, r, out)
 		return
 	}
 	if len(r.Messages) == 1 && s.isConnect(&r.Messages[0]) {
@@ -63,6 +63,16 @@ func (s *Session) Receive(now time.Time, r Request, out *Effects) {
 		s.connectBefore(now, r, req, out)
 	}
 	s.advance(now, req, out)
+}
+
+// receiveLate takes a request of a session that has ended.
+func (s *Session) receiveLate(now time.Time, r Request, out *Effects) {
+	switch {
+	case s.Ended() != Moved:
+		out.answer(r.Exchange, r.Socket, Unknown(s.cfg, now, r.Messages))
+	case r.Socket == 0:
+		out.Answers = append(out.Answers, Answer{Exchange: r.Exchange, Status: statusElsewhere})
+	}
 }
 
 // connectBefore takes the connects of a frame with other messages: they do not

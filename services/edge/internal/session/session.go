@@ -20,7 +20,9 @@ type Session struct {
 
 	// What it listens to.
 	subs []*subscription  // by channel
-	seen []shard.Position // by slot: the last offset queued
+	seen []shard.Position // by slot: the last offset queued, or read
+	// What it has to catch up with since it went on here; nil: nothing.
+	regain *regain
 
 	// What it is to be told.
 	log   []item // sent and unconfirmed first, then fresh
@@ -49,6 +51,7 @@ type Session struct {
 	replay    bool
 	draining  bool
 	blocked   bool // the socket takes nothing
+	unsure    bool // it was restored from a record, and no batch since is acknowledged
 }
 
 // transport is how a connect came.
@@ -99,7 +102,9 @@ func (s *Session) Ended() Reason { return reasons()[s.reason] }
 func (s *Session) ended() bool { return s.reason != 0 }
 
 // reasons are what Session.reason counts.
-func reasons() [6]Reason { return [...]Reason{"", Disconnected, Expired, Refused, Drained, Evicted} }
+func reasons() [7]Reason {
+	return [...]Reason{"", Disconnected, Expired, Refused, Drained, Evicted, Moved}
+}
 
 func (s *Session) setReason(reason Reason) {
 	known := reasons()
@@ -133,6 +138,8 @@ func (s *Session) Deliver(now time.Time, via string, e *event.Event, out *Effect
 		return
 	case sub.state != active:
 		sub.miss(e.At)
+		return
+	case s.regain != nil && s.regain.withhold(e.At):
 		return
 	case !s.wants(sub, e):
 		return

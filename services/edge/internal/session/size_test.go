@@ -96,6 +96,45 @@ func TestIdleSize(t *testing.T) {
 	}
 }
 
+// It is asked once a second of every session whether a record has to say more.
+func TestBehindAllocates(t *testing.T) {
+	cfg, now, vector := (session.Config{}).Defaults(), time.Now(), make([]uint64, shard.Slots)
+	s := idle(t, cfg, now)
+	reconnect(t, s, now, entryOf(1), 10)
+	if got := testing.AllocsPerRun(100, func() { s.Behind(vector) }); got != 0 || s.Behind(vector) {
+		t.Errorf("Behind allocates %v times and says %v", got, s.Behind(vector))
+	}
+}
+
+// BenchmarkBehind asks an idle session.
+func BenchmarkBehind(b *testing.B) {
+	s, vector := idle(b, (session.Config{}).Defaults(), time.Now()), make([]uint64, shard.Slots)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Behind(vector)
+	}
+}
+
+// BenchmarkMove has an idle session with two channels go on elsewhere.
+func BenchmarkMove(b *testing.B) {
+	cfg, now := (session.Config{}).Defaults(), time.Now()
+	var out session.Effects
+	s := idle(b, cfg, now)
+	subscribe(s, now, "/b", &out)
+	handed := func(shard.Slot) uint64 { return 7 }
+	b.ReportAllocs()
+	for b.Loop() {
+		out.Reset()
+		s = session.Restore(cfg, "S", "public", s.Snapshot(handed), nil, now, &out)
+		for _, i := range out.Interests {
+			s.Subscribed(now, i.Token, []shard.Position{{Slot: shard.Of(i.Channel), Offset: 7}}, nil, &out)
+		}
+	}
+	if got := s.Channels(); len(got) != 2 || len(out.Replays) > 0 {
+		b.Errorf("%v goes on, and asks for %v", got, out.Replays)
+	}
+}
+
 // reconnect releases the held connect and holds the next.
 func reconnect(tb testing.TB, s *session.Session, now time.Time, e *event.Event, ex session.Exchange) {
 	tb.Helper()

@@ -184,8 +184,12 @@ func (s *Session) join(channel string, since map[string]int64, out *Effects) *su
 // Subscribed answers an Interest: err, or that everything on the channel after
 // the positions will be delivered from now on. A literal channel has one
 // position; a pattern has one per slot, or none if nothing that was appended
-// before this call will be delivered through it. The session keeps from.
+// before this call will be delivered through it. The session keeps from. For a
+// pattern of Effects.Places it is called again.
 func (s *Session) Subscribed(now time.Time, token uint64, from []shard.Position, err *bayeux.Error, out *Effects) {
+	if s.rejoined(token, from, err, out) {
+		return
+	}
 	i := slices.IndexFunc(s.subs, func(sub *subscription) bool {
 		return sub.state == joining && sub.pending.token == token
 	})
@@ -241,6 +245,7 @@ func (s *Session) activate(w waiter, out *Effects) {
 			s.overlap(sub)
 		}
 		sub.state = active
+		s.regain.include(sub)
 		out.Joined = append(out.Joined, channel)
 	}
 	for _, channel := range w.message().Subscription.Channels {
@@ -305,6 +310,7 @@ func (s *Session) remove(sub *subscription, leave bool, out *Effects) {
 			s.matching(sub.channel, func(other *subscription) { s.notice(other.channel) })
 		}
 	}
+	s.forsake(sub)
 }
 
 // unsubscribe takes an unsubscribe message. Messages that still wait for one
@@ -328,4 +334,5 @@ func (s *Session) unsubscribe(now time.Time, w waiter, out *Effects) {
 		}
 	}
 	s.reply(now, w, nil)
+	s.pump(out) // less may have to be read first
 }

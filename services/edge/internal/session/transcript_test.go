@@ -39,7 +39,8 @@ type transcript struct {
 	pubs   []uint64
 	pages  map[string]uint64
 	joined map[string]bool // interests
-	manual bool            // Written is not called for answers
+	snap   *session.Snapshot
+	manual bool // Written is not called for answers
 	b      strings.Builder
 }
 
@@ -81,6 +82,8 @@ func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
 		tr.s.Drain(tr.now, duration(t, d.CmdArgs[0].Key), &tr.out)
 	case "end":
 		tr.s.End(tr.now, session.Reason(d.CmdArgs[0].Key), &tr.out)
+	case "snapshot", "resume", "behind", "move", "restore":
+		tr.goOn(t, d)
 	case "state":
 		return tr.state()
 	default:
@@ -278,20 +281,33 @@ func (tr *transcript) published(t *testing.T, d *datadriven.TestData) {
 	tr.s.Published(tr.now, tr.pubs[i], failure(d), &tr.out)
 }
 
+// replayed answers a replay of a channel, or of some; then lines name theirs.
 func (tr *transcript) replayed(t *testing.T, d *datadriven.TestData) {
 	t.Helper()
-	channel := d.CmdArgs[0].Key
-	token, ok := tr.pages[channel]
-	if !ok {
-		t.Fatalf("no replay of %s", channel)
+	var names []string
+	for _, a := range d.CmdArgs {
+		if strings.HasPrefix(a.Key, "/") {
+			names = append(names, a.Key)
+		}
 	}
-	delete(tr.pages, channel)
-	page := session.Page{Lost: d.HasArg("lost")}
+	name := strings.Join(names, " ")
+	token, ok := tr.pages[name]
+	if !ok {
+		t.Fatalf("no replay of %s", name)
+	}
+	delete(tr.pages, name)
+	page := session.Page{}
+	if d.HasArg("lost") {
+		page.Lost = names[:1]
+	}
 	if d.HasArg("through") {
 		page.Through = arg(t, d, "through")
 	}
 	for line := range strings.Lines(d.Input) {
-		page.Events = append(page.Events, parseEvent(t, channel+" "+line))
+		if len(names) == 1 {
+			line = name + " " + line
+		}
+		page.Events = append(page.Events, parseEvent(t, line))
 	}
 	tr.s.Replayed(tr.now, token, page, failure(d), &tr.out)
 }

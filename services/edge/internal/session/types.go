@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/edge/internal/event"
 )
 
@@ -163,6 +164,9 @@ type Effects struct {
 	Publishes []Publish
 	// Replays ask for history.
 	Replays []Replay
+	// Places are patterns, with the tokens of their Interests, that have joined:
+	// Subscribed is to be called for each again, with its positions.
+	Places []Interest
 	// Joined and Left are the channels and patterns that the client is now
 	// subscribed to, or no longer, for presence. One that is in both has left.
 	Joined []string
@@ -185,6 +189,7 @@ const (
 	Refused      Reason = "refused"    // the handshake was refused; it never was a session
 	Drained      Reason = "drained"    // the edge stops
 	Evicted      Reason = "evicted"    // the server wanted it
+	Moved        Reason = "moved"      // it goes on elsewhere; nobody is told of an end
 )
 
 // Pushes are events for one socket, in order, each a frame of its own. The
@@ -282,27 +287,34 @@ type Publish struct {
 	Session, ID string
 }
 
-// Replay asks for what is retained of a literal channel.
+// Replay asks for what is retained of some channels in one slot.
 type Replay struct {
 	// Token is to be given to Replayed.
-	Token   uint64
-	Channel string
+	Token uint64
+	Slot  shard.Slot
+	// Channels are literal channels of the slot, and patterns.
+	Channels []string
 	// Since asks for everything after it; with Earliest, for all that is
 	// retained.
 	Since    uint64
 	Earliest bool
+	// Through is where the page should lead at least, unless the limit ends it.
+	Through uint64
 	// Limit is the most entries of use, at least 1.
 	Limit int
 }
 
-// Page is a piece of a channel's history.
+// Page is a piece of the history of some channels in one slot.
 type Page struct {
-	// Events are all that is committed in (since, Through], in order.
+	// Events are all that is committed in (since, Through] of the channels that
+	// have lost nothing, in order, each once.
 	Events []*event.Event
-	// Through is where to go on. It is never below the Since of the Replay.
+	// Through is where to go on. It is below the Since of the Replay only if
+	// that was no position of the log; then all channels are Lost.
 	Through uint64
-	// Lost says that part of what was asked for is gone; no events then.
-	Lost bool
+	// Lost are those of the channels, as they were asked for, of which a part
+	// of (since, Through] is gone.
+	Lost []string
 }
 
 // Reset empties the effects and keeps their memory.
@@ -312,6 +324,7 @@ func (e *Effects) Reset() {
 	clear(e.Interests)
 	clear(e.Publishes)
 	clear(e.Replays)
+	clear(e.Places)
 	clear(e.Joined)
 	clear(e.Left)
 	*e = Effects{
@@ -320,6 +333,7 @@ func (e *Effects) Reset() {
 		Interests: e.Interests[:0],
 		Publishes: e.Publishes[:0],
 		Replays:   e.Replays[:0],
+		Places:    e.Places[:0],
 		Joined:    e.Joined[:0],
 		Left:      e.Left[:0],
 	}
