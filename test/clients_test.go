@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/comet-push/comet/test/internal/cluster"
+	"github.com/comet-push/comet/test/internal/proxy"
 )
 
 // quick are the edge's times for tests that wait for sessions to expire.
@@ -14,7 +15,8 @@ var quick = []string{"--edge.max-interval=3s", "--edge.poll-timeout=8s"}
 
 // TestClients runs the scenarios of the unmodified CometD and Faye clients,
 // over each of their transports that runs outside of browsers, against one
-// process, and against the services apart.
+// process, and against the services apart, behind a proxy that sends every
+// request to another edge.
 func TestClients(t *testing.T) {
 	needNode(t)
 	clients := []struct {
@@ -36,13 +38,14 @@ func TestClients(t *testing.T) {
 		}
 	})
 	t.Run("split", func(t *testing.T) {
-		c := cluster.Split(t, 2, 3, append(quick, "--edge.jsonp")...)
+		c := cluster.Split(t, 3, 3, append(quick, "--edge.jsonp")...)
 		c.Settle(t) // a slot that moves loses its history, which Faye's client is not told
+		address := proxy.Nginx(t, c.Edges)
 		for i, client := range clients {
 			for _, transport := range client.transports {
 				t.Run(client.name+" "+transport, func(t *testing.T) {
 					t.Parallel()
-					runClient(t, client.name, transport, c.Edges[i].HTTP, c.Brokers[i].Internal)
+					runClient(t, client.name, transport, address, c.Brokers[i].Internal)
 				})
 			}
 		}

@@ -73,8 +73,11 @@ type Profile struct {
 	// Edges are those that it knows; it uses the first until that sends it away
 	// or cannot be reached, then the next. With Roams it sends every request to
 	// the next, as a balancer does that knows nothing of sessions.
-	Edges    []string
-	Roams    bool
+	Edges []string
+	Roams bool
+	// Repeats is how long ago what comes again may have come, because an edge
+	// dies and its sessions go on from their records.
+	Repeats  time.Duration
 	Channels []string
 }
 

@@ -19,7 +19,8 @@ import (
 //     which a resync tells, may one come again whose publish was unclear: its
 //     publisher tried again, or a broker did for it, and the key went with the
 //     log. And what came last before a connect was cut may come again if the
-//     client does not acknowledge.
+//     client does not acknowledge. What came within Profile.Repeats may come
+//     again, too.
 //  2. What was published after a subscription was confirmed comes, or a resync
 //     names the channel as it was subscribed to: not before the reply of the
 //     last event before the gap, not after that of the first event behind it.
@@ -92,7 +93,7 @@ func check(c *Client, p *Publisher, pattern string) (errs []error) {
 		case r.Kind == Subscribed && r.Channel == pattern:
 			in.live, in.first, in.due, in.reply = true, true, p.since(r.At), r.Reply
 		case r.Kind == Event && r.Channel == p.Channel:
-			if in.repeats(r) && (p.Retried(r.N) || in.begunAnew(r)) || !c.Ack && in.repeatsCut(i) {
+			if in.repeats(r) && (p.Retried(r.N) || in.begunAnew(r)) || !c.Ack && in.repeatsCut(i) || in.repeatsWithin(i, c.Repeats) {
 				continue
 			}
 			if err := in.event(r); err != nil {
@@ -172,6 +173,20 @@ func (in *reader) repeatsCut(i int) bool {
 			return cut
 		default:
 			last = r.Reply
+		}
+	}
+	return false
+}
+
+// repeatsWithin reports whether an event comes again that came a short time ago.
+func (in *reader) repeatsWithin(i int, limit time.Duration) bool {
+	again := in.history[i]
+	if limit == 0 || in.first || again.N >= in.due {
+		return false
+	}
+	for _, r := range slices.Backward(in.history[:i]) {
+		if r.Kind == Event && r.Channel == again.Channel && r.N == again.N {
+			return again.At.Sub(r.At) <= limit
 		}
 	}
 	return false

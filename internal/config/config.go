@@ -87,6 +87,7 @@ type EdgeConfig struct {
 	TLSKeyFile    string
 	MaxSessions   int
 	SessionRate   int
+	BindCookie    bool
 	ResumeRate    int
 	// BrowserConnects bounds the connects held for one browser; -1: no bound.
 	BrowserConnects int
@@ -161,7 +162,7 @@ func Serve() Config {
 		GRPC:     Listen{":9090"},
 		Internal: Listen{":8081"},
 		Etcd:     Etcd{Prefix: "/comet", LeaseTTL: 3 * time.Second},
-		Presence: PresenceConfig{Grace: 10 * time.Second, MaxSessions: 2_000_000},
+		Presence: PresenceConfig{Grace: time.Minute, MaxSessions: 2_000_000},
 		Broker: BrokerConfig{
 			SlotBytes: 4 << 20, Replicas: 2, MinInSync: 1, UncleanAfter: OrNever(30 * time.Second),
 			Sync: SyncCommit, SyncInterval: 100 * time.Millisecond,
@@ -192,6 +193,7 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Edge.TLSCertFile, "edge.tls-cert-file", c.Edge.TLSCertFile, "PEM file that turns TLS on")
 	fs.StringVar(&c.Edge.TLSKeyFile, "edge.tls-key-file", c.Edge.TLSKeyFile, "PEM file with the key of it")
 	fs.IntVar(&c.Edge.MaxSessions, "edge.max-sessions", c.Edge.MaxSessions, "how many sessions an edge takes")
+	fs.BoolVar(&c.Edge.BindCookie, "edge.bind-cookie", c.Edge.BindCookie, "refuse a clientId that comes without the browser cookie of its handshake")
 	fs.IntVar(&c.Edge.SessionRate, "edge.session-rate", c.Edge.SessionRate, "how many sessions and readers may begin in a second")
 	fs.IntVar(&c.Edge.ResumeRate, "edge.resume-rate", c.Edge.ResumeRate, "how many readers may go on where they were in a second")
 	fs.IntVar(&c.Edge.BrowserConnects, "edge.browser-connects", c.Edge.BrowserConnects,
@@ -220,7 +222,7 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Broker.DataDir, "broker.data-dir", c.Broker.DataDir, "directory in which a broker keeps its slots, too; none: in memory only")
 	fs.StringVar(&c.Broker.Sync, "broker.sync", c.Broker.Sync, "when that is synced: commit (before a publish is acknowledged) or interval")
 	fs.DurationVar(&c.Broker.SyncInterval, "broker.sync-interval", c.Broker.SyncInterval, "how often it is with broker.sync=interval")
-	fs.DurationVar(&c.Presence.Grace, "presence.grace", c.Presence.Grace, "how long the sessions of a silent edge count as present")
+	fs.DurationVar(&c.Presence.Grace, "presence.grace", c.Presence.Grace, "how long the sessions of a lost edge can go on elsewhere, at least")
 	fs.IntVar(&c.Presence.MaxSessions, "presence.max-sessions", c.Presence.MaxSessions, "how many sessions presence remembers")
 }
 

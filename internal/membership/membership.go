@@ -136,6 +136,12 @@ type Directory interface {
 	// ClusterID returns the random id of this cluster, 32 hex digits, made by
 	// the first who asks; it is lost with the store's data.
 	ClusterID(ctx context.Context) (string, error)
+	// Secret reads what the nodes of the cluster know and nobody else, and its
+	// version; nothing and 0 if nobody has written any.
+	Secret(ctx context.Context) (text []byte, version int64, err error)
+	// SetSecret replaces the secret of a version; ErrConflict if that is not its
+	// version any more.
+	SetSecret(ctx context.Context, text []byte, version int64) error
 }
 
 // Leadership is the right to write all rows.

@@ -39,6 +39,7 @@ import (
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/namespace"
+	"github.com/comet-push/comet/internal/records"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/internal/upstream"
@@ -146,7 +147,8 @@ func (s *Service) serveBackends(m *metrics) {
 	})
 	s.public = &pubsub{
 		cfg: s.cfg, deps: s.deps, view: s.places.known,
-		publisher: s.publisher, reader: s.reader, metrics: m, drained: s.drained,
+		publisher: s.publisher, reader: s.reader, records: records.New(s.places.known, s.deps.Conns),
+		metrics: m, drained: s.drained,
 	}
 }
 

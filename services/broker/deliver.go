@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -11,6 +12,7 @@ import (
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
 	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/records"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/shard"
 )
@@ -47,7 +49,8 @@ func (p *pubsub) Disconnect(ctx context.Context, req *pubsubv1.DisconnectRequest
 // edgeCall is a call of an edge about a session, which it may not know.
 type edgeCall func(ctx context.Context, edge edgev1.EdgeServiceClient) error
 
-// atEdge calls the edge that has a session.
+// atEdge calls the edge that is a session's home: the one that its id hints at,
+// or else the one that presence knows.
 func (p *pubsub) atEdge(ctx context.Context, session string, call edgeCall) error {
 	hint, _, _ := strings.Cut(session, "-")
 	for _, edge := range p.view().With(membership.Edge) {
@@ -59,6 +62,27 @@ func (p *pubsub) atEdge(ctx context.Context, session string, call edgeCall) erro
 			return err
 		}
 	}
+	if !p.records.Kept(session) {
+		return unknownSession(session)
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	found, err := p.records.Locate(ctx, session)
+	switch {
+	case errors.Is(err, records.ErrUnknown):
+		return unknownSession(session)
+	case err != nil:
+		return rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
+			"nobody says now where session %s is: %s", session, status.Convert(err).Message())
+	}
+	if home, announced := p.view().Node(found.GetHome()); announced {
+		return p.callEdge(ctx, home, call)
+	}
+	return rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
+		"the edge of session %s is lost, and its client has not come to another yet", session)
+}
+
+func unknownSession(session string) error {
 	return rpc.Error(codes.NotFound, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN,
 		"session %s does not exist, or no longer", session)
 }

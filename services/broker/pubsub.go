@@ -5,6 +5,7 @@ import (
 
 	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
 	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/records"
 	"github.com/comet-push/comet/internal/upstream"
 )
 
@@ -18,6 +19,7 @@ type pubsub struct {
 	view      func() membership.View
 	publisher *upstream.Publisher
 	reader    *upstream.Reader
+	records   *records.Client
 	metrics   *metrics
 	drained   <-chan struct{} // closed when subscribers are to leave
 

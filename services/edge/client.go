@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
+	"github.com/comet-push/comet/internal/home"
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/edge/internal/deadline"
 	"github.com/comet-push/comet/services/edge/internal/event"
@@ -34,10 +35,12 @@ type client struct {
 	exchanges []exchange // in one while there is but one
 	one       [1]exchange
 	effects   []session.Effects // to be carried out
+	seat      home.Seat         // the part of this edge in the session
 	timer     deadline.Entry[*client]
 	wake      time.Duration // what timer is set to, as the service counts time
 	holding   bool          // a connect is held, and counted
 	busy      bool          // somebody carries effects out
+	behind    bool          // its record says more than the vector does
 
 	publishes atomic.Int32 // unanswered
 }
@@ -69,15 +72,25 @@ func (c *client) begin(r session.Request) {
 	c.settle(now, &out)
 }
 
-func (c *client) receive(e *hold.Exchange, b browser, r session.Request) {
+// receive takes a request unless the session has left. front is through which
+// edge it came; settled: the session should move there.
+func (c *client) receive(x exchange, front string, r session.Request) (settled, here bool) {
 	c.mu.Lock()
-	if len(c.exchanges) >= c.service.cfg.Requests && !isConnect(r.Messages) {
+	connect := isConnect(r.Messages)
+	switch {
+	case c.session.Ended() == session.Moved:
 		c.mu.Unlock()
-		e.Answer(hold.Answer{Status: http.StatusTooManyRequests})
-		return
+		return false, false
+	case connect:
+		settled = c.seat.Through(front, time.Now())
+	case len(c.exchanges) >= c.service.cfg.Requests:
+		c.mu.Unlock()
+		x.Answer(hold.Answer{Status: http.StatusTooManyRequests})
+		return false, true
 	}
-	c.expect(exchange{Exchange: e, browser: b})
+	c.expect(x)
 	c.take(r)
+	return settled, true
 }
 
 // isConnect reports whether a request is a connect alone: it may replace one.
@@ -132,7 +145,7 @@ func (c *client) drain(interval time.Duration) {
 	if k != nil { // which the client is to find closed
 		interval = max(interval, 2*linger)
 	}
-	c.session.Drain(now, interval, &out)
+	c.session.Drain(now, interval, c.service.arrivals.records.Kept(c.session.PublicID()), &out)
 	c.settle(now, &out)
 	if k != nil {
 		k.endSoon(closeRestart)
@@ -156,17 +169,22 @@ func (c *client) end(reason session.Reason) {
 	c.settle(now, &out)
 }
 
-// endIdle ends a session that waits for no answer and, unless it had its time,
-// has nothing left to be told.
-func (c *client) endIdle(hadTime bool) {
-	var out session.Effects
+// part lets go of a session that drains and waits for no answer: it is left to the
+// next edge or, where nobody keeps records, ended if it had its time or has
+// nothing left to be told.
+func (c *client) part(hadTime bool) {
+	kept := c.service.arrivals.records.Kept(c.session.PublicID())
 	c.mu.Lock()
-	now := time.Now()
 	busy := len(c.exchanges) > 0 || c.publishes.Load() > 0
-	if !busy && (hadTime || c.session.Queued() == 0) {
-		c.session.End(now, session.Drained, &out)
+	owed := c.session.Queued() > 0
+	c.mu.Unlock()
+	switch {
+	case busy:
+	case kept:
+		c.deposit()
+	case hadTime || !owed:
+		c.end(session.Drained)
 	}
-	c.settle(now, &out)
 }
 
 // Deliver implements [hub.Subscriber].
@@ -312,7 +330,7 @@ func (c *client) answer(now time.Time, a *session.Answer) {
 	c.service.browsers.leave(x.browser, c)
 	x.browser = 0
 	x.events, x.newest = a.Events, nanoseconds(a.Newest)
-	x.Answer(hold.Answer{Status: a.Status, Body: a.Body})
+	x.Answer(hold.Answer{Status: a.Status, Body: a.Body, Left: c.session.Ended() == session.Moved})
 }
 
 // expect notes an exchange.

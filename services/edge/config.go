@@ -35,6 +35,10 @@ type Config struct {
 	// FrameMaxBytes is how much goes into one forever-frame; 1 MiB.
 	FrameMaxBytes int
 
+	// BindCookie binds a clientId to the browser cookie of its handshake: without
+	// that it is refused.
+	BindCookie bool
+
 	// AllowedOrigins are the origins of pages that may use the edge besides its
 	// own: https://app.example.com, https://*.example.com or loopback.
 	AllowedOrigins []string

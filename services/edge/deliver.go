@@ -47,7 +47,19 @@ func (d *deliverServer) Disconnect(_ context.Context, req *edgev1.DisconnectRequ
 
 // Relay implements [edgev1.EdgeServiceServer].
 func (d *deliverServer) Relay(stream grpc.BidiStreamingServer[edgev1.RelayRequest, edgev1.RelayResponse]) error {
-	return relay.Serve(stream, home{d.s})
+	return relay.Serve(stream, homeDoor{d.s})
+}
+
+// Take implements [edgev1.EdgeServiceServer].
+func (d *deliverServer) Take(ctx context.Context, req *edgev1.TakeRequest) (*edgev1.TakeResponse, error) {
+	handed, err := d.s.hand(ctx, req.GetSession(), req.GetEdge(), generationOf(req.GetGeneration()))
+	switch {
+	case err != nil:
+		return nil, rpc.Error(codes.Aborted, channelv1.ErrorReason_ERROR_REASON_MOVED, "session %s: %v", req.GetSession(), err)
+	case handed == nil:
+		return nil, unknownHere(req.GetSession())
+	}
+	return handed, nil
 }
 
 func unknownHere(session string) error {

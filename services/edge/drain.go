@@ -27,16 +27,19 @@ func (s *Service) fullInterval() time.Duration {
 const comeBack = 2 * time.Second
 
 // drain says no to handshakes, sends the clients away evenly over the window,
-// ends their sessions once nothing of them is under way, and the rest when the
-// time is up.
+// leaves their sessions to other edges once nothing of them is under way, and the
+// rest when the time is up.
 func (s *Service) drain(ctx context.Context) {
 	s.draining.Store(true)
 	ctx = context.WithoutCancel(ctx)
 	timely, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
 	defer cancel()
 	s.sendAway(timely)
-	s.endIdle(timely)
+	s.part(timely)
 	for c := range s.registry.all() {
+		if s.arrivals.records.Kept(c.session.PublicID()) {
+			c.deposit()
+		}
 		c.end(session.Drained) // answers whatever it has
 	}
 	last, cancel := context.WithTimeout(ctx, s.cfg.WriteTimeout)
@@ -44,14 +47,15 @@ func (s *Service) drain(ctx context.Context) {
 	s.unanswered.wait(last)
 }
 
-func (s *Service) endIdle(ctx context.Context) {
+// part lets go of the sessions whose clients were sent away.
+func (s *Service) part(ctx context.Context) {
 	const every = 20 * time.Millisecond
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	late := time.Now().Add(comeBack)
 	for s.registry.len()+s.sockets.len() > 0 {
 		for c := range s.registry.all() {
-			c.endIdle(time.Now().After(late))
+			c.part(time.Now().After(late))
 		}
 		select {
 		case <-tick.C:

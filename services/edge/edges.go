@@ -5,6 +5,7 @@ import (
 
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/clientid"
 )
 
 // edges is the other edges, as the directory has them.
@@ -12,6 +13,7 @@ type edges struct {
 	self string // as name@id
 
 	mu       sync.RWMutex // leaf
+	view     membership.View
 	byMember map[string]membership.Node
 	byHint   map[string][]membership.Node // two may share a hint
 }
@@ -29,7 +31,14 @@ func (e *edges) see(v membership.View) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.byMember, e.byHint = byMember, byHint
+	e.view, e.byMember, e.byHint = v, byMember, byHint
+}
+
+// known is the newest view.
+func (e *edges) known() membership.View {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.view
 }
 
 // member returns an edge by name@id.
@@ -40,9 +49,15 @@ func (e *edges) member(member string) (n membership.Node, ok bool) {
 	return n, ok
 }
 
+// usable reports whether an edge is there and stays.
+func (e *edges) usable(member string) bool {
+	n, ok := e.member(member)
+	return ok && !n.Draining
+}
+
 // hinted returns the edges that a clientId may have been made by.
 func (e *edges) hinted(clientID string) []membership.Node {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.byHint[hintOf(clientID)]
+	return e.byHint[clientid.Hint(clientID)]
 }

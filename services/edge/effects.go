@@ -37,7 +37,7 @@ func (s *Service) carryOut(c *client, out *session.Effects) {
 	if s.registry.remove(c) {
 		s.metrics.ended.WithLabelValues(string(out.Ended)).Inc()
 		if out.Ended != session.Refused && out.Ended != session.Moved {
-			s.reports.Gone(c.session.PublicID(), string(out.Ended))
+			s.reports.Gone(c.session.PublicID(), c.gone(out.Ended))
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/clientid"
 	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/hub"
@@ -42,6 +43,8 @@ func newCrowd(tb testing.TB, n int, channel string) *crowd {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	keys := clientid.Ring(nil).Next(time.Now())
+	s.keyring.ring.Store(&keys)
 	c := &crowd{tb: tb, service: s, polls: map[string]uint64{}}
 	c.shakeHands(n, channel)
 	c.connect() // the first is answered at once

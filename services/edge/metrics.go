@@ -15,6 +15,7 @@ type metrics struct {
 	publishes  prometheus.Counter
 	refused    *prometheus.CounterVec
 	ended      *prometheus.CounterVec
+	adopted    *prometheus.CounterVec
 	resyncs    prometheus.Counter
 	dropped    *prometheus.CounterVec
 	cuts       *prometheus.CounterVec
@@ -48,6 +49,9 @@ func newMetrics(reg prometheus.Registerer, sessions, sockets, topics func() int)
 		ended: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "comet_edge_sessions_ended_total", Help: "Sessions that are over, by reason.",
 		}, []string{"reason"}),
+		adopted: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "comet_edge_sessions_adopted_total", Help: "Sessions that came here from another edge: taken from it, or from what was recorded.",
+		}, []string{"from"}),
 		resyncs: f.NewCounter(prometheus.CounterOpts{
 			Name: "comet_edge_resyncs_total", Help: "Times a session was to be told that a subscription lost messages upstream.",
 		}),

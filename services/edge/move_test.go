@@ -6,13 +6,27 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
+	"github.com/comet-push/comet/internal/home"
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
+// handOver takes the session from its home, as another edge does.
+func (b *browserClient) handOver() *edgev1.TakeResponse {
+	b.w.t.Helper()
+	taken, err := b.w.service.hand(b.w.t.Context(), publicID(b.clientID), "edge-9@e9", home.Generation{Count: 2})
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	return taken
+}
+
 // goOn restores the session of a client, which the edge does not know any more,
-// after its channels have been let go.
-func (b *browserClient) goOn(snap *session.Snapshot, vector []uint64) {
+// after its channels have been let go: from what was taken, or what is recorded.
+func (b *browserClient) goOn(taken *edgev1.TakeResponse, record *edgev1.SessionState, vector []uint64) {
 	b.w.t.Helper()
 	synctest.Wait()
 	if n := b.w.service.registry.len(); n != 0 {
@@ -22,8 +36,20 @@ func (b *browserClient) goOn(snap *session.Snapshot, vector []uint64) {
 	b.w.broker.publish("/a", "2")
 	b.w.broker.publish("/b/x", "3")
 	synctest.Wait()
-	if b.w.service.adopt(b.clientID, b.w.service.registry.publicID(b.clientID), snap, vector) == nil {
-		b.w.t.Fatal("no room")
+	b.adopt(taken, record, vector)
+}
+
+func (b *browserClient) adopt(taken *edgev1.TakeResponse, record *edgev1.SessionState, vector []uint64) {
+	b.w.t.Helper()
+	step := home.Step{Do: home.RestoreRecord, Generation: home.Generation{Count: 2}}
+	if taken != nil {
+		step.Do, step.Exact = home.Restore, taken.GetExact()
+	}
+	_, err := b.w.service.install(b.clientID, &edgev1.ClaimResponse{
+		State: record, Vector: &edgev1.Vector{Offsets: vector},
+	}, taken, step)
+	if err != nil {
+		b.w.t.Fatal(err)
 	}
 }
 
@@ -33,7 +59,6 @@ func TestHandOver(t *testing.T) {
 	inWorld(t, Config{}, func(w *world) {
 		b := w.client().open("/a", "/b/*")
 		synctest.Wait()
-		c := w.service.registry.find(b.clientID)
 		held := b.poll(w.t.Context())
 		w.broker.publish("/a", "1")
 		synctest.Wait()
@@ -41,17 +66,14 @@ func TestHandOver(t *testing.T) {
 			t.Fatalf("got %s", got)
 		}
 		held = b.poll(w.t.Context())
-		snap, err := decodeSnapshot(c.handOver())
-		if err != nil {
-			t.Fatal(err)
-		}
+		taken := b.handOver()
 		if <-held.done; held.status != http.StatusServiceUnavailable {
 			t.Errorf("the held connect was answered %d", held.status)
 		}
-		if c.handOver() != nil {
-			t.Error("it was handed over twice")
+		if again := b.handOver(); !proto.Equal(again, taken) {
+			t.Errorf("handed over again: %v, want %v", again, taken)
 		}
-		b.goOn(snap, nil)
+		b.goOn(taken, nil, nil)
 		wantCaughtUp(b)
 		if n := w.value("comet_edge_resyncs_total"); n != 0 {
 			t.Errorf("%v resyncs", n)
@@ -112,12 +134,8 @@ func TestRestoreFromRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		snap, err := decodeRecord(state)
-		if err != nil {
-			t.Fatal(err)
-		}
 		c.end(session.Drained)
-		b.goOn(snap, vector)
+		b.goOn(nil, state, vector)
 		first, _ := b.connect() // it may have been lost
 		if got := summary(first); got != "/a=1 /a=2" && got != "/b/x=3" && got != "/a=1 /a=2 /b/x=3" && got != "/b/x=3 /a=1 /a=2" {
 			t.Errorf("got %s", got)
@@ -130,15 +148,10 @@ func TestGoOnWithoutBroker(t *testing.T) {
 	inWorld(t, Config{}, func(w *world) {
 		b := w.client().open("/a", "/b/*")
 		synctest.Wait()
-		snap, err := decodeSnapshot(w.service.registry.find(b.clientID).handOver())
-		if err != nil {
-			t.Fatal(err)
-		}
+		taken := b.handOver()
 		w.letChannelsGo()
 		w.broker.set(true)
-		if w.service.adopt(b.clientID, w.service.registry.publicID(b.clientID), snap, nil) == nil {
-			t.Fatal("no room")
-		}
+		b.adopt(taken, nil, nil)
 		held := b.poll(w.t.Context())
 		time.Sleep(2*w.service.cfg.JoinTimeout + time.Second)
 		if joins := w.broker.joins; joins != 2+2 {

@@ -2,10 +2,13 @@ package edge
 
 import (
 	"iter"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
+	"github.com/comet-push/comet/internal/home"
+	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
 // presence is the service as the source of reports.
@@ -19,24 +22,76 @@ func (p *presence) Sessions() iter.Seq[string] {
 				return
 			}
 		}
+		for _, session := range p.departures.deposited() {
+			if !yield(session) {
+				return
+			}
+		}
 	}
 }
 
 // State implements [report.Source].
 func (p *presence) State(publicID string) (*edgev1.SessionState, bool) {
-	c := p.registry.findPublic(publicID)
-	if c == nil {
-		return nil, false
+	if c := p.registry.findPublic(publicID); c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.session.Ended() == "" {
+			return c.recordLocked(c.resumeLocked()), true
+		}
 	}
+	deposited := p.departures.record(publicID)
+	return deposited, deposited != nil
+}
+
+// gone is how presence is told of the end.
+func (c *client) gone(why session.Reason) *edgev1.SessionGone {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session.Ended() != "" {
-		return nil, false
+	return &edgev1.SessionGone{Reason: string(why), Generation: generationProto(c.seat.Generation())}
+}
+
+// resumeLocked is where the session stands, as far as the vector does not say so.
+func (c *client) resumeLocked() *session.Snapshot {
+	var vector []uint64
+	if v := c.service.vector.Load(); v != nil {
+		vector = *v
+	}
+	return c.session.Resume(vector)
+}
+
+// recordLocked is what presence keeps of a session: a snapshot, or less if that
+// is too much.
+func (c *client) recordLocked(snapshot *session.Snapshot) *edgev1.SessionState {
+	resume, err := encodeResume(snapshot)
+	if err != nil {
+		resume, _ = encodeResume(c.resumeLocked()) // with none it goes on from the vector
 	}
 	return &edgev1.SessionState{
-		User:      c.session.User(),
-		Transport: c.session.Transport(),
-		Since:     timestamppb.New(p.sessions.Origin.Add(c.since)),
-		Channels:  c.session.Channels(),
-	}, true
+		User:        c.session.User(),
+		Transport:   c.session.Transport(),
+		Since:       timestamppb.New(c.service.timeOf(c.since)),
+		Channels:    c.session.Channels(),
+		Generation:  generationProto(c.seat.Generation()),
+		AdoptableMs: uint32(c.service.adoptable().Milliseconds()),
+		Resume:      resume,
+	}
+}
+
+// Vector implements [report.Source].
+func (p *presence) Vector() []uint64 {
+	if v := p.reported.Load(); v != nil {
+		return *v
+	}
+	return nil
+}
+
+// Superseded implements [report.Source].
+func (p *presence) Superseded(publicID string, g *edgev1.Generation, edge string) {
+	(*Service)(p).supersede(publicID, edge, generationOf(g))
+}
+
+// adoptable is how long after the loss of this edge its clients may still come
+// back.
+func (s *Service) adoptable() time.Duration {
+	return home.Adoptable(s.sessions.Timeout, s.sessions.Interval, s.sessions.MaxInterval)
 }

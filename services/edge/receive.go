@@ -1,13 +1,14 @@
 package edge
 
 import (
-	"crypto/rand"
 	"net/http"
 	"time"
 
 	"github.com/comet-push/comet/bayeux"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+	"github.com/comet-push/comet/internal/home"
 	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/edge/internal/deadline"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/session"
@@ -18,7 +19,7 @@ import (
 func (s *Service) Receive(e *hold.Exchange, r transport.Request) {
 	id, handshake := session.Route(r.Messages)
 	if handshake {
-		c, refusal := s.admit(r.Messages)
+		c, refusal := s.admit(r.Messages, r.Browser)
 		if c == nil {
 			e.Answer(hold.Answer{Status: http.StatusOK, Body: refusal})
 			return
@@ -29,23 +30,39 @@ func (s *Service) Receive(e *hold.Exchange, r transport.Request) {
 		s.missedByDrain(c)
 		return
 	}
-	if c := s.registry.find(id); c != nil {
-		s.give(c, e, r)
-	} else {
-		s.front(e, id, r)
+	if s.refusesID(id, r.Browser) {
+		e.Answer(hold.Answer{Status: http.StatusOK, Body: s.unknown(r.Messages)})
+		return
 	}
+	if c := s.registry.find(id); c != nil {
+		e.Own(c)
+		if _, here := s.give(c, e, "", r); here {
+			return
+		}
+	}
+	s.front(e, id, r)
 }
 
-// give gives a request to its session.
-func (s *Service) give(c *client, e *hold.Exchange, r transport.Request) {
+// refusesID reports whether a clientId is forged. Those of sessions that are here
+// need no look unless they are bound to browsers: nobody finds one by chance.
+func (s *Service) refusesID(id, browser string) bool {
+	return (s.keyring.bind || s.registry.find(id) == nil) && s.keyring.forged(id, browser)
+}
+
+// give gives a request to its session, unless that has left. front is the edge
+// through which it came, or nothing; settled: the session should move there.
+func (s *Service) give(c *client, e *hold.Exchange, front string, r transport.Request) (settled, here bool) {
 	request := session.Request{Exchange: session.Exchange(e.Number()), Messages: r.Messages}
 	var b browser
 	if !r.Multiplexed && isConnect(r.Messages) {
 		b, request.NoHold = s.browsers.enter(r.Browser, c)
 	}
 	s.unanswered.add()
-	e.Own(c)
-	c.receive(e, b, request)
+	if settled, here = c.receive(exchange{Exchange: e, browser: b}, front, request); !here {
+		s.browsers.leave(b, c)
+		s.unanswered.done()
+	}
+	return settled, here
 }
 
 // unknown answers messages that name no session of this edge.
@@ -56,9 +73,14 @@ func (s *Service) unknown(messages []bayeux.Message) []byte {
 
 // admit makes the client of a handshake, which is to be given to it, or refuses
 // it.
-func (s *Service) admit(messages []bayeux.Message) (c *client, refusal []byte) {
+func (s *Service) admit(messages []bayeux.Message, browser string) (c *client, refusal []byte) {
 	if s.draining.Load() {
 		return nil, s.refuseHandshake(messages, channelv1.ErrorReason_ERROR_REASON_DRAINING,
+			bayeux.Unavailable(), s.drainInterval())
+	}
+	keys := s.keyring.keys()
+	if len(keys) == 0 { // the directory has not answered yet
+		return nil, s.refuseHandshake(messages, channelv1.ErrorReason_ERROR_REASON_NOT_READY,
 			bayeux.Unavailable(), s.drainInterval())
 	}
 	if after, ok := s.newcomers.Admit(time.Now()); !ok {
@@ -69,8 +91,10 @@ func (s *Service) admit(messages []bayeux.Message) (c *client, refusal []byte) {
 		return nil, s.refuseHandshake(messages, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
 			bayeux.LimitExceeded("sessions"), s.fullInterval())
 	}
-	id := s.hint + newID()
+	id := keys.New(s.hint, s.keyring.bound(browser))
+	epoch := s.edges.known().Presence.Holders(shard.OfSession(publicID(id))).Epoch
 	c = &client{
+		seat:    home.NewSeat(home.First(epoch), time.Time{}),
 		service: s, since: s.sinceStart(time.Now()),
 		session: session.New(s.sessions, id, publicID(id), ""),
 	}
@@ -102,18 +126,6 @@ func (s *Service) refuseHandshake(
 		replies[i].Advice = bayeux.NewAdvice(bayeux.ReconnectHandshake, interval, s.cfg.PollTimeout)
 	}
 	return bayeux.AppendBatch(nil, replies)
-}
-
-// newID returns 160 random bits in letters and digits. A clientId is that behind
-// the hint of the edge that made it.
-func newID() string {
-	const text = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-	var random [32]byte
-	_, _ = rand.Read(random[:]) // never fails
-	for i, b := range random {
-		random[i] = text[int(b)%len(text)]
-	}
-	return string(random[:])
 }
 
 func (s *Service) timers(c *client) *deadline.Queue[*client] {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/comet-push/comet/services/edge/internal/clientid"
 )
 
 // registry is the sessions of an edge. One map serves the clientId and the
@@ -30,22 +32,16 @@ type clients struct {
 
 func newRegistry(most int) *registry { return &registry{most: int64(most)} }
 
-// hintLength is how long the hint of an edge is that ids begin with.
-const hintLength = 8
-
-// hintOf returns the hint that an id begins with, if it is long enough.
-func hintOf(id string) string { return id[:min(hintLength, len(id))] }
-
 func keyOf(id string) (k key) {
 	hash := sha256.Sum256([]byte(id))
 	copy(k[:], hash[:])
 	return k
 }
 
-// publicID returns the public id of a clientId.
+// publicID returns the public id of a well-formed clientId.
 func publicID(id string) string {
 	k := keyOf(id)
-	return hintOf(id) + "-" + publicText().EncodeToString(k[:])
+	return clientid.Hint(id) + "-" + publicText().EncodeToString(k[:])
 }
 
 func publicText() *base32.Encoding {
@@ -66,6 +62,9 @@ func (r *registry) take(counted *atomic.Int64) bool {
 	}
 	return true
 }
+
+// release gives back the room of a session that did not come to be.
+func (r *registry) release() { r.count.Add(-1) }
 
 // add makes a client known, for which room was reserved.
 func (r *registry) add(c *client) {

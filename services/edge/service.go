@@ -16,6 +16,8 @@ import (
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/records"
+	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/internal/upstream"
@@ -63,6 +65,7 @@ type Service struct {
 	cfg       Config
 	node      membership.Node
 	directory membership.Directory
+	conns     *rpc.Pool
 	logger    *slog.Logger
 	metrics   *metrics
 	engine    *hold.Engine
@@ -81,6 +84,12 @@ type Service struct {
 	registry   *registry
 	edges      edges
 	fronts     *relay.Front
+	arrivals   *arrivals
+	keyring    *keyring
+	departures departures
+	homes      homes
+	vector     atomic.Pointer[[]uint64] // that records count from
+	reported   atomic.Pointer[[]uint64] // it, once all records are marked that it changes
 	newcomers  *admission.Gate
 	resumers   *admission.Gate
 	browsers   browsers
@@ -130,6 +139,7 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		cfg:       cfg,
 		node:      deps.Node,
 		directory: deps.Directory,
+		conns:     deps.Conns,
 		logger:    deps.Logger,
 		hub:       hub.New[subscriber](cfg.rings()),
 		hint:      shard.Hint(deps.Node.Member()),
@@ -158,6 +168,8 @@ func build(cfg Config, deps Deps) (*Service, error) {
 			s.logger.Warn("connections are not accepted as they should be", slog.Any("error", err))
 		},
 	})
+	s.keyring = newKeyring(deps.Directory, deps.Logger, cfg.BindCookie)
+	s.arrivals = newArrivals(s, records.New(s.edges.known, deps.Conns))
 	s.fronts = relay.NewFront(relay.Config{
 		Self: deps.Node.Member(), Directory: deps.Directory, Conns: deps.Conns,
 		Most: cfg.MaxSessions, Logger: deps.Logger,
@@ -243,6 +255,8 @@ func (s *Service) Ready() error {
 		return run.ErrDraining
 	case !s.ready.Load():
 		return errors.New("no view of the cluster in which every slot has an owner yet")
+	case len(s.keyring.keys()) == 0:
+		return errors.New("the keys of clientIds have not been read yet")
 	}
 	return nil
 }
@@ -258,6 +272,9 @@ func (s *Service) sinceStart(t time.Time) time.Duration {
 	}
 	return max(t.Sub(s.sessions.Origin), 1)
 }
+
+// timeOf is the reverse of sinceStart.
+func (s *Service) timeOf(since time.Duration) time.Time { return s.sessions.Origin.Add(since) }
 
 // follow keeps up with the directory until ctx ends.
 func (s *Service) follow(ctx context.Context) error {
@@ -300,6 +317,9 @@ func (s *Service) components() []run.Component {
 		run.Named("reports", s.reports),
 		run.Named("reads", &s.reads),
 		run.Named("fronts", s.fronts),
+		run.Named("arrivals", run.Func(s.arrivals.run)),
+		run.Named("vectors", run.Func(s.vectors)),
+		run.Named("keys", run.Func(s.keyring.run)),
 		run.Named("interests", run.Func(s.interests)),
 	)
 	for _, q := range s.deadlines {

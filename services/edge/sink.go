@@ -51,6 +51,7 @@ func (s *Service) interests(ctx context.Context) error {
 		case now := <-tick.C:
 			s.hub.Expire(now.Add(-s.cfg.JoinTimeout))
 			s.hub.Sweep(now)
+			s.forget(now)
 		}
 	}
 }

@@ -34,8 +34,9 @@ const linger = 250 * time.Millisecond
 // Answers go over it one frame for each frame that came, events as they come,
 // each in a frame of its own that all who get it share.
 type socket struct {
-	service *Service // static, as is the next
+	service *Service // static, as are the next two
 	stream  *hold.Stream
+	browser string // the value of its cookie, or nothing
 
 	client atomic.Pointer[client] // whose session it carries, or nil
 
@@ -44,16 +45,19 @@ type socket struct {
 	heard time.Duration // when a message came, as the service counts time
 	code  uint16        // to be closed with when the timer fires, 0: none
 	ended bool          // nothing is read any more
-	over  bool          // and nobody is there any more
+
+	fetching bool               // its session is brought here
+	waiting  [][]bayeux.Message // frames that came meanwhile
+	over     bool               // and nobody is there any more
 }
 
 // Open implements [transport.Sessions].
-func (s *Service) Open(number uint64) (*hold.Stream, hold.Receiver, *web.Problem) {
+func (s *Service) Open(number uint64, browser string) (*hold.Stream, hold.Receiver, *web.Problem) {
 	if s.draining.Load() {
 		return nil, nil, web.NewProblem(http.StatusServiceUnavailable, channelv1.ErrorReason_ERROR_REASON_DRAINING,
 			"this server stops; connect again")
 	}
-	k := &socket{service: s, heard: s.sinceStart(time.Now())}
+	k := &socket{service: s, browser: browser, heard: s.sinceStart(time.Now())}
 	k.stream = hold.NewStream(number, k)
 	k.timer.Value = k
 	if !s.sockets.add(k) {
@@ -76,14 +80,14 @@ func (k *socket) Message(_ uint64, text []byte) {
 	switch {
 	case err != nil:
 		k.refuse(err)
-	case len(messages) > 0: // Faye's clients once sent empty arrays as pings
+	case len(messages) > 0 && !k.keep(messages): // Faye's clients once sent empty arrays as pings
 		k.take(messages)
 	}
 }
 
 func (k *socket) take(messages []bayeux.Message) {
 	s := k.service
-	r := session.Request{Exchange: session.Exchange(s.number()), Socket: k.stream.Number(), Messages: messages}
+	r := k.request(messages)
 	id, handshake := session.Route(messages)
 	c := k.client.Load()
 	switch {
@@ -92,7 +96,7 @@ func (k *socket) take(messages []bayeux.Message) {
 			k.client.CompareAndSwap(c, nil)
 			c.unbind(k)
 		}
-		fresh, refusal := s.admit(messages)
+		fresh, refusal := s.admit(messages, k.browser)
 		if fresh == nil {
 			k.send(frame.Text(refusal))
 			return
@@ -101,14 +105,26 @@ func (k *socket) take(messages []bayeux.Message) {
 		fresh.handshakeOver(k, r)
 		s.missedByDrain(fresh)
 		return
+	case c == nil && s.refusesID(id, k.browser):
+		k.send(frame.Text(s.unknown(messages)))
+		return
 	case c == nil:
 		if c = s.registry.find(id); c == nil {
-			k.send(frame.Text(s.unknown(messages)))
+			k.fetch(id, messages)
 			return
 		}
 		k.carry(c)
 	}
-	c.receiveOver(k, r)
+	if !c.receiveOver(k, r) {
+		k.client.CompareAndSwap(c, nil)
+		k.fetch(id, messages)
+	}
+}
+
+func (k *socket) request(messages []bayeux.Message) session.Request {
+	return session.Request{
+		Exchange: session.Exchange(k.service.number()), Socket: k.stream.Number(), Messages: messages,
+	}
 }
 
 // carry binds a session. A socket that was to be closed because its session was
@@ -273,15 +289,20 @@ func (c *client) handshakeOver(k *socket, r session.Request) {
 	c.unbindEnded(k)
 }
 
-// receiveOver takes what came over a socket.
-func (c *client) receiveOver(k *socket, r session.Request) {
+// receiveOver takes what came over a socket, unless the session has left.
+func (c *client) receiveOver(k *socket, r session.Request) bool {
 	c.mu.Lock()
+	if c.session.Ended() == session.Moved {
+		c.mu.Unlock()
+		return false
+	}
 	if before := c.socket; before != nil && before != k {
 		before.client.CompareAndSwap(c, nil)
 	}
 	c.socket = k
 	c.take(r)
 	c.unbindEnded(k)
+	return true
 }
 
 // unbindEnded lets go of a socket that ended before it was bound.

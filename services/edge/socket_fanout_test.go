@@ -14,7 +14,7 @@ import (
 func (c *crowd) carry(n int, channel string) {
 	c.tb.Helper()
 	for range n {
-		stream, receiver, p := c.service.Open(c.service.number())
+		stream, receiver, p := c.service.Open(c.service.number(), "")
 		if p != nil {
 			c.tb.Fatal(p.Detail)
 		}

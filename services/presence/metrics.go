@@ -4,7 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"github.com/comet-push/comet/services/presence/internal/roster"
+	"github.com/comet-push/comet/services/presence/internal/holder"
 )
 
 // The kinds of changes.
@@ -18,28 +18,32 @@ const (
 // metrics are what presence counts.
 type metrics struct {
 	changes *prometheus.CounterVec
-	lost    prometheus.Counter
+	ended   *prometheus.CounterVec
+	claims  prometheus.Counter
 	slow    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 	f := promauto.With(reg)
-	gauge := func(name, help string, value func(*roster.Roster) int) {
+	gauge := func(name, help string, value func(*holder.Holder) int) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return float64(value(s.roster))
+			return float64(value(s.holder))
 		})
 	}
-	gauge("comet_presence_sessions", "Sessions of all edges.", (*roster.Roster).Sessions)
-	gauge("comet_presence_edges", "Edges that report, or did a grace ago.", (*roster.Roster).Edges)
-	gauge("comet_presence_watchers", "Callers that watch a roster.", (*roster.Roster).Watches)
+	gauge("comet_presence_sessions", "Sessions whose records this process holds.", (*holder.Holder).Sessions)
+	gauge("comet_presence_edges", "Edges that report.", (*holder.Holder).Edges)
+	gauge("comet_presence_watchers", "Callers that watch a roster.", (*holder.Holder).Watches)
 	m := &metrics{
 		changes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "comet_presence_changes_total", Help: "Changes of sessions that edges reported, by kind.",
 		}, []string{"kind"}),
-		lost: f.NewCounter(prometheus.CounterOpts{
-			Name: "comet_presence_edges_lost_total", Help: "Edges that were forgotten, with their sessions, after their streams ended.",
+		ended: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "comet_presence_sessions_ended_total", Help: "Sessions that are over, by reason: lost were not claimed after their edge was lost.",
+		}, []string{"reason"}),
+		claims: f.NewCounter(prometheus.CounterOpts{
+			Name: "comet_presence_claims_total", Help: "Sessions that were claimed by edges.",
 		}),
 		slow: f.NewCounter(prometheus.CounterOpts{
 			Name: "comet_presence_slow_watchers_total", Help: "Watches that were ended because they fell behind.",

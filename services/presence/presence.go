@@ -1,15 +1,21 @@
-// Package presence knows every session of the cluster and what it subscribes
-// to, and tells backends.
+// Package presence knows the sessions of the cluster, where each is at home and
+// what it subscribes to. It arbitrates between edges, and tells backends.
 //
-//  1. Every edge streams its sessions to every presence process, so each knows
-//     all. Nothing is stored: one that starts is fed anew.
-//  2. Nothing is answered, but NOT_READY, before the directory is known and
-//     every edge in it has told of all its sessions. So an answer lacks no
-//     session but the newest, of the time a report takes to arrive.
-//  3. The sessions of an edge whose stream broke stay until the stream is back
-//     and has named them again, for a grace at most, and not at all once the
-//     directory does not list the edge.
-//  4. A watch tells each change once, or ends with a reason; watch again then.
+//  1. A process holds the records of the shards for which a row of the directory
+//     names it. Every edge streams its sessions of these to it. Nothing is stored:
+//     a holder that starts is fed anew.
+//  2. Locate and Claim are answered by a shard's first holder, once every edge in
+//     the directory has told of all its sessions of that shard; until then callers
+//     wait a little, then get NOT_READY. So nobody is told that a session is
+//     unknown which an edge has.
+//  3. Rosters, counts and sessions are asked of any process: it knows those of
+//     the shards that it is the first holder of, and asks the others for theirs.
+//     Nothing is answered, but NOT_READY, before all have heard all.
+//  4. The sessions of an edge that the directory does not list any more stay until
+//     they are claimed, for a grace at least, and are gone then. A stream that
+//     breaks makes nothing lost.
+//  5. A watch tells each change once, or ends with a reason; watch again then.
+//     What moves from one edge to another neither leaves nor joins.
 package presence
 
 import (
@@ -17,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,16 +37,22 @@ import (
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/rpc"
-	"github.com/comet-push/comet/services/presence/internal/roster"
+	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/presence/internal/holder"
 )
 
-// sweepEvery is how often lost edges are looked at.
+// sweepEvery is how often lost sessions are looked at.
 const sweepEvery = time.Second
+
+const (
+	maxTombstones = 1 << 18
+	maxResume     = 64 << 10
+)
 
 // Config says what presence keeps. The zero value of a field is its default.
 type Config struct {
-	// Grace is how long the sessions of an edge stay after its stream broke.
-	// Default 10 s.
+	// Grace is how long the sessions of a lost edge can be claimed at least.
+	// Default 60 s.
 	Grace time.Duration
 	// MaxSessions bounds the sessions of all edges. Default 2,000,000.
 	MaxSessions int
@@ -56,7 +67,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	if c.Grace == 0 {
-		c.Grace = 10 * time.Second
+		c.Grace = time.Minute
 	}
 	for _, d := range []struct {
 		limit *int
@@ -84,14 +95,15 @@ type Deps struct {
 type Service struct {
 	cfg     Config
 	deps    Deps
+	self    string // as name@id
 	metrics *metrics
 
-	mu      sync.Mutex
-	roster  *roster.Roster
-	reports map[string]context.CancelCauseFunc // ends an edge's stream, by member
-	known   bool                               // the directory has answered
-	whole   bool                               // has been, once
-	edges   []string                           // members in the directory
+	mu      sync.Mutex // guards the holder, and what follows
+	holder  *holder.Holder
+	view    membership.View
+	seen    bool          // the directory has answered
+	whole   bool          // has been, once
+	changed chan struct{} // closed when something has changed that callers wait for
 }
 
 // New returns a presence that does nothing yet.
@@ -106,24 +118,27 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		deps.Registerer = prometheus.NewRegistry()
 	}
 	cfg = cfg.withDefaults()
-	s := &Service{
-		cfg: cfg, deps: deps, reports: make(map[string]context.CancelCauseFunc),
-		roster: roster.New(roster.Limits{
-			Sessions: cfg.MaxSessions, Channels: cfg.MaxChannels, Watches: cfg.MaxWatches, Queue: cfg.WatchQueue,
-		}),
-	}
+	s := &Service{cfg: cfg, deps: deps, self: deps.Node.Member(), changed: make(chan struct{})}
 	s.metrics = newMetrics(deps.Registerer, s)
+	s.holder = holder.New(holder.Config{
+		Sessions: cfg.MaxSessions, Channels: cfg.MaxChannels, Resume: maxResume, Tombstones: maxTombstones,
+		Watches: cfg.MaxWatches, Queue: cfg.WatchQueue, Grace: cfg.Grace,
+		Ended: func(e holder.Ended) { s.metrics.ended.WithLabelValues(reasonOf(e.Reason)).Inc() },
+	})
 	return s, nil
 }
 
 // RegisterPublic registers PresenceService.
 func (s *Service) RegisterPublic(r grpc.ServiceRegistrar) {
-	presencev1.RegisterPresenceServiceServer(r, &queries{service: s})
+	presencev1.RegisterPresenceServiceServer(r, &queries{service: s, everywhere: true})
 }
 
-// RegisterNode registers ReportService.
+// RegisterNode registers what other nodes call: reports and records for edges,
+// and PresenceService for other presence processes, of this one's shards alone.
 func (s *Service) RegisterNode(r grpc.ServiceRegistrar) {
 	edgev1.RegisterReportServiceServer(r, &reports{service: s})
+	edgev1.RegisterRecordServiceServer(r, &records{service: s})
+	presencev1.RegisterPresenceServiceServer(r, &queries{service: s})
 }
 
 // Ready says why the process should not get calls yet. Once it has heard of
@@ -138,7 +153,7 @@ func (s *Service) Ready() error {
 	return s.wholeLocked()
 }
 
-// Run follows the directory and forgets lost edges, until ctx ends.
+// Run follows the directory and forgets lost sessions, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	views := s.deps.Directory.Watch(ctx)
 	tick := time.NewTicker(sweepEvery)
@@ -153,53 +168,51 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 			s.see(v, time.Now())
 		case now := <-tick.C:
-			s.sweep(now)
+			s.do(func() { s.holder.Tick(now) })
 		}
 	}
 }
 
-// see takes what the directory says of edges.
+// see takes what the directory says.
 func (s *Service) see(v membership.View, now time.Time) {
+	s.do(func() {
+		s.seen, s.view = true, v
+		var members []string
+		for _, n := range v.With(membership.Edge) {
+			members = append(members, n.Member())
+		}
+		held := map[shard.PresenceShard]holder.Held{}
+		for p := range shard.PresenceShard(shard.PresenceShards) {
+			if row := v.Presence.Holders(p); row.Has(s.self) {
+				held[p] = holder.Held{Epoch: row.Epoch, First: row.First == s.self, Since: row.Since(s.self)}
+			}
+		}
+		s.holder.SetEdges(members, now)
+		s.holder.SetHeld(held)
+		s.whole = s.whole || s.wholeLocked() == nil
+	})
+}
+
+// do changes the holder, and lets those look again who wait for that.
+func (s *Service) do(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known = true
-	s.edges = s.edges[:0]
-	for _, n := range v.With(membership.Edge) {
-		s.edges = append(s.edges, n.Member())
-	}
-	s.sweepLocked(now)
-}
-
-func (s *Service) sweep(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sweepLocked(now)
-}
-
-// sweepLocked forgets edges that are lost for good, and notes when everything
-// has been heard for the first time.
-func (s *Service) sweepLocked(now time.Time) {
-	before := s.roster.Sessions()
-	if lost := s.roster.Expire(now, s.cfg.Grace, s.announcedLocked); len(lost) > 0 {
-		s.metrics.lost.Add(float64(len(lost)))
-		s.deps.Logger.Info("edges lost", slog.Any("edges", lost), slog.Int("sessions", before-s.roster.Sessions()))
-	}
-	s.whole = s.whole || s.wholeLocked() == nil
-}
-
-// announcedLocked gives edges the benefit of the doubt before the directory is
-// known.
-func (s *Service) announcedLocked(member string) bool {
-	return !s.known || slices.Contains(s.edges, member)
+	change()
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // wholeLocked says why not everything has been heard, as callers are told.
 func (s *Service) wholeLocked() error {
-	if !s.known {
+	missing, known := s.holder.Missing()
+	switch {
+	case !s.seen || !known:
 		return notReady("presence does not know yet which edges there are; try again")
-	}
-	if missing := s.roster.Missing(s.edges); len(missing) > 0 {
-		return notReady("presence has not heard all sessions of %d of %d edges yet; try again", len(missing), len(s.edges))
+	case !s.view.Presence.Complete():
+		return notReady("some shards of presence have no holder yet; try again")
+	case len(missing) > 0:
+		return notReady("presence has not heard all sessions of %d of %d edges yet; try again",
+			len(missing), len(s.view.With(membership.Edge)))
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package presence
 
 import (
-	"context"
 	"time"
 
 	"google.golang.org/grpc"
@@ -9,11 +8,13 @@ import (
 
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
+	"github.com/comet-push/comet/internal/home"
 	"github.com/comet-push/comet/internal/rpc"
-	"github.com/comet-push/comet/services/presence/internal/roster"
+	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/presence/internal/holder"
 )
 
-// reports is what edges call.
+// reports is what edges call to report.
 type reports struct {
 	edgev1.UnimplementedReportServiceServer
 	service *Service
@@ -21,31 +22,38 @@ type reports struct {
 
 // Report implements [edgev1.ReportServiceServer].
 func (r *reports) Report(stream grpc.BidiStreamingServer[edgev1.ReportRequest, edgev1.ReportResponse]) error {
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
 	batches, received := rpc.Receive(stream)
-	var feed *roster.Feed
-	for applied := uint64(1); ; applied++ {
+	ctx := stream.Context()
+	news := make(chan struct{}, 1)
+	var feed *holder.Feed
+	defer func() { r.service.detach(feed) }()
+	for applied := uint64(0); ; {
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
+		case <-news:
 		case b, ok := <-batches:
 			if !ok {
 				return received()
 			}
 			if feed == nil {
-				if err := checkMember(b.GetEdge()); err != nil {
-					return invalid("%v", err)
+				var err error
+				if feed, err = r.service.attach(b.GetEdge(), news); err != nil {
+					return err
 				}
-				feed = r.service.attach(b.GetEdge(), cancel)
-				defer r.service.detach(feed)
 			}
 			if err := r.service.apply(feed, b, time.Now()); err != nil {
 				return err
 			}
-			if err := stream.Send(&edgev1.ReportResponse{Applied: applied}); err != nil {
-				return err
-			}
+			applied++
+		}
+		answer, err := r.service.answer(feed)
+		if err != nil {
+			return err
+		}
+		answer.Applied = applied
+		if err := stream.Send(answer); err != nil {
+			return err
 		}
 	}
 }
@@ -54,47 +62,76 @@ func invalid(format string, args ...any) error {
 	return rpc.Error(codes.InvalidArgument, channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID, format, args...)
 }
 
-// attach begins an edge's feed and ends its older stream.
-func (s *Service) attach(member string, end context.CancelCauseFunc) *roster.Feed {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if older := s.reports[member]; older != nil {
-		older(rpc.Error(codes.Aborted, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE, "a newer stream of this edge took over"))
+// attach begins an edge's feed, which ends an older one.
+func (s *Service) attach(member string, news chan<- struct{}) (feed *holder.Feed, err error) {
+	if err := checkMember(member); err != nil {
+		return nil, invalid("%v", err)
 	}
-	s.reports[member] = end
-	return s.roster.Attach(member)
+	s.do(func() {
+		feed, err = s.holder.Attach(member, func() {
+			select {
+			case news <- struct{}{}:
+			default:
+			}
+		})
+	})
+	if err != nil {
+		return nil, notReady("presence does not see edge %s in the directory; try again", member)
+	}
+	return feed, nil
 }
 
 // detach ends a feed with its stream.
-func (s *Service) detach(f *roster.Feed) {
+func (s *Service) detach(f *holder.Feed) {
+	if f != nil {
+		s.do(f.End)
+	}
+}
+
+// answer returns what an edge is to be told, or why its stream is over.
+func (s *Service) answer(f *holder.Feed) (*edgev1.ReportResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !f.Current() {
-		return
+		return nil, rpc.Error(codes.Aborted, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
+			"a newer stream of this edge took over, or the directory does not list it")
 	}
-	delete(s.reports, f.Member())
-	now := time.Now()
-	f.End(now)
-	s.sweepLocked(now)
+	answer := new(edgev1.ReportResponse)
+	refused, wanted := f.Answers()
+	for _, r := range refused {
+		answer.Superseded = append(answer.Superseded, &edgev1.Superseded{
+			Session: r.Session, Generation: encodeGeneration(r.Generation), Home: r.Home,
+		})
+	}
+	for _, p := range wanted {
+		answer.WantedShards = append(answer.WantedShards, uint32(p))
+	}
+	return answer, nil
 }
 
 // apply takes one batch; its changes are seen at once.
-func (s *Service) apply(f *roster.Feed, b *edgev1.ReportRequest, now time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range b.GetChanges() {
-		if err := s.changeLocked(f, c, now); err != nil {
-			return err
+func (s *Service) apply(f *holder.Feed, b *edgev1.ReportRequest, now time.Time) (err error) {
+	s.do(func() {
+		for _, p := range b.GetBegunShards() {
+			f.Begin(shard.PresenceShard(p))
 		}
-	}
-	if b.GetSynced() {
-		f.Synced()
+		for _, c := range b.GetChanges() {
+			if err = s.changeLocked(f, c, now); err != nil {
+				return
+			}
+		}
+		for _, p := range b.GetSyncedShards() {
+			f.Sync(shard.PresenceShard(p), now)
+		}
+		if v := b.GetVector(); v != nil {
+			f.Vector(v.GetOffsets())
+		}
 		s.whole = s.whole || s.wholeLocked() == nil
-	}
-	return nil
+	})
+	return err
 }
 
-func (s *Service) changeLocked(f *roster.Feed, c *edgev1.SessionChange, now time.Time) error {
+func (s *Service) changeLocked(f *holder.Feed, c *edgev1.SessionChange, now time.Time) error {
 	id := c.GetSession()
 	if id == "" {
 		return invalid("a change names no session")
@@ -104,10 +141,7 @@ func (s *Service) changeLocked(f *roster.Feed, c *edgev1.SessionChange, now time
 	switch change := c.GetChange().(type) {
 	case *edgev1.SessionChange_Present:
 		kind = present
-		st := change.Present
-		err = f.Present(id, roster.State{
-			User: st.GetUser(), Transport: st.GetTransport(), Since: st.GetSince().AsTime(), Channels: st.GetChannels(),
-		}, now)
+		err = f.Present(id, decodeState(change.Present), now)
 	case *edgev1.SessionChange_Subscribed:
 		kind = subscribed
 		err = f.Subscribed(id, change.Subscribed.GetChannels(), now)
@@ -116,7 +150,7 @@ func (s *Service) changeLocked(f *roster.Feed, c *edgev1.SessionChange, now time
 		f.Unsubscribed(id, change.Unsubscribed.GetChannels())
 	case *edgev1.SessionChange_Gone:
 		kind = gone
-		f.Gone(id)
+		f.Gone(id, decodeGeneration(change.Gone.GetGeneration()), change.Gone.GetReason(), now)
 	default:
 		return invalid("the change of session %s says nothing", id)
 	}
@@ -125,4 +159,30 @@ func (s *Service) changeLocked(f *roster.Feed, c *edgev1.SessionChange, now time
 	}
 	s.metrics.changes.WithLabelValues(kind).Inc()
 	return nil
+}
+
+func decodeState(st *edgev1.SessionState) holder.State {
+	return holder.State{
+		User: st.GetUser(), Transport: st.GetTransport(), Since: st.GetSince().AsTime(), Channels: st.GetChannels(),
+		Generation: decodeGeneration(st.GetGeneration()),
+		Adoptable:  time.Duration(st.GetAdoptableMs()) * time.Millisecond,
+		Resume:     st.GetResume(),
+	}
+}
+
+func decodeGeneration(g *edgev1.Generation) home.Generation {
+	return home.Generation{Epoch: g.GetEpoch(), Count: g.GetCount()}
+}
+
+func encodeGeneration(g home.Generation) *edgev1.Generation {
+	return &edgev1.Generation{Epoch: g.Epoch, Count: g.Count}
+}
+
+// reasonOf is the label of why a session ended: one of those that there are.
+func reasonOf(reason string) string {
+	switch reason {
+	case "disconnect", "expired", "drained", "evicted", holder.Lost, holder.Vanished:
+		return reason
+	}
+	return "other"
 }

@@ -102,6 +102,7 @@ func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
 		FrameMaxBytes:   int(p.cfg.Edge.FrameMaxBytes),
 		MaxSessions:     p.cfg.Edge.MaxSessions,
 		SessionRate:     p.cfg.Edge.SessionRate,
+		BindCookie:      p.cfg.Edge.BindCookie,
 		ResumeRate:      p.cfg.Edge.ResumeRate,
 		BrowserConnects: p.cfg.Edge.BrowserConnects,
 		QueueMessages:   p.cfg.Edge.QueueMessages,

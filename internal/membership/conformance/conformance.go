@@ -78,6 +78,7 @@ func Run(t *testing.T, pace Pace, around func(*testing.T, func(*testing.T)), ope
 		{"an outage changes no holders", (*suite).holdersInOutage},
 		{"renewals are told", (*suite).renewed},
 		{"a cluster has one id", (*suite).clusterID},
+		{"one secret is shared", (*suite).secret},
 		{"one leader at a time", (*suite).elect},
 		{"a leader that was cut off", (*suite).depose},
 		{"a leader that was killed", (*suite).inherit},

@@ -20,6 +20,8 @@ func (k keys) election() string { return string(k) + "/election" }
 
 func (k keys) cluster() string { return string(k) + "/cluster" }
 
+func (k keys) secret() string { return string(k) + "/secret" }
+
 // probe is a key that does not exist.
 func (k keys) probe() string { return string(k) + "/probe" }
 

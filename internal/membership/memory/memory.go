@@ -37,12 +37,15 @@ type Store struct {
 	announced map[string]entry
 	table     *shard.Table
 	presence  *shard.HolderTable
-	handles   []*Directory
-	waiting   []*leadership // candidates, longest waiting first
-	leader    *leadership
-	trace     func(shard.Slot, shard.Row) // told of every row; nil: nobody
-	effort    time.Duration               // of a change of a row
-	free      time.Time                   // when those that came are made
+	secret    []byte
+	// secretVersion is that of secret, 0: there is none.
+	secretVersion int64
+	handles       []*Directory
+	waiting       []*leadership // candidates, longest waiting first
+	leader        *leadership
+	trace         func(shard.Slot, shard.Row) // told of every row; nil: nobody
+	effort        time.Duration               // of a change of a row
+	free          time.Time                   // when those that came are made
 
 	nodes map[string]membership.Node // what views show; replaced, never changed
 }

@@ -243,10 +243,11 @@ type ReportRequest struct {
 	Edge string `protobuf:"bytes,1,opt,name=edge,proto3" json:"edge,omitempty"`
 	// Changes in order.
 	Changes []*SessionChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
-	// All sessions the edge had when the stream began have been sent.
-	Synced bool `protobuf:"varint,3,opt,name=synced,proto3" json:"synced,omitempty"`
-	// Shards of which all sessions have been sent on this stream. A shard comes
-	// here again when the receiver has newly become its holder.
+	// Shards of which all sessions are sent from this batch on; before its
+	// changes.
+	BegunShards []uint32 `protobuf:"varint,6,rep,packed,name=begun_shards,json=begunShards,proto3" json:"begun_shards,omitempty"`
+	// Shards of which all sessions have been sent since they were begun; behind
+	// its changes.
 	SyncedShards []uint32 `protobuf:"varint,4,rep,packed,name=synced_shards,json=syncedShards,proto3" json:"synced_shards,omitempty"`
 	// What all sessions of the edge have been given and have confirmed, by slot,
 	// as far as their records do not say less. Not given: as before.
@@ -299,11 +300,11 @@ func (x *ReportRequest) GetChanges() []*SessionChange {
 	return nil
 }
 
-func (x *ReportRequest) GetSynced() bool {
+func (x *ReportRequest) GetBegunShards() []uint32 {
 	if x != nil {
-		return x.Synced
+		return x.BegunShards
 	}
-	return false
+	return nil
 }
 
 func (x *ReportRequest) GetSyncedShards() []uint32 {
@@ -702,7 +703,8 @@ func (x *ChannelList) GetChannels() []string {
 // SessionGone says why a session ended.
 type SessionGone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// disconnect, expired, drained, or evicted.
+	// disconnect, expired, drained, or evicted; moved: this edge is not its home
+	// any more, and does not know who is.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Of the home that says so.
 	Generation    *Generation `protobuf:"bytes,2,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -760,7 +762,10 @@ type ReportResponse struct {
 	// How many batches of this stream have been applied.
 	Applied uint64 `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
 	// Sessions of the edge whose reports were refused.
-	Superseded    []*Superseded `protobuf:"bytes,2,rep,name=superseded,proto3" json:"superseded,omitempty"`
+	Superseded []*Superseded `protobuf:"bytes,2,rep,name=superseded,proto3" json:"superseded,omitempty"`
+	// Shards to be begun and synced again: some of what was said of them was said
+	// before the receiver held them.
+	WantedShards  []uint32 `protobuf:"varint,3,rep,packed,name=wanted_shards,json=wantedShards,proto3" json:"wanted_shards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -805,6 +810,13 @@ func (x *ReportResponse) GetApplied() uint64 {
 func (x *ReportResponse) GetSuperseded() []*Superseded {
 	if x != nil {
 		return x.Superseded
+	}
+	return nil
+}
+
+func (x *ReportResponse) GetWantedShards() []uint32 {
+	if x != nil {
+		return x.WantedShards
 	}
 	return nil
 }
@@ -1189,7 +1201,9 @@ func (x *TakeRequest) GetEdge() string {
 type TakeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// All of it.
-	Snapshot      *SessionSnapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Snapshot *SessionSnapshot `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// No other edge can have answered the client since: numbers of batches go on.
+	Exact         bool `protobuf:"varint,2,opt,name=exact,proto3" json:"exact,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1229,6 +1243,13 @@ func (x *TakeResponse) GetSnapshot() *SessionSnapshot {
 		return x.Snapshot
 	}
 	return nil
+}
+
+func (x *TakeResponse) GetExact() bool {
+	if x != nil {
+		return x.Exact
+	}
+	return false
 }
 
 // SessionSnapshot is what it takes to go on with a session.
@@ -1945,7 +1966,9 @@ func (x *RelayedAnswer) GetBody() []byte {
 type NotHome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The home as name@id; nothing if this edge does not know.
-	Home          string `protobuf:"bytes,1,opt,name=home,proto3" json:"home,omitempty"`
+	Home string `protobuf:"bytes,1,opt,name=home,proto3" json:"home,omitempty"`
+	// The session left while it was at the request, which may be half done.
+	Begun         bool `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1987,6 +2010,13 @@ func (x *NotHome) GetHome() string {
 	return ""
 }
 
+func (x *NotHome) GetBegun() bool {
+	if x != nil {
+		return x.Begun
+	}
+	return false
+}
+
 var File_comet_edge_v1_edge_proto protoreflect.FileDescriptor
 
 const file_comet_edge_v1_edge_proto_rawDesc = "" +
@@ -2002,13 +2032,13 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x0fDeliverResponse\"-\n" +
 	"\x11DisconnectRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\"\x14\n" +
-	"\x12DisconnectResponse\"\xc7\x01\n" +
+	"\x12DisconnectResponse\"\xd8\x01\n" +
 	"\rReportRequest\x12\x12\n" +
 	"\x04edge\x18\x01 \x01(\tR\x04edge\x126\n" +
-	"\achanges\x18\x02 \x03(\v2\x1c.comet.edge.v1.SessionChangeR\achanges\x12\x16\n" +
-	"\x06synced\x18\x03 \x01(\bR\x06synced\x12#\n" +
+	"\achanges\x18\x02 \x03(\v2\x1c.comet.edge.v1.SessionChangeR\achanges\x12!\n" +
+	"\fbegun_shards\x18\x06 \x03(\rR\vbegunShards\x12#\n" +
 	"\rsynced_shards\x18\x04 \x03(\rR\fsyncedShards\x12-\n" +
-	"\x06vector\x18\x05 \x01(\v2\x15.comet.edge.v1.VectorR\x06vector\"\"\n" +
+	"\x06vector\x18\x05 \x01(\v2\x15.comet.edge.v1.VectorR\x06vectorJ\x04\b\x03\x10\x04\"\"\n" +
 	"\x06Vector\x12\x18\n" +
 	"\aoffsets\x18\x01 \x03(\x04R\aoffsets\"8\n" +
 	"\n" +
@@ -2040,12 +2070,13 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x129\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\v2\x19.comet.edge.v1.GenerationR\n" +
-	"generation\"e\n" +
+	"generation\"\x8a\x01\n" +
 	"\x0eReportResponse\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\x04R\aapplied\x129\n" +
 	"\n" +
 	"superseded\x18\x02 \x03(\v2\x19.comet.edge.v1.SupersededR\n" +
-	"superseded\"u\n" +
+	"superseded\x12#\n" +
+	"\rwanted_shards\x18\x03 \x03(\rR\fwantedShards\"u\n" +
 	"\n" +
 	"Superseded\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x129\n" +
@@ -2077,9 +2108,10 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x02 \x01(\v2\x19.comet.edge.v1.GenerationR\n" +
 	"generation\x12\x12\n" +
-	"\x04edge\x18\x03 \x01(\tR\x04edge\"J\n" +
+	"\x04edge\x18\x03 \x01(\tR\x04edge\"`\n" +
 	"\fTakeResponse\x12:\n" +
-	"\bsnapshot\x18\x01 \x01(\v2\x1e.comet.edge.v1.SessionSnapshotR\bsnapshot\"\xb0\x03\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x1e.comet.edge.v1.SessionSnapshotR\bsnapshot\x12\x14\n" +
+	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xb0\x03\n" +
 	"\x0fSessionSnapshot\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
 	"\x03ack\x18\x02 \x01(\bR\x03ack\x12\x16\n" +
@@ -2130,9 +2162,10 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\aoutcome\";\n" +
 	"\rRelayedAnswer\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"\x1d\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"3\n" +
 	"\aNotHome\x12\x12\n" +
-	"\x04home\x18\x01 \x01(\tR\x04home2\xb3\x02\n" +
+	"\x04home\x18\x01 \x01(\tR\x04home\x12\x14\n" +
+	"\x05begun\x18\x02 \x01(\bR\x05begun2\xb3\x02\n" +
 	"\vEdgeService\x12H\n" +
 	"\aDeliver\x12\x1d.comet.edge.v1.DeliverRequest\x1a\x1e.comet.edge.v1.DeliverResponse\x12Q\n" +
 	"\n" +

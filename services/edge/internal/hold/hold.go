@@ -35,6 +35,8 @@ type Answer struct {
 	// Body is a Bayeux reply with status 200; else it is empty and the writer
 	// finds words for the status.
 	Body []byte
+	// Left says that nobody answers here: the session left meanwhile.
+	Left bool
 }
 
 // Owner hears how an exchange ended. Its methods must not block.

@@ -18,7 +18,8 @@ type Exchange interface {
 	// Answered is the home's answer. settled: the session may be claimed.
 	Answered(a hold.Answer, settled bool)
 	// Elsewhere says that this edge is not the session's home; home may be empty.
-	Elsewhere(home string)
+	// begun: it was until just now, and the request may be half done.
+	Elsewhere(home string, begun bool)
 	// Failed says that the home is lost, and nobody knows what it did. Or there
 	// was no room, and begun is false: the home never heard of it.
 	Failed(begun bool)

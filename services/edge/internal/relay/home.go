@@ -165,7 +165,12 @@ func (l *line) collect() []*edgev1.RelayResponse {
 	l.out, l.ready = nil, nil
 	guests := make([]*guest, len(ready))
 	for i, number := range ready {
-		guests[i] = l.guests[number]
+		if g := l.guests[number]; g != nil {
+			guests[i] = g
+			if a, _ := g.exchange.Answered(); a.Left {
+				delete(l.guests, number) // the front does not speak of it any more
+			}
+		}
 	}
 	l.mu.Unlock()
 	for i, g := range guests {
@@ -173,6 +178,13 @@ func (l *line) collect() []*edgev1.RelayResponse {
 			continue // lost meanwhile
 		}
 		a, _ := g.exchange.Answered()
+		if a.Left {
+			out = append(out, &edgev1.RelayResponse{
+				Exchange: ready[i], Outcome: &edgev1.RelayResponse_NotHome{NotHome: &edgev1.NotHome{Begun: true}},
+			})
+			g.exchange.Over(false)
+			continue
+		}
 		out = append(out, &edgev1.RelayResponse{
 			Exchange: ready[i], Settled: g.settled,
 			Outcome: &edgev1.RelayResponse_Answer{Answer: &edgev1.RelayedAnswer{Status: uint32(a.Status), Body: a.Body}},

@@ -1,13 +1,19 @@
 // Package report tells presence which sessions an edge has.
 //
-//  1. Every announced presence node has a stream of its own: all sessions first,
-//     then synced, then what changed, batched.
-//  2. What is sent of a session is its state when it is sent, so changes in
+//  1. Every announced presence node has a stream of its own. It carries sessions
+//     of the shards that the node holds in the newest view, and no others: all
+//     of a shard first, between its numbers as begun and as synced, then what
+//     changed, batched.
+//  2. A shard that a node holds again, or wants, is sent again.
+//  3. What is sent of a session is its state when it is sent, so changes in
 //     between are left out and none is ever late, and what waits for a slow
 //     node is bounded by the sessions there are, and those that are gone.
-//  3. A stream that breaks or does not get its answers is begun anew, with all
-//     sessions. The end of a session is sent at most once to each stream.
-//  4. When Run ends, what changed last has been sent, if the node took it.
+//  4. A stream that breaks or does not get its answers is begun anew, with all
+//     sessions. The end of a session is sent at most once to each stream; one
+//     that came back since follows it.
+//  5. The vector is sent once a second, if it is another, behind all that was
+//     marked, and all shards that were newly held, before it was asked for.
+//  6. When Run ends, what changed last has been sent, if the node took it.
 package report
 
 import (
@@ -24,15 +30,24 @@ import (
 	"github.com/comet-push/comet/internal/backoff"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/internal/shard"
 )
 
 // Source knows the sessions, by public id. Its methods must not call the
-// Reporter.
+// Reporter, but Superseded may.
 type Source interface {
 	// Sessions iterates over those there are.
 	Sessions() iter.Seq[string]
 	// State returns the state of one; false if it is gone.
 	State(session string) (*edgev1.SessionState, bool)
+	// Vector returns up to where all sessions have been given each slot and have
+	// confirmed it, as far as states do not say less that were marked before; nil:
+	// nothing can be said. It is not changed afterwards.
+	Vector() []uint64
+	// Superseded says that presence refused what it was told of a session: this
+	// generation stands, at this home (name@id); the session is over if it has
+	// none. It must not block.
+	Superseded(session string, generation *edgev1.Generation, home string)
 }
 
 // Config configures a Reporter.
@@ -52,6 +67,7 @@ const (
 	patience   = 10 * time.Second // for an answer
 	maxGone    = 1 << 18          // ends of sessions that wait for one node
 	maxPause   = 2 * time.Second
+	vectorEach = time.Second
 	goodbye    = time.Second
 )
 
@@ -63,30 +79,33 @@ type Reporter struct {
 	syncs  prometheus.Counter
 
 	mu    sync.Mutex // leaf
-	feeds map[string]*feed
+	feeds map[*feed]struct{}
 }
 
 // New returns a Reporter that reports once it runs.
 func New(cfg Config, source Source) *Reporter {
 	return &Reporter{
-		cfg: cfg, source: source, feeds: map[string]*feed{},
+		cfg: cfg, source: source, feeds: map[*feed]struct{}{},
 		syncs: promauto.With(cfg.Registerer).NewCounter(prometheus.CounterOpts{
-			Name: "comet_edge_report_syncs_total", Help: "Times all sessions were sent to a presence node.",
+			Name: "comet_edge_report_syncs_total", Help: "Times all sessions of its shards were sent to a presence node.",
 		}),
 	}
 }
 
 // Changed says that a session is new, or its channels changed.
-func (r *Reporter) Changed(session string) { r.mark(session, "") }
+func (r *Reporter) Changed(session string) { r.mark(session, nil) }
 
-// Gone says that a session is over, and why.
-func (r *Reporter) Gone(session, reason string) { r.mark(session, reason) }
+// Gone says that a session is over, and how.
+func (r *Reporter) Gone(session string, how *edgev1.SessionGone) { r.mark(session, how) }
 
-func (r *Reporter) mark(session, reason string) {
+func (r *Reporter) mark(session string, gone *edgev1.SessionGone) {
+	n := shard.OfSession(session)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.feeds {
-		f.mark(session, reason)
+	for f := range r.feeds {
+		if f.held[n] {
+			f.mark(session, gone)
+		}
 	}
 }
 
@@ -94,10 +113,14 @@ func (r *Reporter) mark(session, reason string) {
 func (r *Reporter) Run(ctx context.Context) error {
 	var streams sync.WaitGroup
 	defer streams.Wait()
-	running := map[string]context.CancelFunc{}
+	type link struct {
+		feed *feed
+		stop context.CancelFunc
+	}
+	running := map[string]link{}
 	defer func() {
-		for _, cancel := range running {
-			cancel()
+		for _, l := range running {
+			l.stop()
 		}
 	}()
 	for v := range r.cfg.Directory.Watch(ctx) {
@@ -105,16 +128,18 @@ func (r *Reporter) Run(ctx context.Context) error {
 		for _, n := range v.With(membership.Presence) {
 			key := n.Member() + " " + n.Addr
 			present[key] = true
-			if running[key] != nil {
-				continue
+			l, known := running[key]
+			if !known {
+				own, stop := context.WithCancel(ctx)
+				l = link{&feed{marked: make(chan struct{}, 1)}, stop}
+				running[key] = l
+				streams.Go(func() { r.keep(own, l.feed, n) })
 			}
-			own, cancel := context.WithCancel(ctx)
-			running[key] = cancel
-			streams.Go(func() { r.keep(own, key, n) })
+			r.assign(l.feed, v.Presence.Held(n.Member()))
 		}
-		for key, cancel := range running {
+		for key, l := range running {
 			if !present[key] {
-				cancel()
+				l.stop()
 				delete(running, key)
 			}
 		}
@@ -123,16 +148,8 @@ func (r *Reporter) Run(ctx context.Context) error {
 }
 
 // keep reports to one node until ctx ends.
-func (r *Reporter) keep(ctx context.Context, key string, n membership.Node) {
-	f := &feed{marked: make(chan struct{}, 1)}
-	r.mu.Lock()
-	r.feeds[key] = f
-	r.mu.Unlock()
-	defer func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.feeds, key)
-	}()
+func (r *Reporter) keep(ctx context.Context, f *feed, n membership.Node) {
+	defer r.forget(f)
 	for failures := 1; ; failures++ {
 		begun := time.Now()
 		err := r.stream(ctx, f, n)
@@ -148,62 +165,4 @@ func (r *Reporter) keep(ctx context.Context, key string, n membership.Node) {
 			return
 		}
 	}
-}
-
-// feed is what one node has not been told yet.
-type feed struct {
-	marked chan struct{} // of one: dirty is not empty any more
-
-	dirty    map[string]string // session → reason of its end, empty while it lives; guarded by Reporter.mu, as is the rest
-	gone     int               // of these
-	overflow bool
-}
-
-func (f *feed) mark(session, reason string) {
-	if f.dirty == nil {
-		return // no stream: all will be sent
-	}
-	if was, ok := f.dirty[session]; ok && was != "" {
-		return // it ended
-	}
-	if reason != "" {
-		if f.gone++; f.gone > maxGone {
-			f.overflow = true
-			f.dirty = nil
-			return
-		}
-	}
-	f.dirty[session] = reason
-	if len(f.dirty) == 1 {
-		select {
-		case f.marked <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// begin makes the feed collect changes.
-func (r *Reporter) begin(f *feed) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f.dirty, f.gone, f.overflow = map[string]string{}, 0, false
-}
-
-// take takes at most a batch of changes out of the feed; ok is false if it
-// overflowed.
-func (r *Reporter) take(f *feed) (changes map[string]string, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	changes = map[string]string{}
-	for session, reason := range f.dirty {
-		if len(changes) == batchMost {
-			break
-		}
-		changes[session] = reason
-		delete(f.dirty, session)
-		if reason != "" {
-			f.gone--
-		}
-	}
-	return changes, !f.overflow
 }

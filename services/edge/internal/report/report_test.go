@@ -23,13 +23,16 @@ import (
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/membership/memory"
 	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/edge/internal/report"
 )
 
 // sessions are those of an edge: public id → channels.
 type sessions struct {
-	mu sync.Mutex
-	of map[string][]string
+	mu         sync.Mutex
+	of         map[string][]string
+	vector     []uint64
+	superseded []string // "session epoch.count home"
 }
 
 func (s *sessions) set(id string, channels ...string) {
@@ -57,6 +60,27 @@ func (s *sessions) State(id string) (*edgev1.SessionState, bool) {
 	return &edgev1.SessionState{Channels: channels}, ok
 }
 
+func (s *sessions) Vector() []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.vector
+}
+
+func (s *sessions) Superseded(id string, g *edgev1.Generation, home string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.superseded = append(s.superseded, fmt.Sprintf("%s %d.%d %s", id, g.GetEpoch(), g.GetCount(), home))
+}
+
+// in are the sessions of some shards.
+func (s *sessions) in(shards map[shard.PresenceShard]bool) map[string][]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	some := maps.Clone(s.of)
+	maps.DeleteFunc(some, func(id string, _ []string) bool { return !shards[shard.OfSession(id)] })
+	return some
+}
+
 // node is a presence node: it keeps what the newest stream has told it.
 type node struct {
 	edgev1.UnimplementedReportServiceServer
@@ -64,18 +88,22 @@ type node struct {
 	mu      sync.Mutex
 	edge    string
 	known   map[string][]string
-	reasons map[string]string
-	synced  bool
+	gone    map[string]*edgev1.SessionGone
+	shards  map[shard.PresenceShard]int // how often they were synced
+	vectors [][]uint64
+	seen    []int // of known sessions, when each vector came
 	streams int
 	batches int
-	mute    bool  // does not answer
-	fail    error // ends the next stream it hears from
+	refused []*edgev1.Superseded // told with the next answer
+	mute    bool                 // does not answer
+	fail    error                // ends the next stream it hears from
 }
 
 func (n *node) Report(stream grpc.BidiStreamingServer[edgev1.ReportRequest, edgev1.ReportResponse]) error {
 	n.mu.Lock()
 	n.streams++
-	n.known, n.reasons, n.synced = map[string][]string{}, map[string]string{}, false
+	n.known, n.gone = map[string][]string{}, map[string]*edgev1.SessionGone{}
+	n.shards, n.vectors, n.seen = map[shard.PresenceShard]int{}, nil, nil
 	n.mu.Unlock()
 	for applied := uint64(1); ; applied++ {
 		b, err := stream.Recv()
@@ -89,7 +117,7 @@ func (n *node) Report(stream grpc.BidiStreamingServer[edgev1.ReportRequest, edge
 		if mute {
 			continue
 		}
-		if err := stream.Send(&edgev1.ReportResponse{Applied: applied}); err != nil {
+		if err := stream.Send(&edgev1.ReportResponse{Applied: applied, Superseded: n.refuse()}); err != nil {
 			return err
 		}
 	}
@@ -111,16 +139,31 @@ func (n *node) apply(b *edgev1.ReportRequest) (mute bool, err error) {
 			n.known[c.GetSession()] = p.GetChannels()
 		} else {
 			delete(n.known, c.GetSession())
-			n.reasons[c.GetSession()] = c.GetGone().GetReason()
+			n.gone[c.GetSession()] = c.GetGone()
 		}
 	}
-	n.synced = n.synced || b.GetSynced()
+	for _, s := range b.GetSyncedShards() {
+		n.shards[shard.PresenceShard(s)]++
+	}
+	if v := b.GetVector(); v != nil {
+		n.vectors, n.seen = append(n.vectors, v.GetOffsets()), append(n.seen, len(n.known))
+	}
 	return n.mute, nil
+}
+
+func (n *node) refuse() []*edgev1.Superseded {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	refused := n.refused
+	n.refused = nil
+	return refused
 }
 
 // world is a reporter and one presence node.
 type world struct {
 	t        *testing.T
+	leads    membership.Leadership
+	watch    *memory.Directory
 	sessions *sessions
 	node     *node
 	reporter *report.Reporter
@@ -146,6 +189,15 @@ func inWorld(t *testing.T, test func(w *world)) {
 				Name: "presence-0", ID: "p0", Addr: "presence-0:7070", Roles: []membership.Role{membership.Presence},
 			}, nil)
 		}()
+		w.watch = directory
+		leads, err := directory.Campaign(t.Context(), "leader")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.leads = leads
+		for n := range shard.PresenceShard(shard.PresenceShards) {
+			w.hold(n, self, "")
+		}
 		w.reporter = report.New(report.Config{
 			Edge: "edge-0@e0", Directory: directory, Conns: pool,
 			Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
@@ -167,20 +219,42 @@ func inWorld(t *testing.T, test func(w *world)) {
 	})
 }
 
+const self = "presence-0@p0"
+
+// hold writes the holders of a shard.
+func (w *world) hold(n shard.PresenceShard, first, second string) {
+	w.t.Helper()
+	v := w.watch.Watch(w.t.Context())
+	version := (<-v).Presence.Holders(n).Version
+	err := w.leads.WriteHolders(w.t.Context(), membership.HoldersChange{
+		Shard: n, Holders: shard.Holders{First: first, Second: second, Version: version},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// wait waits for what is under way.
+func (w *world) wait() {
+	time.Sleep(200 * time.Millisecond)
+	synctest.Wait()
+}
+
 // check compares what the node knows with what there is, a little later.
 func (w *world) check() {
 	w.t.Helper()
-	time.Sleep(200 * time.Millisecond)
-	synctest.Wait()
+	w.wait()
 	w.node.mu.Lock()
 	defer w.node.mu.Unlock()
 	if diff := cmp.Diff(w.sessions.of, w.node.known); diff != "" {
 		w.t.Errorf("the node knows something else (-want +got):\n%s", diff)
 	}
-	if !w.node.synced || w.node.edge != "edge-0@e0" {
-		w.t.Errorf("synced %v, edge %q", w.node.synced, w.node.edge)
+	if len(w.node.shards) == 0 || w.node.edge != "edge-0@e0" {
+		w.t.Errorf("%d shards synced, edge %q", len(w.node.shards), w.node.edge)
 	}
 }
+
+func gone(reason string) *edgev1.SessionGone { return &edgev1.SessionGone{Reason: reason} }
 
 func TestChanges(t *testing.T) {
 	inWorld(t, func(w *world) {
@@ -197,11 +271,11 @@ func TestChanges(t *testing.T) {
 			w.reporter.Changed("s7")
 		}
 		w.sessions.drop("s8")
-		w.reporter.Gone("s8", "expired")
+		w.reporter.Gone("s8", gone("expired"))
 		w.reporter.Changed("s8") // too late
 		w.check()
-		if w.node.batches != batches+1 || w.node.reasons["s8"] != "expired" {
-			t.Errorf("%d batches more, reasons %v", w.node.batches-batches, w.node.reasons)
+		if w.node.batches != batches+1 || w.node.gone["s8"].GetReason() != "expired" {
+			t.Errorf("%d batches more, gone %v", w.node.batches-batches, w.node.gone)
 		}
 		if w.node.streams != 1 {
 			t.Errorf("%d streams", w.node.streams)
@@ -235,7 +309,7 @@ func TestBrokenStreams(t *testing.T) {
 					w.reporter.Changed(id)
 				}
 				w.sessions.drop("a")
-				w.reporter.Gone("a", "disconnect")
+				w.reporter.Gone("a", gone("disconnect"))
 				time.Sleep(tt.wait)
 				w.node.mu.Lock()
 				tt.heal(w.node)
@@ -257,10 +331,10 @@ func TestGoodbye(t *testing.T) {
 		w.reporter.Changed("a")
 		w.check()
 		w.sessions.drop("a")
-		w.reporter.Gone("a", "drained")
+		w.reporter.Gone("a", gone("drained"))
 		w.stop()
-		if len(w.node.known) != 0 || w.node.reasons["a"] != "drained" {
-			t.Errorf("known %v, reasons %v", w.node.known, w.node.reasons)
+		if len(w.node.known) != 0 || w.node.gone["a"].GetReason() != "drained" {
+			t.Errorf("known %v, gone %v", w.node.known, w.node.gone)
 		}
 	})
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/rpc"
+	"github.com/comet-push/comet/internal/shard"
 )
 
 var (
@@ -27,10 +29,11 @@ type stream struct {
 	cancel   func()
 	sent     uint64
 	applied  uint64
+	vector   []uint64 // as it was sent last
 }
 
-// stream sends all sessions, then changes, until the stream breaks or ctx
-// ends. Its own context outlives ctx for a goodbye.
+// stream sends all sessions of the node's shards, then changes, until the stream
+// breaks or ctx ends. Its own context outlives ctx for a goodbye.
 func (r *Reporter) stream(ctx context.Context, f *feed, n membership.Node) error {
 	conn, err := r.cfg.Conns.Conn(n.Addr)
 	if err != nil {
@@ -46,17 +49,32 @@ func (r *Reporter) stream(ctx context.Context, f *feed, n membership.Node) error
 	s := &stream{reporter: r, feed: f, out: out, cancel: cancel}
 	s.answers, s.failed = rpc.Receive(out)
 	r.begin(f)
-	if err := s.sync(ctx); err != nil {
+	if err := s.send(ctx, &edgev1.ReportRequest{Edge: r.cfg.Edge}); err != nil {
+		return err
+	}
+	if err := s.flush(ctx); err != nil {
 		return err
 	}
 	r.syncs.Inc()
 	return s.run(ctx)
 }
 
-// sync sends all sessions.
+// sync sends all sessions of the shards that are newly held.
 func (s *stream) sync(ctx context.Context) error {
-	request := &edgev1.ReportRequest{Edge: s.reporter.cfg.Edge}
+	shards := s.reporter.takeShards(s.feed)
+	if len(shards) == 0 {
+		return nil
+	}
+	var wanted [shard.PresenceShards]bool
+	request := &edgev1.ReportRequest{}
+	for _, n := range shards {
+		wanted[n] = true
+		request.BegunShards = append(request.BegunShards, uint32(n))
+	}
 	for session := range s.reporter.source.Sessions() {
+		if !wanted[shard.OfSession(session)] {
+			continue
+		}
 		if state, ok := s.reporter.source.State(session); ok {
 			request.Changes = append(request.Changes, present(session, state))
 		}
@@ -68,45 +86,78 @@ func (s *stream) sync(ctx context.Context) error {
 		}
 		request = &edgev1.ReportRequest{}
 	}
-	request.Synced = true
+	for _, n := range shards {
+		request.SyncedShards = append(request.SyncedShards, uint32(n))
+	}
 	return s.send(ctx, request)
 }
 
 // run sends changes, each a little after it was marked, with what is marked
-// meanwhile. An idle stream does nothing.
+// meanwhile, and vectors.
 func (s *stream) run(ctx context.Context) error {
 	batch, silence := time.NewTimer(0), time.NewTimer(patience)
 	defer batch.Stop()
 	defer silence.Stop()
-	for {
+	vector := time.NewTicker(vectorEach)
+	defer vector.Stop()
+	for due := true; ; {
+		var err error
 		select {
 		case <-ctx.Done():
 			return s.goodbye(ctx)
 		case a, ok := <-s.answers:
-			if err := s.heard(a, ok); err != nil {
-				return err
-			}
-			silence.Reset(patience)
-		case <-s.feed.marked:
-			batch.Reset(batchEvery)
-		case <-batch.C:
-			if s.sent == s.applied {
+			if err = s.heard(a, ok); err == nil {
 				silence.Reset(patience)
 			}
-			if err := s.flush(ctx); err != nil {
-				return err
+		case <-s.feed.marked:
+			if !due {
+				batch.Reset(batchEvery)
 			}
+			due = true
+		case <-batch.C:
+			due = false
+			s.rested(silence)
+			err = s.flush(ctx)
+		case <-vector.C:
+			s.rested(silence)
+			err = s.confirm(ctx)
 		case <-silence.C:
 			if s.sent > s.applied {
-				return errSilent
+				err = errSilent
 			}
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
 
-// flush sends what changed.
+// rested begins the time for an answer anew if none is due.
+func (s *stream) rested(silence *time.Timer) {
+	if s.sent == s.applied {
+		silence.Reset(patience)
+	}
+}
+
+// confirm sends the vector, behind all that was marked before.
+func (s *stream) confirm(ctx context.Context) error {
+	vector := s.reporter.source.Vector()
+	if vector == nil || slices.Equal(vector, s.vector) {
+		return nil
+	}
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	s.vector = vector
+	return s.send(ctx, &edgev1.ReportRequest{Vector: &edgev1.Vector{Offsets: vector}})
+}
+
+// flush sends shards that are newly held, and what changed.
 func (s *stream) flush(ctx context.Context) error {
 	for {
+		if err := s.sync(ctx); err != nil {
+			return err
+		}
 		changes, ok := s.reporter.take(s.feed)
 		if !ok {
 			return errOverflow
@@ -115,10 +166,14 @@ func (s *stream) flush(ctx context.Context) error {
 			return nil
 		}
 		request := &edgev1.ReportRequest{}
-		for session, reason := range changes {
-			if reason != "" {
-				request.Changes = append(request.Changes, gone(session, reason))
-			} else if state, ok := s.reporter.source.State(session); ok {
+		for session, m := range changes {
+			if m.gone != nil {
+				request.Changes = append(request.Changes, gone(session, m.gone))
+			}
+			if !m.changed {
+				continue
+			}
+			if state, ok := s.reporter.source.State(session); ok {
 				request.Changes = append(request.Changes, present(session, state))
 			} // else its end is about to be marked
 		}
@@ -132,8 +187,8 @@ func present(session string, state *edgev1.SessionState) *edgev1.SessionChange {
 	return &edgev1.SessionChange{Session: session, Change: &edgev1.SessionChange_Present{Present: state}}
 }
 
-func gone(session, reason string) *edgev1.SessionChange {
-	return &edgev1.SessionChange{Session: session, Change: &edgev1.SessionChange_Gone{Gone: &edgev1.SessionGone{Reason: reason}}}
+func gone(session string, how *edgev1.SessionGone) *edgev1.SessionChange {
+	return &edgev1.SessionChange{Session: session, Change: &edgev1.SessionChange_Gone{Gone: how}}
 }
 
 // send sends one batch once the window has room for it.
@@ -169,6 +224,10 @@ func (s *stream) heard(a *edgev1.ReportResponse, ok bool) error {
 		return errors.Join(errEnded, s.failed())
 	}
 	s.applied = max(s.applied, a.GetApplied())
+	for _, refused := range a.GetSuperseded() {
+		s.reporter.source.Superseded(refused.GetSession(), refused.GetGeneration(), refused.GetHome())
+	}
+	s.reporter.want(s.feed, a.GetWantedShards())
 	return nil
 }
 

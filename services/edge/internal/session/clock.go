@@ -109,21 +109,28 @@ func (s *Session) Lost(now time.Time, ex Exchange, out *Effects) {
 // to all the time would be owed something each time.
 const maxFarewells = 3
 
+// stays is the number of farewells of a session that does not end by itself.
+const stays = math.MaxUint8
+
 // leave ends a session that drains, once its client knows and is owed nothing:
 // if it were answered at once whenever it asked, it would ask again and again.
 func (s *Session) leave(now time.Time, out *Effects) {
 	told := s.farewells > 0 && s.connect.state == over && s.requests == nil
-	if owed := len(s.log) > 0 || s.catching > 0 || s.regain != nil; told && (!owed || s.farewells >= maxFarewells) {
+	owed := len(s.log) > 0 || s.catching > 0 || s.regain != nil
+	if told && s.farewells != stays && (!owed || s.farewells >= maxFarewells) {
 		s.close(now, Drained, nil, out)
 	}
 }
 
 // Drain sends the client away: a held connect is answered, and no further one
 // is held. The client is asked to come back after the interval. Unless it came
-// over a socket the session ends when the client was told and is owed nothing,
-// at the latest when it was told a few times.
-func (s *Session) Drain(now time.Time, interval time.Duration, out *Effects) {
+// over a socket, or goes on elsewhere (moves), the session ends when the client was
+// told and is owed nothing, at the latest when it was told a few times.
+func (s *Session) Drain(now time.Time, interval time.Duration, moves bool, out *Effects) {
 	s.draining, s.drain = true, uint32(min(interval.Milliseconds(), math.MaxUint32))
+	if moves {
+		s.farewells = stays
+	}
 	if s.connect.state == held {
 		s.answerConnect(now, out)
 	}

@@ -49,7 +49,8 @@
 //     not while the socket is blocked.
 //  14. A session that drains answers connects at once, with a pause to make. It
 //     ends when an answer to a connect was written and nothing is owed, at the
-//     latest with the third. One on a socket is left to the shell.
+//     latest with the third. One on a socket, or that is to go on elsewhere, is
+//     left to the shell.
 //
 // Where events go:
 //

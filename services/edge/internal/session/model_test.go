@@ -46,6 +46,7 @@ type model struct {
 	behind bool              // it says more than the channels
 	moved  bool              // the session went on elsewhere at least once
 	old    bool              // its batches are far ahead of those of record
+	aged   bool              // they were
 
 	// The network.
 	open    map[session.Exchange]int  // sent, by answers that are to come

@@ -74,7 +74,7 @@ const batches = 5000
 func (m *model) growOld(t *rapid.T) {
 	m.handOver(t, func(snap *session.Snapshot) { snap.Batch += batches })
 	m.record.Batch -= batches
-	m.old = true
+	m.old, m.aged = true, true
 }
 
 // move has the session go on at another edge, to which this one hands it over.
@@ -130,7 +130,7 @@ func (m *model) crash(t *rapid.T) {
 	for range rapid.IntRange(0, 2).Draw(t, "seconds") {
 		m.tellHolders(t)
 	}
-	if !m.old || m.acked < batches { // else they may know nothing of these, but its client does
+	if m.aged && (!m.old || m.acked < batches) { // else they may know nothing of these, but its client does
 		m.record.Batch = m.s.Resume(nil).Batch
 	}
 	m.old = false

@@ -44,7 +44,7 @@ type Session struct {
 
 	transport transport // of the newest connect
 	repeats   uint8     // answers sent again in a row
-	farewells uint8     // answers to connects since it drains, up to maxFarewells
+	farewells uint8     // answers to connects since it drains, up to maxFarewells; or stays
 	reason    uint8     // of reasons: why it ended
 	advise    bool      // the next connect's answer has advice
 	ack       bool      // extensions that the handshake agreed on

@@ -79,7 +79,7 @@ func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
 	case "written":
 		tr.s.Written(tr.now, tr.exchange(t, d), &tr.out)
 	case "drain":
-		tr.s.Drain(tr.now, duration(t, d.CmdArgs[0].Key), &tr.out)
+		tr.s.Drain(tr.now, duration(t, d.CmdArgs[0].Key), false, &tr.out)
 	case "end":
 		tr.s.End(tr.now, session.Reason(d.CmdArgs[0].Key), &tr.out)
 	case "snapshot", "resume", "behind", "move", "restore":

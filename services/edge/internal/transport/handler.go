@@ -57,7 +57,8 @@ type Sessions interface {
 	Receive(e *hold.Exchange, r Request)
 	// Open takes a WebSocket, whose upgrade may still fail: the stream then
 	// ends. Or it says why there is no room for one.
-	Open(number uint64) (*hold.Stream, hold.Receiver, *web.Problem)
+	// browser is the value of the browser's cookie, or nothing.
+	Open(number uint64, browser string) (*hold.Stream, hold.Receiver, *web.Problem)
 }
 
 // Config configures a Handler.
@@ -185,9 +186,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 // answered.
 func (h *Handler) receive(w http.ResponseWriter, r *http.Request, request Request, replier hold.Replier) {
 	request.Multiplexed = r.ProtoMajor >= 2
-	if c, err := r.Cookie(Cookie); err == nil && validBrowser(c.Value) {
-		request.Browser = c.Value
-	} else if request.Messages[0].Channel == bayeux.Handshake {
+	if request.Browser = browserOf(r); request.Browser == "" && request.Messages[0].Channel == bayeux.Handshake {
 		request.Browser = rand.Text()
 		setCookie(w, r, request.Browser)
 	}
@@ -221,6 +220,14 @@ func NotFound(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_ = web.NewProblem(http.StatusNotFound, channelv1.ErrorReason_ERROR_REASON_TRANSPORT_UNKNOWN,
 		"nothing is served at this path; Bayeux clients connect to "+Base).Write(w)
+}
+
+// browserOf is the value of the browser's cookie, or nothing.
+func browserOf(r *http.Request) string {
+	if c, err := r.Cookie(Cookie); err == nil && validBrowser(c.Value) {
+		return c.Value
+	}
+	return ""
 }
 
 // setCookie names the browser. On https the cookie is also sent along by pages

@@ -49,7 +49,7 @@ func (f *fakeSessions) Receive(e *hold.Exchange, r transport.Request) {
 	e.Answer(hold.Answer{Status: http.StatusOK, Body: bayeux.AppendBatch(nil, replies)})
 }
 
-func (f *fakeSessions) Open(uint64) (*hold.Stream, hold.Receiver, *web.Problem) {
+func (f *fakeSessions) Open(uint64, string) (*hold.Stream, hold.Receiver, *web.Problem) {
 	return nil, nil, web.NewProblem(http.StatusServiceUnavailable, channelv1.ErrorReason_ERROR_REASON_DRAINING, "no")
 }
 

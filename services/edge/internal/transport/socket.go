@@ -18,7 +18,7 @@ func isUpgrade(r *http.Request) bool {
 // socket serves the upgrade to a WebSocket. Its origin has been checked, which
 // is all that keeps foreign pages off: browsers apply no CORS to upgrades.
 func (h *Handler) socket(w http.ResponseWriter, r *http.Request) {
-	stream, receiver, p := h.sessions.Open(h.number())
+	stream, receiver, p := h.sessions.Open(h.number(), browserOf(r))
 	if p != nil {
 		h.refuse(w, p)
 		return

@@ -30,17 +30,17 @@ const homeDir = "../../../../internal/home/"
 // mutations are the holes that these machines could have, by their numbers in
 // CORRECTNESS.
 var mutations = []mutation{
-	{"6 adopt with every request", homeDir + "seat.go", "return ", `s.settle.times >= times && (s.moved.IsZero() || now.Sub(s.moved) >= pause)`, `true`, 0},
+	{"6 adopt with every request", homeDir + "seat.go", "return ", `own.settle.times >= times && (s.moved == 0 || now.UnixNano()-s.moved >= int64(pause))`, `true`, 0},
 	{"7 numbers of two lives meet", homeDir + "doc.go", "if ", `exact`, `true`, 0},
 	{"8 answer before all edges were heard", "claim.go", "case ", `!h.ready(s)`, `false`, 0},
 	{"8 answer though another is the first holder", "claim.go", "case ", `!h.first.has(s)`, `false`, 0},
 	{"8 believe what was heard before it was no holder", "holder.go", "!ok || ", `is.Since != p.Since`, `false`, 1200},
 	{"8 ask nobody again for what was missed", "holder.go", "if ", `e.said.has(s)`, `false`, 0},
 	{"17 take before the claim", homeDir + "move.go", "m.to(", `Step{Do: ClaimIt, Edge: edge, Generation: g}`, `Step{Do: Take, Edge: edge, Generation: g.Next(g.Epoch)}`, 0},
-	{"17 hand over once", homeDir + "seat.go", "if !g.After(s.gen) || ", `s.given != nil && s.given.gen.After(g)`, `s.given != nil`, 0},
+	{"17 hand over once", homeDir + "seat.go", "if !g.After(s.gen) || ", `s.left() != nil && s.left().gen.After(g)`, `s.left() != nil`, 0},
 	{"17 forget who had it before a claim that came to nothing", "claim.go", "if ", `r.claim != nil`, `false`, 0},
 	{"17 drop a claim that is not installed yet", "feed.go", "if r.home == f.edge && ", `r.claim == nil`, `true`, 1000},
-	{"17 go on after the hand-over", homeDir + "seat.go", "Serves() bool { return ", `s.given == nil`, `true`, 0},
+	{"17 go on after the hand-over", homeDir + "seat.go", "Serves() bool { return ", `s.left() == nil`, `true`, 0},
 	{"17 take the end of a copy that was given away for the end of all", "feed.go", "case ", `reason == Moved`, `false`, 3000},
 	{"18 a grace for all", "holder.go", "r.home.lost.Add(", `max(r.adoptable, h.cfg.Grace)`, `h.cfg.Grace`, 0},
 	{"19 bring back who is over", "feed.go", "h.tombs[id]; ", `over && !st.Generation.After(t.generation)`, `over && false`, 0},

@@ -1,0 +1,153 @@
+package comettest_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/comet-push/comet/internal/comettest"
+)
+
+// repeated is how old what comes again may be when an edge died: vectors are as
+// of three seconds ago and sent once a second, and a client notices late.
+const repeated = 8 * time.Second
+
+// homes are clients of three edges, and publishers, in a cluster with two
+// presence processes.
+type homes struct {
+	*comettest.Cluster
+
+	t          *testing.T
+	clients    []*comettest.Client
+	publishers []*comettest.Publisher
+}
+
+func newHomes(t *testing.T, profiles ...comettest.Profile) *homes {
+	t.Helper()
+	h := &homes{Cluster: comettest.New(t, comettest.Options{Edges: 3, Brokers: 1, Presence: 2}), t: t}
+	for i, p := range profiles {
+		p.Name = fmt.Sprintf("client-%d", i)
+		p.Edges = []string{"edge-0", "edge-1", "edge-2"}
+		p.Channels = []string{"/busy/*", "/calm/a"}
+		h.clients = append(h.clients, h.Connect(p))
+	}
+	h.publishers = []*comettest.Publisher{
+		h.PublishAs(comettest.Publishing{Channel: "/busy/a", Every: 130 * time.Millisecond, Manner: comettest.Keyed}),
+		h.PublishAs(comettest.Publishing{Channel: "/busy/b", Every: 700 * time.Millisecond, Manner: comettest.Keyed}),
+		h.PublishAs(comettest.Publishing{Channel: "/calm/a", Every: 4 * time.Second, Manner: comettest.Streamed}),
+	}
+	time.Sleep(10 * time.Second)
+	return h
+}
+
+// check checks what the clients were told, and that all had one session.
+func (h *homes) check() {
+	h.t.Helper()
+	settle(h.t, h.publishers)
+	for _, client := range h.clients {
+		if err := comettest.Check(client, h.publishers...); err != nil {
+			h.t.Error(err)
+		}
+		if n := len(client.Of(comettest.Session)); n != 1 {
+			h.t.Errorf("%s had %d sessions, want one", client.Name, n)
+		}
+		if resyncs := client.Of(comettest.Resync); len(resyncs) > 0 {
+			h.t.Errorf("%s was told %d losses where nothing was lost", client.Name, len(resyncs))
+		}
+	}
+}
+
+// TestEdgeDies crashes the edge that is the home of sessions: they go on at
+// another, and nothing is lost.
+func TestEdgeDies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomes(t,
+			comettest.Profile{Repeats: repeated}, comettest.Profile{Repeats: repeated, Ack: true},
+			comettest.Profile{Repeats: repeated, Roams: true}, comettest.Profile{Repeats: repeated, Roams: true, Ack: true},
+			comettest.Profile{Repeats: repeated, Ack: true, Transport: comettest.WebSocket},
+		)
+		h.Crash("edge-0")
+		time.Sleep(time.Minute)
+		h.check()
+	})
+}
+
+// TestEdgesDie crashes one edge after the other, each started again meanwhile.
+func TestEdgesDie(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomes(t,
+			comettest.Profile{Repeats: repeated}, comettest.Profile{Repeats: repeated, Ack: true},
+			comettest.Profile{Repeats: repeated, Roams: true}, comettest.Profile{Repeats: repeated, Roams: true, Ack: true},
+			comettest.Profile{Repeats: repeated, Ack: true, Transport: comettest.WebSocket},
+		)
+		for i := range 6 {
+			name := fmt.Sprintf("edge-%d", i%3)
+			h.Crash(name)
+			time.Sleep(40 * time.Second)
+			h.Start(name)
+			h.Ready(time.Minute)
+			time.Sleep(20 * time.Second)
+		}
+		h.check()
+	})
+}
+
+// TestSettling has clients settle at another edge: their sessions move there,
+// once, and nothing comes twice.
+func TestSettling(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomes(t, comettest.Profile{}, comettest.Profile{Ack: true})
+		time.Sleep(time.Minute) // sessions stay for a minute
+		for _, client := range h.clients {
+			client.Move()
+		}
+		time.Sleep(time.Minute)
+		h.Crash("edge-0") // where nobody has his home any more
+		time.Sleep(20 * time.Second)
+		h.check()
+		for _, client := range h.clients {
+			if cuts := client.Of(comettest.Cut); len(cuts) > 1 {
+				t.Errorf("%s: %d requests were cut, want that of its move alone", client.Name, len(cuts))
+			}
+		}
+	})
+}
+
+// TestSocketMoves has a client connect a WebSocket to another edge: its session
+// follows at once.
+func TestSocketMoves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomes(t, comettest.Profile{Ack: true, Transport: comettest.WebSocket})
+		for range 3 {
+			h.clients[0].Move()
+			time.Sleep(20 * time.Second)
+		}
+		h.check()
+	})
+}
+
+// TestEdgeDrains stops the edge that is the home of sessions: they go on at
+// another, and nothing is lost or comes twice.
+func TestEdgeDrains(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomes(t,
+			comettest.Profile{}, comettest.Profile{Ack: true}, comettest.Profile{Roams: true},
+			comettest.Profile{Roams: true, Ack: true}, comettest.Profile{Ack: true, Transport: comettest.WebSocket},
+		)
+		for i := range 6 {
+			name := fmt.Sprintf("edge-%d", i%3)
+			h.Stop(name)
+			time.Sleep(10 * time.Second)
+			h.Start(name)
+			h.Ready(time.Minute)
+			time.Sleep(10 * time.Second)
+		}
+		h.check()
+	})
+}

@@ -1,0 +1,69 @@
+package edge
+
+import (
+	"context"
+	"time"
+
+	"github.com/comet-push/comet/internal/shard"
+)
+
+const (
+	// vectorEvery is how often records are brought up to date with positions.
+	vectorEvery = time.Second
+	// vectorLag is how many of these times old the positions are that records
+	// count from: nearly all clients have confirmed everything by then, so that
+	// nothing has to be recorded of them (CORRECTNESS rule 10).
+	vectorLag = 3
+)
+
+// vectors finds out once a second up to where all sessions have been given and
+// have confirmed everything, and of which sessions that is not so.
+func (s *Service) vectors(ctx context.Context) error {
+	tick := time.NewTicker(vectorEvery)
+	defer tick.Stop()
+	var past [][]uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			past = append(past, s.handed())
+			if len(past) <= vectorLag {
+				continue
+			}
+			s.except(past[0])
+			past = past[1:]
+		}
+	}
+}
+
+// handed is up to where everything has been handed to sessions, by slot.
+func (s *Service) handed() []uint64 {
+	through := make([]uint64, slots)
+	for slot := range through {
+		through[slot] = s.hub.Handed(shard.Slot(slot))
+	}
+	return through
+}
+
+// except has the sessions reported that are behind a vector, or were behind the
+// one before, and makes it the one that records count from.
+func (s *Service) except(vector []uint64) {
+	s.vector.Store(&vector)
+	for c := range s.registry.all() {
+		if c.fallsBehind(vector) {
+			s.reports.Changed(c.session.PublicID())
+		}
+	}
+	s.reported.Store(&vector)
+}
+
+// fallsBehind reports whether a session's record has to change because of a
+// vector.
+func (c *client) fallsBehind(vector []uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := c.behind
+	c.behind = c.session.Behind(vector)
+	return was || c.behind
+}
