@@ -19,7 +19,7 @@ func TestPresenceShards(t *testing.T) {
 
 		c.Crash("presence-1")
 		begin := time.Now()
-		c.Held(lease + 2*time.Second) // its lease has to run out first
+		c.Held(lease + 4*time.Second) // its lease has to run out first, and the controller to look
 		t.Logf("held after %v", time.Since(begin))
 		synctest.Wait() // for brokers to see it, too
 		for _, broker := range []string{"broker-0", "broker-1"} {
@@ -36,7 +36,7 @@ func TestPresenceShards(t *testing.T) {
 
 		c.Crash("presence-0")
 		c.Crash("presence-1")
-		c.Held(lease + 2*time.Second)
+		c.Held(lease + 4*time.Second)
 		synctest.Wait() // for brokers to see it, too
 		if n := c.Value("broker-0", "comet_broker_presence_shards_without_holder"); n != 256 {
 			t.Errorf("with one process left %v presence shards lack a holder, want 256 of which the second is not there", n)

@@ -19,7 +19,6 @@ const (
 type metrics struct {
 	changes *prometheus.CounterVec
 	ended   *prometheus.CounterVec
-	claims  prometheus.Counter
 	slow    prometheus.Counter
 }
 
@@ -40,11 +39,8 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 			Name: "comet_presence_changes_total", Help: "Changes of sessions that edges reported, by kind.",
 		}, []string{"kind"}),
 		ended: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "comet_presence_sessions_ended_total", Help: "Sessions that are over, by reason: lost were not claimed after their edge was lost.",
-		}, []string{"reason"}),
-		claims: f.NewCounter(prometheus.CounterOpts{
-			Name: "comet_presence_claims_total", Help: "Sessions that were claimed by edges.",
-		}),
+			Name: "comet_presence_ended_total", Help: "Sessions that ended: told by their edge, lost because nobody adopted them in time, or not named by their edge any more.",
+		}, []string{"how"}),
 		slow: f.NewCounter(prometheus.CounterOpts{
 			Name: "comet_presence_slow_watchers_total", Help: "Watches that were ended because they fell behind.",
 		}),
@@ -52,5 +48,19 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 	for _, kind := range []string{present, subscribed, unsubscribed, gone} {
 		m.changes.WithLabelValues(kind)
 	}
+	for _, how := range []string{told, holder.Lost, holder.Vanished} {
+		m.ended.WithLabelValues(how)
+	}
 	return m
+}
+
+// told is how most sessions end: their edge says so.
+const told = "told"
+
+// end counts the end of a session.
+func (m *metrics) end(reason string) {
+	if reason != holder.Lost && reason != holder.Vanished {
+		reason = told
+	}
+	m.ended.WithLabelValues(reason).Inc()
 }

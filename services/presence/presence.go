@@ -1,21 +1,19 @@
-// Package presence knows the sessions of the cluster, where each is at home and
-// what it subscribes to. It arbitrates between edges, and tells backends.
+// Package presence knows every session of the cluster, where it is and what it
+// subscribes to, and tells edges and backends.
 //
-//  1. A process holds the records of the shards for which a row of the directory
-//     names it. Every edge streams its sessions of these to it. Nothing is stored:
-//     a holder that starts is fed anew.
-//  2. Locate and Claim are answered by a shard's first holder, once every edge in
-//     the directory has told of all its sessions of that shard; until then callers
-//     wait a little, then get NOT_READY. So nobody is told that a session is
-//     unknown which an edge has.
-//  3. Rosters, counts and sessions are asked of any process: it knows those of
-//     the shards that it is the first holder of, and asks the others for theirs.
-//     Nothing is answered, but NOT_READY, before all have heard all.
-//  4. The sessions of an edge that the directory does not list any more stay until
-//     they are claimed, for a grace at least, and are gone then. A stream that
-//     breaks makes nothing lost.
-//  5. A watch tells each change once, or ends with a reason; watch again then.
-//     What moves from one edge to another neither leaves nor joins.
+//  1. Records of sessions are spread over shards, of which the directory's rows
+//     name two holders each. Every edge streams its sessions to both. Nothing is
+//     stored: a holder that starts is fed anew.
+//  2. The first holder of a shard says where its sessions are, and lets edges
+//     claim them (package holder says how). Until every edge of the directory has
+//     told it of all its sessions of the shard it waits, and then says NOT_READY.
+//  3. Any presence process answers backends: it asks the first holders of all
+//     shards. NOT_READY if one of them is not, or cannot be asked. So an answer
+//     lacks no session but the newest, of the time a report takes to arrive.
+//  4. The sessions of an edge that the directory does not list any more can be
+//     adopted for a grace at least, and leave then, if no other edge has.
+//  5. A watch tells each change once, or ends with a reason, also when shards
+//     move to other holders; watch again then.
 package presence
 
 import (
@@ -44,20 +42,19 @@ import (
 // sweepEvery is how often lost sessions are looked at.
 const sweepEvery = time.Second
 
-const (
-	maxTombstones = 1 << 18
-	maxResume     = 64 << 10
-)
-
 // Config says what presence keeps. The zero value of a field is its default.
 type Config struct {
-	// Grace is how long the sessions of a lost edge can be claimed at least.
+	// Grace is how long the sessions of an edge that was lost stay at least.
 	// Default 60 s.
 	Grace time.Duration
-	// MaxSessions bounds the sessions of all edges. Default 2,000,000.
+	// MaxSessions bounds the sessions of the shards that are held. Default
+	// 2,000,000.
 	MaxSessions int
 	// MaxChannels bounds the channels of one session. Default 10,000.
 	MaxChannels int
+	// MaxTombstones bounds the ends of sessions that are remembered. Default
+	// 500,000.
+	MaxTombstones int
 	// MaxWatches bounds the watches of all channels. Default 10,000.
 	MaxWatches int
 	// WatchQueue is how many changes may wait for one watch before it is ended
@@ -72,7 +69,13 @@ func (c Config) withDefaults() Config {
 	for _, d := range []struct {
 		limit *int
 		value int
-	}{{&c.MaxSessions, 2_000_000}, {&c.MaxChannels, 10_000}, {&c.MaxWatches, 10_000}, {&c.WatchQueue, 1_000}} {
+	}{
+		{&c.MaxSessions, 2_000_000},
+		{&c.MaxChannels, 10_000},
+		{&c.MaxTombstones, 500_000},
+		{&c.MaxWatches, 10_000},
+		{&c.WatchQueue, 1_000},
+	} {
 		if *d.limit == 0 {
 			*d.limit = d.value
 		}
@@ -95,15 +98,13 @@ type Deps struct {
 type Service struct {
 	cfg     Config
 	deps    Deps
-	self    string // as name@id
 	metrics *metrics
 
-	mu      sync.Mutex // guards the holder, and what follows
-	holder  *holder.Holder
-	view    membership.View
-	seen    bool          // the directory has answered
-	whole   bool          // has been, once
-	changed chan struct{} // closed when something has changed that callers wait for
+	mu     sync.Mutex
+	holder *holder.Holder
+	view   *membership.View // nil: the directory has not answered
+	news   chan struct{}    // closed when what is known has changed
+	whole  bool             // has been, once
 }
 
 // New returns a presence that does nothing yet.
@@ -118,27 +119,29 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		deps.Registerer = prometheus.NewRegistry()
 	}
 	cfg = cfg.withDefaults()
-	s := &Service{cfg: cfg, deps: deps, self: deps.Node.Member(), changed: make(chan struct{})}
-	s.metrics = newMetrics(deps.Registerer, s)
+	s := &Service{cfg: cfg, deps: deps, news: make(chan struct{})}
 	s.holder = holder.New(holder.Config{
-		Sessions: cfg.MaxSessions, Channels: cfg.MaxChannels, Resume: maxResume, Tombstones: maxTombstones,
+		Sessions: cfg.MaxSessions, Channels: cfg.MaxChannels, Resume: maxResume, Tombstones: cfg.MaxTombstones,
 		Watches: cfg.MaxWatches, Queue: cfg.WatchQueue, Grace: cfg.Grace,
-		Ended: func(e holder.Ended) { s.metrics.ended.WithLabelValues(reasonOf(e.Reason)).Inc() },
+		Ended: func(e holder.Ended) { s.metrics.end(e.Reason) },
 	})
+	s.metrics = newMetrics(deps.Registerer, s)
 	return s, nil
 }
 
+// maxResume bounds what is kept of one session for whoever adopts it.
+const maxResume = 64 << 10
+
 // RegisterPublic registers PresenceService.
 func (s *Service) RegisterPublic(r grpc.ServiceRegistrar) {
-	presencev1.RegisterPresenceServiceServer(r, &queries{service: s, everywhere: true})
+	presencev1.RegisterPresenceServiceServer(r, &queries{service: s})
 }
 
-// RegisterNode registers what other nodes call: reports and records for edges,
-// and PresenceService for other presence processes, of this one's shards alone.
+// RegisterNode registers ReportService, RecordService and HolderService.
 func (s *Service) RegisterNode(r grpc.ServiceRegistrar) {
 	edgev1.RegisterReportServiceServer(r, &reports{service: s})
 	edgev1.RegisterRecordServiceServer(r, &records{service: s})
-	presencev1.RegisterPresenceServiceServer(r, &queries{service: s})
+	edgev1.RegisterHolderServiceServer(r, &parts{service: s})
 }
 
 // Ready says why the process should not get calls yet. Once it has heard of
@@ -149,6 +152,14 @@ func (s *Service) Ready() error {
 	defer s.mu.Unlock()
 	if s.whole {
 		return nil
+	}
+	return s.readyLocked()
+}
+
+// readyLocked says why the process has not heard of everything yet.
+func (s *Service) readyLocked() error {
+	if s.view != nil && !s.view.Presence.Complete() {
+		return notReady("not every shard of presence has a holder yet; try again")
 	}
 	return s.wholeLocked()
 }
@@ -168,53 +179,82 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 			s.see(v, time.Now())
 		case now := <-tick.C:
-			s.do(func() { s.holder.Tick(now) })
+			s.sweep(now)
 		}
 	}
 }
 
-// see takes what the directory says.
+// see takes what the directory says of edges and of who holds what.
 func (s *Service) see(v membership.View, now time.Time) {
-	s.do(func() {
-		s.seen, s.view = true, v
-		var members []string
-		for _, n := range v.With(membership.Edge) {
-			members = append(members, n.Member())
-		}
-		held := map[shard.PresenceShard]holder.Held{}
-		for p := range shard.PresenceShard(shard.PresenceShards) {
-			if row := v.Presence.Holders(p); row.Has(s.self) {
-				held[p] = holder.Held{Epoch: row.Epoch, First: row.First == s.self, Since: row.Since(s.self)}
-			}
-		}
-		s.holder.SetEdges(members, now)
-		s.holder.SetHeld(held)
-		s.whole = s.whole || s.wholeLocked() == nil
-	})
-}
-
-// do changes the holder, and lets those look again who wait for that.
-func (s *Service) do(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	change()
-	close(s.changed)
-	s.changed = make(chan struct{})
+	var edges []string
+	for _, n := range v.With(membership.Edge) {
+		edges = append(edges, n.Member())
+	}
+	held, self := map[shard.PresenceShard]holder.Held{}, s.deps.Node.Member()
+	for n := range shard.PresenceShard(shard.PresenceShards) {
+		if row := v.Presence.Holders(n); row.Has(self) {
+			held[n] = holder.Held{Epoch: row.Epoch, First: row.First == self, Since: row.Since(self)}
+		}
+	}
+	s.holder.SetHeld(held)
+	s.holder.SetEdges(edges, now)
+	s.view = &v
+	s.changedLocked()
 }
 
-// wholeLocked says why not everything has been heard, as callers are told.
+// changedLocked wakes those who wait until they can be answered.
+func (s *Service) changedLocked() {
+	s.whole = s.whole || s.readyLocked() == nil
+	close(s.news)
+	s.news = make(chan struct{})
+}
+
+func (s *Service) sweep(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.holder.Sessions()
+	s.holder.Tick(now)
+	if gone := before - s.holder.Sessions(); gone > 0 {
+		s.deps.Logger.Info("lost sessions are gone", slog.Int("sessions", gone))
+	}
+}
+
+// wholeLocked says why not everything has been heard of which this process is
+// the first holder, as callers are told.
 func (s *Service) wholeLocked() error {
 	missing, known := s.holder.Missing()
-	switch {
-	case !s.seen || !known:
+	if !known {
 		return notReady("presence does not know yet which edges there are; try again")
-	case !s.view.Presence.Complete():
-		return notReady("some shards of presence have no holder yet; try again")
-	case len(missing) > 0:
-		return notReady("presence has not heard all sessions of %d of %d edges yet; try again",
-			len(missing), len(s.view.With(membership.Edge)))
+	}
+	if len(missing) > 0 {
+		return notReady("presence has not heard all sessions of %d edges yet; try again", len(missing))
 	}
 	return nil
+}
+
+// wait does something again and again, whenever what is known has changed, until
+// it is done, or ctx ends, or its patience does. It returns what it did last.
+func (s *Service) wait(ctx context.Context, patience time.Duration, try func() (done bool, err error)) error {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		s.mu.Lock()
+		done, err := try()
+		news := s.news
+		s.mu.Unlock()
+		if done {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-late.C:
+			return err
+		case <-news:
+		}
+	}
 }
 
 func notReady(format string, args ...any) error {

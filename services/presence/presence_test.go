@@ -22,67 +22,130 @@ import (
 	"github.com/comet-push/comet/internal/membership/memory"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
+	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/presence"
 )
 
-// stage is one presence process over memory, and the directory around it.
+// stage is a presence process over memory, perhaps others, and the directory
+// around them.
 type stage struct {
 	*testing.T
-	store     *memory.Store
-	service   *presence.Service
-	metrics   *prometheus.Registry
-	door      *bufconn.Listener
-	conn      *grpc.ClientConn
-	query     presencev1.PresenceServiceClient
-	drain     context.CancelCauseFunc
+	store *memory.Store
+	lead  membership.Leadership
+	doors map[string]*bufconn.Listener // by address
+	*process
 	announced []*edge // before the process ran
 }
 
-// play runs a test with a presence process in a bubble of virtual time. Edges of
-// the given names are announced before the process runs.
+// process is one presence process.
+type process struct {
+	node    membership.Node
+	service *presence.Service
+	metrics *prometheus.Registry
+	door    *bufconn.Listener
+	conn    *grpc.ClientConn
+	query   presencev1.PresenceServiceClient
+	record  edgev1.RecordServiceClient
+	drain   context.CancelCauseFunc
+}
+
+// play runs a test with a presence process, the first holder of all shards, in a
+// bubble of virtual time. Edges of the given names are announced before the
+// process runs.
 func play(t *testing.T, cfg presence.Config, test func(*stage), announced ...string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		t.Helper()
-		s := &stage{
-			T: t, store: memory.NewStore(0), metrics: prometheus.NewRegistry(), door: bufconn.Listen(1 << 16),
-		}
+		s := &stage{T: t, store: memory.NewStore(0), doors: map[string]*bufconn.Listener{}}
+		led, resign := context.WithCancel(context.Background())
+		t.Cleanup(resign)
 		var err error
-		if s.service, err = presence.New(cfg, presence.Deps{Directory: s.store.Directory(), Registerer: s.metrics}); err != nil {
+		if s.lead, err = s.store.Directory().Campaign(led, "test"); err != nil {
 			t.Fatal(err)
 		}
-		server := rpc.NewServer(rpc.ServerConfig{Grace: time.Second}, s.door)
-		s.service.RegisterPublic(server)
-		s.service.RegisterNode(server)
 		for _, name := range announced {
 			s.announced = append(s.announced, s.announce(name, "1"))
 		}
-		ctx, drain := context.WithCancelCause(context.Background())
-		ended := make(chan error, 1)
-		go func() { ended <- run.All(ctx, s.service, server) }()
-		synctest.Wait()
-		s.drain = drain
-		s.conn = s.connect()
-		s.query = presencev1.NewPresenceServiceClient(s.conn)
-		t.Cleanup(func() {
-			drain(run.ErrDraining)
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-		})
+		s.hold(func(shard.PresenceShard) shard.Holders { return shard.Holders{First: "presence-1@1"} })
+		s.process = s.start("presence-1", cfg)
 		test(s)
 	})
 }
 
-// connect returns a connection of its own.
-func (s *stage) connect() *grpc.ClientConn {
+// hold writes who holds the shards.
+func (s *stage) hold(row func(shard.PresenceShard) shard.Holders) {
 	s.Helper()
-	pool := rpc.NewPool(func(ctx context.Context, _ string) (net.Conn, error) { return s.door.DialContext(ctx) })
-	conn, err := pool.Conn("presence:7070")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	view := <-s.store.Directory().Watch(ctx)
+	for n := range shard.PresenceShard(shard.PresenceShards) {
+		old := view.Presence.Holders(n)
+		next := row(n)
+		if next.Epoch = old.Epoch; next.First != old.First {
+			next.Epoch++
+		}
+		next = next.Follow(old)
+		next.Version = old.Version
+		if err := s.lead.WriteHolders(ctx, membership.HoldersChange{Shard: n, Holders: next}); err != nil {
+			s.Fatal(err)
+		}
+	}
+	synctest.Wait()
+}
+
+// start runs a presence process until the test ends.
+func (s *stage) start(name string, cfg presence.Config) *process {
+	s.Helper()
+	p := &process{metrics: prometheus.NewRegistry(), door: bufconn.Listen(1 << 16)}
+	p.node = membership.Node{Name: name, ID: "1", Addr: name + ":7070", Roles: []membership.Role{membership.Presence}}
+	s.doors[p.node.Addr] = p.door
+	s.register(s.store.Directory(), p.node)
+	var err error
+	p.service, err = presence.New(cfg, presence.Deps{
+		Node: p.node, Directory: s.store.Directory(), Conns: s.pool(), Registerer: p.metrics,
+	})
 	if err != nil {
 		s.Fatal(err)
 	}
+	server := rpc.NewServer(rpc.ServerConfig{Grace: time.Second}, p.door)
+	p.service.RegisterPublic(server)
+	p.service.RegisterNode(server)
+	ctx, drain := context.WithCancelCause(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- run.All(ctx, p.service, server) }()
+	synctest.Wait()
+	p.drain = drain
+	p.conn = s.connect(p)
+	p.query, p.record = presencev1.NewPresenceServiceClient(p.conn), edgev1.NewRecordServiceClient(p.conn)
+	s.Cleanup(func() {
+		drain(run.ErrDraining)
+		if err := <-ended; err != nil {
+			s.Error(err)
+		}
+	})
+	return p
+}
+
+// pool returns connections to all processes.
+func (s *stage) pool() *rpc.Pool {
+	pool := rpc.NewPool(func(ctx context.Context, addr string) (net.Conn, error) {
+		door := s.doors[addr]
+		if door == nil {
+			return nil, fmt.Errorf("nobody is at %s", addr)
+		}
+		return door.DialContext(ctx)
+	})
 	s.Cleanup(func() { _ = pool.Close() }) // an edge may be gone before
+	return pool
+}
+
+// connect returns a connection of its own.
+func (s *stage) connect(p *process) *grpc.ClientConn {
+	s.Helper()
+	conn, err := s.pool().Conn(p.node.Addr)
+	if err != nil {
+		s.Fatal(err)
+	}
 	return conn
 }
 
@@ -100,29 +163,43 @@ type edge struct {
 func (s *stage) announce(name, id string) *edge {
 	s.Helper()
 	e := &edge{s: s, dir: s.store.Directory(), node: membership.Node{Name: name, ID: id, Roles: []membership.Role{membership.Edge}}}
+	s.register(e.dir, e.node)
+	return e
+}
+
+// register keeps a node announced until the test ends.
+func (s *stage) register(dir *memory.Directory, n membership.Node) {
+	s.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := e.dir.Register(ctx, e.node, nil); err != nil {
+		if err := dir.Register(ctx, n, nil); err != nil {
 			s.Error(err)
 		}
 	}()
 	s.Cleanup(func() { cancel(); <-done })
 	synctest.Wait()
-	return e
 }
 
 // report begins a stream of the edge and says that it has these sessions.
 func (e *edge) report(changes ...*edgev1.SessionChange) {
 	e.s.Helper()
-	e.open()
-	e.tell(&edgev1.ReportRequest{Edge: e.node.Member(), Changes: changes, Synced: true})
+	e.open(e.s.process)
+	e.tell(&edgev1.ReportRequest{Edge: e.node.Member(), Changes: changes, BegunShards: everything(), SyncedShards: everything()})
 }
 
-func (e *edge) open() {
+// everything is all shards.
+func everything() (all []uint32) {
+	for n := range uint32(shard.PresenceShards) {
+		all = append(all, n)
+	}
+	return all
+}
+
+func (e *edge) open(p *process) {
 	e.s.Helper()
-	e.conn = e.s.connect()
+	e.conn = e.s.connect(p)
 	stream, err := edgev1.NewReportServiceClient(e.conn).Report(context.Background())
 	if err != nil {
 		e.s.Fatal(err)
@@ -136,13 +213,20 @@ func (e *edge) tell(batch *edgev1.ReportRequest) {
 	if err := e.stream.Send(batch); err != nil {
 		e.s.Fatal(err)
 	}
+	if resp := e.answer(); resp.GetApplied() != e.sent+1 {
+		e.s.Errorf("%d batches applied, want %d", resp.GetApplied(), e.sent+1)
+	}
+	e.sent++
+}
+
+// answer reads an answer.
+func (e *edge) answer() *edgev1.ReportResponse {
+	e.s.Helper()
 	resp, err := e.stream.Recv()
 	if err != nil {
 		e.s.Fatal(err)
 	}
-	if e.sent++; resp.GetApplied() != e.sent {
-		e.s.Errorf("%d batches applied, want %d", resp.GetApplied(), e.sent)
-	}
+	return resp
 }
 
 func (e *edge) change(changes ...*edgev1.SessionChange) {
@@ -226,6 +310,8 @@ func (s *stage) wantError(err error, code codes.Code, reason channelv1.ErrorReas
 		s.Errorf("error is %v (%v), want %v with reason %v", err, rpc.Reason(err), code, reason)
 	}
 }
+
+func (s *stage) reason(err error) channelv1.ErrorReason { return rpc.Reason(err) }
 
 func (s *stage) wantNotReady() {
 	s.Helper()

@@ -1,10 +1,10 @@
 package presence
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"slices"
+	"io"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
+	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	presencev1 "github.com/comet-push/comet/gen/comet/presence/v1"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/services/presence/internal/holder"
@@ -26,60 +27,54 @@ const (
 	maxUserBytes = 256
 )
 
-// queries is what backends call, and other presence processes on their behalf.
+// queries is what backends call.
 type queries struct {
 	presencev1.UnimplementedPresenceServiceServer
-	service    *Service
-	everywhere bool // the others are asked, too
+	service *Service
 }
 
 // GetRoster implements [presencev1.PresenceServiceServer].
 func (q *queries) GetRoster(ctx context.Context, req *presencev1.GetRosterRequest) (*presencev1.GetRosterResponse, error) {
-	channel := req.GetChannel()
-	if err := checkChannel(channel); err != nil {
-		return nil, err
-	}
-	resp := new(presencev1.GetRosterResponse)
-	err := q.service.read(func(h *holder.Holder) {
-		resp.Count = uint64(h.Count(channel))
-		for _, m := range h.Members(channel, maxListed) {
-			resp.Members = append(resp.Members, encodeMember(m))
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = askOthers(ctx, q, func(ctx context.Context, other presencev1.PresenceServiceClient) (*presencev1.GetRosterResponse, error) {
-		return other.GetRoster(ctx, req)
-	}, func(more *presencev1.GetRosterResponse) {
-		resp.Count += more.GetCount()
-		resp.Members = append(resp.Members, more.GetMembers()...)
-	})
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(resp.Members, func(a, b *presencev1.Member) int { return cmp.Compare(a.GetSession(), b.GetSession()) })
-	resp.Members = resp.Members[:min(len(resp.Members), maxListed)]
-	resp.Truncated = resp.GetCount() > uint64(len(resp.GetMembers()))
-	return resp, nil
+	return q.service.roster(ctx, req.GetChannel(), maxListed)
 }
 
 // GetCount implements [presencev1.PresenceServiceServer].
 func (q *queries) GetCount(ctx context.Context, req *presencev1.GetCountRequest) (*presencev1.GetCountResponse, error) {
-	if err := checkChannel(req.GetChannel()); err != nil {
-		return nil, err
-	}
-	resp := new(presencev1.GetCountResponse)
-	if err := q.service.read(func(h *holder.Holder) { resp.Count = uint64(h.Count(req.GetChannel())) }); err != nil {
-		return nil, err
-	}
-	err := askOthers(ctx, q, func(ctx context.Context, other presencev1.PresenceServiceClient) (*presencev1.GetCountResponse, error) {
-		return other.GetCount(ctx, req)
-	}, func(more *presencev1.GetCountResponse) { resp.Count += more.GetCount() })
+	roster, err := q.service.roster(ctx, req.GetChannel(), 0)
 	if err != nil {
 		return nil, err
 	}
-	return resp, nil
+	return &presencev1.GetCountResponse{Count: roster.GetCount()}, nil
+}
+
+// roster counts the members of a channel, and lists the first ones.
+func (s *Service) roster(ctx context.Context, channel string, limit uint32) (*presencev1.GetRosterResponse, error) {
+	if err := checkChannel(channel); err != nil {
+		return nil, err
+	}
+	answers, err := gather(ctx, s, func(ctx context.Context, g group) (*edgev1.RosterResponse, error) {
+		req := &edgev1.RosterRequest{Shards: g.shards, Channel: channel, Limit: limit}
+		client, err := s.client(g)
+		switch {
+		case err != nil:
+			return nil, err
+		case client == nil:
+			return (&parts{service: s}).Roster(ctx, req)
+		}
+		return client.Roster(ctx, req)
+	})
+	if err != nil {
+		return nil, err
+	}
+	roster := &presencev1.GetRosterResponse{}
+	var lists [][]*presencev1.Member
+	for _, a := range answers {
+		roster.Count += a.GetRoster().GetCount()
+		lists = append(lists, a.GetRoster().GetMembers())
+	}
+	roster.Members = merge(lists)
+	roster.Truncated = roster.GetCount() > uint64(len(roster.GetMembers()))
+	return roster, nil
 }
 
 // ListSessions implements [presencev1.PresenceServiceServer]. It lists fewer
@@ -88,131 +83,126 @@ func (q *queries) ListSessions(ctx context.Context, req *presencev1.ListSessions
 	if len(req.GetUser()) > maxUserBytes {
 		return nil, invalid("user has %d bytes; at most %d are allowed", len(req.GetUser()), maxUserBytes)
 	}
-	var sessions []*presencev1.Session
-	err := q.service.read(func(h *holder.Holder) {
-		for _, s := range h.Of(req.GetUser(), maxListed) {
-			sessions = append(sessions, encodeSession(s))
+	answers, err := gather(ctx, q.service, func(ctx context.Context, g group) (*edgev1.SessionsResponse, error) {
+		part := &edgev1.SessionsRequest{Shards: g.shards, User: req.GetUser()}
+		client, err := q.service.client(g)
+		switch {
+		case err != nil:
+			return nil, err
+		case client == nil:
+			return (&parts{service: q.service}).Sessions(ctx, part)
 		}
+		return client.Sessions(ctx, part)
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = askOthers(ctx, q, func(ctx context.Context, other presencev1.PresenceServiceClient) (*presencev1.ListSessionsResponse, error) {
-		return other.ListSessions(ctx, req)
-	}, func(more *presencev1.ListSessionsResponse) { sessions = append(sessions, more.GetSessions()...) })
-	if err != nil {
-		return nil, err
+	var lists [][]*presencev1.Session
+	for _, a := range answers {
+		lists = append(lists, a.GetList().GetSessions())
 	}
-	slices.SortFunc(sessions, func(a, b *presencev1.Session) int { return cmp.Compare(a.GetSession(), b.GetSession()) })
-	resp := new(presencev1.ListSessionsResponse)
+	return &presencev1.ListSessionsResponse{Sessions: fitting(merge(lists))}, nil
+}
+
+// fitting returns as many sessions as one reply can list.
+func fitting(sessions []*presencev1.Session) []*presencev1.Session {
 	bytes := 0
-	for _, s := range sessions[:min(len(sessions), maxListed)] {
+	for i, s := range sessions {
 		for _, c := range s.GetChannels() {
 			bytes += len(c)
 		}
 		if bytes > maxListedBytes {
-			break
+			return sessions[:i]
 		}
-		resp.Sessions = append(resp.Sessions, s)
 	}
-	return resp, nil
+	return sessions
 }
 
-// WatchRoster implements [presencev1.PresenceServiceServer].
+// WatchRoster implements [presencev1.PresenceServiceServer]. Each first holder
+// has a watch of its own.
 func (q *queries) WatchRoster(req *presencev1.WatchRosterRequest, stream grpc.ServerStreamingServer[presencev1.WatchRosterResponse]) error {
 	if err := checkChannel(req.GetChannel()); err != nil {
 		return err
 	}
-	return q.watch(stream.Context(), req, stream.Send)
-}
-
-// watchHere sends what happens on a roster among the sessions of this process,
-// until ctx ends.
-func (q *queries) watchHere(ctx context.Context, channel string, send func(*presencev1.WatchRosterResponse) error) error {
-	news := make(chan struct{}, 1)
-	w, err := q.service.watch(channel, func() {
-		select {
-		case news <- struct{}{}:
-		default:
-		}
-	})
+	groups, news, err := q.service.groups()
 	if err != nil {
 		return err
 	}
-	defer q.service.unwatch(w)
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	changes, ended := make(chan change), make(chan error, len(groups))
+	var watches sync.WaitGroup
+	defer watches.Wait()
+	defer cancel(nil)
+	for i, g := range groups {
+		watches.Go(func() { ended <- q.service.follow(ctx, g, req.GetChannel(), i, changes) })
+	}
+	counts, sum := make([]uint64, len(groups)), uint64(0)
 	for {
-		events, err := q.service.next(w)
-		if err != nil {
-			return err
-		}
-		for _, e := range events {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if err := send(encodeEvent(e)); err != nil {
-				return err
-			}
-		}
-		if len(events) > 0 {
-			continue
-		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case err := <-ended:
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		case c := <-changes:
+			sum += c.GetCount() - counts[c.from]
+			counts[c.from], c.Count = c.GetCount(), sum
+			if err := stream.Send(c.WatchRosterResponse); err != nil {
+				return err
+			}
 		case <-news:
+			var now []group
+			if now, news, err = q.service.groups(); err != nil || !sameGroups(groups, now) {
+				return rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_MOVED,
+					"sessions are held by other presence processes now; watch again")
+			}
 		}
 	}
 }
 
-// read asks the holder, once it is whole.
-func (s *Service) read(ask func(*holder.Holder)) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.wholeLocked(); err != nil {
-		return err
-	}
-	ask(s.holder)
-	return nil
+// change is a change of one holder's part of a roster.
+type change struct {
+	*presencev1.WatchRosterResponse
+	from int
 }
 
-func (s *Service) watch(channel string, notify func()) (*holder.Watch, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.wholeLocked(); err != nil {
-		return nil, err
+// follow hands on the changes of one holder's part until ctx ends, or its watch
+// does; it says why.
+func (s *Service) follow(ctx context.Context, g group, channel string, from int, changes chan<- change) error {
+	req := &edgev1.WatchRequest{Shards: g.shards, Channel: channel}
+	hand := func(c *presencev1.WatchRosterResponse) error {
+		select {
+		case changes <- change{c, from}:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	w, err := s.holder.Watch(channel, notify)
-	if err != nil {
-		return nil, tooMuch(err)
-	}
-	return w, nil
-}
-
-func (s *Service) unwatch(w *holder.Watch) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w.Close()
-}
-
-// next returns a watch's news, or why it is over.
-func (s *Service) next(w *holder.Watch) ([]holder.Event, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	events, err := w.Next()
+	client, err := s.client(g)
 	switch {
-	case errors.Is(err, holder.ErrSlow):
-		s.metrics.slow.Inc()
-		return nil, rpc.Error(codes.ResourceExhausted, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
-			"more than %d changes waited for this watch; read faster, and watch again", s.cfg.WatchQueue)
-	case errors.Is(err, holder.ErrMoved):
-		return nil, movedMeanwhile()
+	case err != nil:
+		return unanswered(g, err)
+	case client == nil:
+		return s.unwatched(g, s.watch(ctx, req, hand))
 	}
-	return events, err
+	stream, err := client.Watch(ctx, req)
+	for err == nil {
+		var resp *edgev1.WatchResponse
+		if resp, err = stream.Recv(); err == nil {
+			err = hand(resp.GetChange())
+		}
+	}
+	return s.unwatched(g, err)
 }
 
-func movedMeanwhile() error {
-	return rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
-		"other presence processes hold these records now; watch again")
+// unwatched says why a watch ended.
+func (s *Service) unwatched(g group, err error) error {
+	if errors.Is(err, io.EOF) {
+		err = errors.New("its watch ended")
+	}
+	return unanswered(g, err)
 }
 
 func checkChannel(channel string) error {

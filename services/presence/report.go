@@ -1,6 +1,8 @@
 package presence
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -14,7 +16,15 @@ import (
 	"github.com/comet-push/comet/services/presence/internal/holder"
 )
 
-// reports is what edges call to report.
+const (
+	// attachWithin is how long an edge may be announced later than its stream
+	// begins.
+	attachWithin = 5 * time.Second
+	// maxAnswers bounds the sessions in one answer.
+	maxAnswers = 1000
+)
+
+// reports is what edges call.
 type reports struct {
 	edgev1.UnimplementedReportServiceServer
 	service *Service
@@ -22,37 +32,42 @@ type reports struct {
 
 // Report implements [edgev1.ReportServiceServer].
 func (r *reports) Report(stream grpc.BidiStreamingServer[edgev1.ReportRequest, edgev1.ReportResponse]) error {
+	ctx, s := stream.Context(), r.service
 	batches, received := rpc.Receive(stream)
-	ctx := stream.Context()
 	news := make(chan struct{}, 1)
 	var feed *holder.Feed
-	defer func() { r.service.detach(feed) }()
-	for applied := uint64(0); ; {
+	applied := uint64(0)
+	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-news:
+			return context.Cause(ctx)
 		case b, ok := <-batches:
 			if !ok {
 				return received()
 			}
 			if feed == nil {
 				var err error
-				if feed, err = r.service.attach(b.GetEdge(), news); err != nil {
+				if feed, err = s.attach(ctx, b.GetEdge(), news); err != nil {
 					return err
 				}
+				defer s.detach(feed)
 			}
-			if err := r.service.apply(feed, b, time.Now()); err != nil {
+			if err := s.apply(feed, b, time.Now()); err != nil {
 				return err
 			}
 			applied++
+			if err := stream.Send(&edgev1.ReportResponse{Applied: applied}); err != nil {
+				return err
+			}
+		case <-news:
 		}
-		answer, err := r.service.answer(feed)
+		answers, err := s.answers(feed, applied)
+		for _, a := range answers {
+			if err := stream.Send(a); err != nil {
+				return err
+			}
+		}
 		if err != nil {
-			return err
-		}
-		answer.Applied = applied
-		if err := stream.Send(answer); err != nil {
 			return err
 		}
 	}
@@ -62,73 +77,105 @@ func invalid(format string, args ...any) error {
 	return rpc.Error(codes.InvalidArgument, channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID, format, args...)
 }
 
-// attach begins an edge's feed, which ends an older one.
-func (s *Service) attach(member string, news chan<- struct{}) (feed *holder.Feed, err error) {
+// attach begins an edge's feed, in place of its older one, once the edge is in
+// the directory.
+func (s *Service) attach(ctx context.Context, member string, news chan<- struct{}) (feed *holder.Feed, err error) {
 	if err := checkMember(member); err != nil {
 		return nil, invalid("%v", err)
 	}
-	s.do(func() {
+	err = s.wait(ctx, attachWithin, func() (bool, error) {
 		feed, err = s.holder.Attach(member, func() {
 			select {
 			case news <- struct{}{}:
 			default:
 			}
 		})
+		if errors.Is(err, holder.ErrAbsent) {
+			return false, notReady("the directory does not list edge %s; try again", member)
+		}
+		return true, err
 	})
-	if err != nil {
-		return nil, notReady("presence does not see edge %s in the directory; try again", member)
-	}
-	return feed, nil
+	return feed, err
 }
 
 // detach ends a feed with its stream.
 func (s *Service) detach(f *holder.Feed) {
-	if f != nil {
-		s.do(f.End)
-	}
-}
-
-// answer returns what an edge is to be told, or why its stream is over.
-func (s *Service) answer(f *holder.Feed) (*edgev1.ReportResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !f.Current() {
-		return nil, rpc.Error(codes.Aborted, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
-			"a newer stream of this edge took over, or the directory does not list it")
+	f.End()
+}
+
+// answers returns what the edge is to be told, and why its feed is over, if it
+// is.
+func (s *Service) answers(f *holder.Feed, applied uint64) ([]*edgev1.ReportResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !f.Announced():
+		return nil, rpc.Error(codes.Aborted, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE, "the directory does not list this edge any more")
+	case !f.Current():
+		return nil, rpc.Error(codes.Aborted, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE, "a newer stream of this edge took over")
 	}
-	answer := new(edgev1.ReportResponse)
 	refused, wanted := f.Answers()
-	for _, r := range refused {
+	var answers []*edgev1.ReportResponse
+	answer := &edgev1.ReportResponse{Applied: applied}
+	for _, n := range wanted {
+		answer.WantedShards = append(answer.WantedShards, uint32(n))
+	}
+	for _, x := range refused {
 		answer.Superseded = append(answer.Superseded, &edgev1.Superseded{
-			Session: r.Session, Generation: encodeGeneration(r.Generation), Home: r.Home,
+			Session: x.Session, Generation: encodeGeneration(x.Generation), Home: x.Home,
 		})
+		if len(answer.GetSuperseded()) == maxAnswers {
+			answers, answer = append(answers, answer), &edgev1.ReportResponse{Applied: applied}
+		}
 	}
-	for _, p := range wanted {
-		answer.WantedShards = append(answer.WantedShards, uint32(p))
+	if len(answer.GetSuperseded())+len(answer.GetWantedShards()) > 0 {
+		answers = append(answers, answer)
 	}
-	return answer, nil
+	return answers, nil
 }
 
 // apply takes one batch; its changes are seen at once.
-func (s *Service) apply(f *holder.Feed, b *edgev1.ReportRequest, now time.Time) (err error) {
-	s.do(func() {
-		for _, p := range b.GetBegunShards() {
-			f.Begin(shard.PresenceShard(p))
+func (s *Service) apply(f *holder.Feed, b *edgev1.ReportRequest, now time.Time) error {
+	if err := checkBatch(b); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range b.GetBegunShards() {
+		f.Begin(shard.PresenceShard(n))
+	}
+	for _, c := range b.GetChanges() {
+		if err := s.changeLocked(f, c, now); err != nil {
+			return err
 		}
-		for _, c := range b.GetChanges() {
-			if err = s.changeLocked(f, c, now); err != nil {
-				return
+	}
+	for _, n := range b.GetSyncedShards() {
+		f.Sync(shard.PresenceShard(n), now)
+	}
+	if len(b.GetSyncedShards()) > 0 {
+		s.changedLocked()
+	}
+	if v := b.GetVector(); v != nil {
+		f.Vector(v.GetOffsets())
+	}
+	return nil
+}
+
+// checkBatch says what is wrong with the numbers in a batch.
+func checkBatch(b *edgev1.ReportRequest) error {
+	for _, list := range [][]uint32{b.GetBegunShards(), b.GetSyncedShards()} {
+		for _, n := range list {
+			if n >= shard.PresenceShards {
+				return invalid("there is no shard %d; the last one is %d", n, shard.PresenceShards-1)
 			}
 		}
-		for _, p := range b.GetSyncedShards() {
-			f.Sync(shard.PresenceShard(p), now)
-		}
-		if v := b.GetVector(); v != nil {
-			f.Vector(v.GetOffsets())
-		}
-		s.whole = s.whole || s.wholeLocked() == nil
-	})
-	return err
+	}
+	if v := b.GetVector(); v != nil && len(v.GetOffsets()) != shard.Slots {
+		return invalid("the vector has %d positions, want %d", len(v.GetOffsets()), shard.Slots)
+	}
+	return nil
 }
 
 func (s *Service) changeLocked(f *holder.Feed, c *edgev1.SessionChange, now time.Time) error {
@@ -164,9 +211,8 @@ func (s *Service) changeLocked(f *holder.Feed, c *edgev1.SessionChange, now time
 func decodeState(st *edgev1.SessionState) holder.State {
 	return holder.State{
 		User: st.GetUser(), Transport: st.GetTransport(), Since: st.GetSince().AsTime(), Channels: st.GetChannels(),
-		Generation: decodeGeneration(st.GetGeneration()),
-		Adoptable:  time.Duration(st.GetAdoptableMs()) * time.Millisecond,
-		Resume:     st.GetResume(),
+		Generation: decodeGeneration(st.GetGeneration()), Resume: st.GetResume(),
+		Adoptable: time.Duration(st.GetAdoptableMs()) * time.Millisecond,
 	}
 }
 
@@ -176,13 +222,4 @@ func decodeGeneration(g *edgev1.Generation) home.Generation {
 
 func encodeGeneration(g home.Generation) *edgev1.Generation {
 	return &edgev1.Generation{Epoch: g.Epoch, Count: g.Count}
-}
-
-// reasonOf is the label of why a session ended: one of those that there are.
-func reasonOf(reason string) string {
-	switch reason {
-	case "disconnect", "expired", "drained", "evicted", holder.Lost, holder.Vanished:
-		return reason
-	}
-	return "other"
 }

@@ -13,6 +13,7 @@ import (
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	presencev1 "github.com/comet-push/comet/gen/comet/presence/v1"
+	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/services/presence"
 )
@@ -23,13 +24,13 @@ func TestNotReadyBeforeEveryEdgeIsHeard(t *testing.T) {
 		s.wantNotReady()
 		one.report(there("a", "", "/a"))
 		s.wantNotReady()
-		two.open()
+		two.open(s.process)
 		two.tell(&edgev1.ReportRequest{Edge: two.node.Member(), Changes: []*edgev1.SessionChange{there("b", "", "/a")}})
 		s.wantNotReady()
 		if s.service.Ready() == nil {
 			s.Error("ready before the second edge is synced")
 		}
-		two.tell(&edgev1.ReportRequest{Synced: true})
+		two.tell(&edgev1.ReportRequest{SyncedShards: everything()})
 		s.wantRoster("/a", "[a b]")
 		if err := s.service.Ready(); err != nil {
 			s.Errorf("not ready: %v", err)
@@ -81,6 +82,7 @@ func TestChangesOfSessions(t *testing.T) {
 }
 
 // TestVanishedEdgeTakesItsSessions kills a machine: no goodbye, no more lease.
+// Its sessions may be adopted for a grace.
 func TestVanishedEdgeTakesItsSessions(t *testing.T) {
 	play(t, presence.Config{}, func(s *stage) {
 		one, two := s.announce("edge-1", "1"), s.announce("edge-2", "1")
@@ -91,8 +93,9 @@ func TestVanishedEdgeTakesItsSessions(t *testing.T) {
 
 		one.dir.Kill()
 		one.hangUp()
-		s.wantRoster("/a", "[a b c]") // it may only have lost its connection
-		<-time.After(3 * time.Second)
+		<-time.After(time.Minute)
+		s.wantRoster("/a", "[a b c]") // it may only have lost its connection, and then its lease
+		<-time.After(5 * time.Second)
 		s.wantRoster("/a", "[c]")
 		w.want("-a=2", "-b=1")
 	})
@@ -100,7 +103,7 @@ func TestVanishedEdgeTakesItsSessions(t *testing.T) {
 
 // TestRestartedEdge has another member under the same name, at once.
 func TestRestartedEdge(t *testing.T) {
-	play(t, presence.Config{}, func(s *stage) {
+	play(t, presence.Config{Grace: time.Second}, func(s *stage) {
 		old := s.announce("edge-1", "1")
 		old.report(there("a", "", "/a"))
 		old.dir.Kill()
@@ -108,22 +111,50 @@ func TestRestartedEdge(t *testing.T) {
 		young := s.announce("edge-1", "2")
 		s.wantNotReady()
 		young.report(there("b", "", "/a"))
+		s.wantRoster("/a", "[a b]")
+		<-time.After(2 * time.Second)
 		s.wantRoster("/a", "[b]")
 	})
 }
 
-// TestSilentEdge stays announced but does not come back.
+// TestSilentEdge stays announced but does not come back: its sessions are
+// there.
 func TestSilentEdge(t *testing.T) {
 	play(t, presence.Config{Grace: 5 * time.Second}, func(s *stage) {
 		e := s.announce("edge-1", "1")
 		e.report(there("a", "", "/a"))
 		e.hangUp()
-		<-time.After(4500 * time.Millisecond)
+		<-time.After(time.Minute)
 		s.wantRoster("/a", "[a]")
-		<-time.After(2 * time.Second)
-		s.wantNotReady() // it is there, and nobody knows what it has
 		e.report(there("a", "", "/a"), there("b", "", "/a"))
 		s.wantRoster("/a", "[a b]")
+	})
+}
+
+// TestUnannouncedEdge is heard once it is announced, and not for ever if it is
+// not.
+func TestUnannouncedEdge(t *testing.T) {
+	play(t, presence.Config{}, func(s *stage) {
+		e := &edge{s: s, dir: s.store.Directory(), node: membership.Node{Name: "edge-1", ID: "1", Roles: []membership.Role{membership.Edge}}}
+		first := &edgev1.ReportRequest{Edge: "edge-1@1", Changes: []*edgev1.SessionChange{there("a", "", "/a")}, SyncedShards: everything()}
+		e.open(s.process)
+		if err := e.stream.Send(first); err != nil {
+			s.Fatal(err)
+		}
+		_, err := e.stream.Recv()
+		s.wantError(err, codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_NOT_READY)
+		e.open(s.process)
+		if err := e.stream.Send(first); err != nil {
+			s.Fatal(err)
+		}
+		<-time.After(time.Second)
+		s.wantRoster("/a", "[]")
+		s.register(e.dir, e.node)
+		e.answer()
+		s.wantRoster("/a", "[a]")
+		e.dir.Kill()
+		_, err = e.stream.Recv()
+		s.wantError(err, codes.Aborted, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE)
 	})
 }
 
@@ -136,13 +167,13 @@ func TestReconnectedEdge(t *testing.T) {
 		w.want("+a=1", "+b=2")
 		e.hangUp()
 		<-time.After(5 * time.Second)
-		e.open()
+		e.open(s.process)
 		e.tell(&edgev1.ReportRequest{Edge: e.node.Member(), Changes: []*edgev1.SessionChange{there("b", "", "/a"), there("c", "", "/a")}})
 		s.wantRoster("/a", "[a b c]")
-		e.tell(&edgev1.ReportRequest{Synced: true})
+		e.tell(&edgev1.ReportRequest{SyncedShards: everything()})
 		s.wantRoster("/a", "[b c]")
 		w.want("+c=3", "-a=2")
-		<-time.After(time.Minute)
+		<-time.After(5 * time.Minute)
 		s.wantRoster("/a", "[b c]")
 	})
 }
@@ -186,9 +217,11 @@ func TestReportRefusesNonsense(t *testing.T) {
 		code   codes.Code
 		reason channelv1.ErrorReason
 	}{
-		{"no edge", &edgev1.ReportRequest{Synced: true}, invalid, parameter},
+		{"no edge", &edgev1.ReportRequest{}, invalid, parameter},
 		{"edge without id", &edgev1.ReportRequest{Edge: "edge-1"}, invalid, parameter},
 		{"edge without name", &edgev1.ReportRequest{Edge: "@1"}, invalid, parameter},
+		{"no shard", &edgev1.ReportRequest{Edge: "edge-1@1", SyncedShards: []uint32{256}}, invalid, parameter},
+		{"a short vector", &edgev1.ReportRequest{Edge: "edge-1@1", Vector: &edgev1.Vector{Offsets: make([]uint64, 255)}}, invalid, parameter},
 		{"no session", of(there("", "")), invalid, parameter},
 		{"no change", of(&edgev1.SessionChange{Session: "a"}), invalid, parameter},
 		{"too many sessions", of(there("a", ""), there("b", ""), there("c", "")), full, limit},
@@ -197,7 +230,7 @@ func TestReportRefusesNonsense(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			play(t, presence.Config{MaxSessions: 2, MaxChannels: 2}, func(s *stage) {
 				e := s.announce("edge-1", "1")
-				e.open()
+				e.open(s.process)
 				if err := e.stream.Send(tt.batch); err != nil && !errors.Is(err, io.EOF) {
 					s.Fatal(err)
 				}

@@ -9,7 +9,8 @@
 package edgev1
 
 import (
-	v1 "github.com/comet-push/comet/gen/comet/broker/v1"
+	v11 "github.com/comet-push/comet/gen/comet/broker/v1"
+	v1 "github.com/comet-push/comet/gen/comet/presence/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -243,15 +244,16 @@ type ReportRequest struct {
 	Edge string `protobuf:"bytes,1,opt,name=edge,proto3" json:"edge,omitempty"`
 	// Changes in order.
 	Changes []*SessionChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
-	// Shards of which all sessions are sent from this batch on; before its
-	// changes.
-	BegunShards []uint32 `protobuf:"varint,6,rep,packed,name=begun_shards,json=begunShards,proto3" json:"begun_shards,omitempty"`
-	// Shards of which all sessions have been sent since they were begun; behind
-	// its changes.
+	// Shards of which all sessions have been sent on this stream. A shard comes
+	// here again, after all its sessions, when the receiver has newly become its
+	// holder, or wants it.
 	SyncedShards []uint32 `protobuf:"varint,4,rep,packed,name=synced_shards,json=syncedShards,proto3" json:"synced_shards,omitempty"`
 	// What all sessions of the edge have been given and have confirmed, by slot,
 	// as far as their records do not say less. Not given: as before.
-	Vector        *Vector `protobuf:"bytes,5,opt,name=vector,proto3" json:"vector,omitempty"`
+	Vector *Vector `protobuf:"bytes,5,opt,name=vector,proto3" json:"vector,omitempty"`
+	// Before changes: shards of which all sessions are sent from here on, and then
+	// named in synced_shards.
+	BegunShards   []uint32 `protobuf:"varint,6,rep,packed,name=begun_shards,json=begunShards,proto3" json:"begun_shards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -300,13 +302,6 @@ func (x *ReportRequest) GetChanges() []*SessionChange {
 	return nil
 }
 
-func (x *ReportRequest) GetBegunShards() []uint32 {
-	if x != nil {
-		return x.BegunShards
-	}
-	return nil
-}
-
 func (x *ReportRequest) GetSyncedShards() []uint32 {
 	if x != nil {
 		return x.SyncedShards
@@ -317,6 +312,13 @@ func (x *ReportRequest) GetSyncedShards() []uint32 {
 func (x *ReportRequest) GetVector() *Vector {
 	if x != nil {
 		return x.Vector
+	}
+	return nil
+}
+
+func (x *ReportRequest) GetBegunShards() []uint32 {
+	if x != nil {
+		return x.BegunShards
 	}
 	return nil
 }
@@ -703,8 +705,8 @@ func (x *ChannelList) GetChannels() []string {
 // SessionGone says why a session ended.
 type SessionGone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// disconnect, expired, drained, or evicted; moved: this edge is not its home
-	// any more, and does not know who is.
+	// disconnect, expired, drained, or evicted; moved: only this home has ended,
+	// because it heard of a later one.
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Of the home that says so.
 	Generation    *Generation `protobuf:"bytes,2,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -761,10 +763,11 @@ type ReportResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many batches of this stream have been applied.
 	Applied uint64 `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
-	// Sessions of the edge whose reports were refused.
+	// Sessions of the edge whose reports were refused, or which another edge has
+	// claimed just now.
 	Superseded []*Superseded `protobuf:"bytes,2,rep,name=superseded,proto3" json:"superseded,omitempty"`
-	// Shards to be begun and synced again: some of what was said of them was said
-	// before the receiver held them.
+	// Shards of which the receiver has not kept what was sent: it was not, or not
+	// always, their holder. They are to be begun and synced again.
 	WantedShards  []uint32 `protobuf:"varint,3,rep,packed,name=wanted_shards,json=wantedShards,proto3" json:"wanted_shards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -935,7 +938,7 @@ func (x *LocateRequest) GetSession() string {
 // LocateResponse says where a session is.
 type LocateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its home as name@id.
+	// Its home as name@id; nothing if the session is over.
 	Home string `protobuf:"bytes,1,opt,name=home,proto3" json:"home,omitempty"`
 	// Of this home.
 	Generation *Generation `protobuf:"bytes,2,opt,name=generation,proto3" json:"generation,omitempty"`
@@ -1133,6 +1136,318 @@ func (x *ClaimResponse) GetVector() *Vector {
 	return nil
 }
 
+// RosterRequest names a channel.
+type RosterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 256 bits: the lowest of the first byte is shard 0.
+	Shards []byte `protobuf:"bytes,1,opt,name=shards,proto3" json:"shards,omitempty"`
+	// A literal channel or pattern, compared as a name.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// How many members to list.
+	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterRequest) Reset() {
+	*x = RosterRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterRequest) ProtoMessage() {}
+
+func (x *RosterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterRequest.ProtoReflect.Descriptor instead.
+func (*RosterRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RosterRequest) GetShards() []byte {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *RosterRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *RosterRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// RosterResponse is a part of a roster.
+type RosterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first members, by session, and how many there are.
+	Roster        *v1.GetRosterResponse `protobuf:"bytes,1,opt,name=roster,proto3" json:"roster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterResponse) Reset() {
+	*x = RosterResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterResponse) ProtoMessage() {}
+
+func (x *RosterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterResponse.ProtoReflect.Descriptor instead.
+func (*RosterResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RosterResponse) GetRoster() *v1.GetRosterResponse {
+	if x != nil {
+		return x.Roster
+	}
+	return nil
+}
+
+// SessionsRequest names a user.
+type SessionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in RosterRequest.
+	Shards []byte `protobuf:"bytes,1,opt,name=shards,proto3" json:"shards,omitempty"`
+	// The user; all sessions if not given.
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionsRequest) Reset() {
+	*x = SessionsRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionsRequest) ProtoMessage() {}
+
+func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionsRequest.ProtoReflect.Descriptor instead.
+func (*SessionsRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SessionsRequest) GetShards() []byte {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *SessionsRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// SessionsResponse is a part of a list.
+type SessionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first ones, by session.
+	List          *v1.ListSessionsResponse `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionsResponse) Reset() {
+	*x = SessionsResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionsResponse) ProtoMessage() {}
+
+func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionsResponse.ProtoReflect.Descriptor instead.
+func (*SessionsResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SessionsResponse) GetList() *v1.ListSessionsResponse {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+// WatchRequest names a channel.
+type WatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in RosterRequest.
+	Shards []byte `protobuf:"bytes,1,opt,name=shards,proto3" json:"shards,omitempty"`
+	// A literal channel or pattern, compared as a name.
+	Channel       string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *WatchRequest) GetShards() []byte {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+// WatchResponse is one change.
+type WatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its count is of the holder's members.
+	Change        *v1.WatchRosterResponse `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *WatchResponse) GetChange() *v1.WatchRosterResponse {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
 // TakeRequest asks a session's home to hand it over.
 type TakeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1148,7 +1463,7 @@ type TakeRequest struct {
 
 func (x *TakeRequest) Reset() {
 	*x = TakeRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1475,7 @@ func (x *TakeRequest) String() string {
 func (*TakeRequest) ProtoMessage() {}
 
 func (x *TakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1488,7 @@ func (x *TakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRequest.ProtoReflect.Descriptor instead.
 func (*TakeRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{17}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TakeRequest) GetSession() string {
@@ -1210,7 +1525,7 @@ type TakeResponse struct {
 
 func (x *TakeResponse) Reset() {
 	*x = TakeResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1537,7 @@ func (x *TakeResponse) String() string {
 func (*TakeResponse) ProtoMessage() {}
 
 func (x *TakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1550,7 @@ func (x *TakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeResponse.ProtoReflect.Descriptor instead.
 func (*TakeResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{18}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TakeResponse) GetSnapshot() *SessionSnapshot {
@@ -1285,7 +1600,7 @@ type SessionSnapshot struct {
 
 func (x *SessionSnapshot) Reset() {
 	*x = SessionSnapshot{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1612,7 @@ func (x *SessionSnapshot) String() string {
 func (*SessionSnapshot) ProtoMessage() {}
 
 func (x *SessionSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1625,7 @@ func (x *SessionSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionSnapshot.ProtoReflect.Descriptor instead.
 func (*SessionSnapshot) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{19}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SessionSnapshot) GetUser() string {
@@ -1413,7 +1728,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1740,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1753,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{20}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Subscription) GetChannel() string {
@@ -1475,7 +1790,7 @@ type SlotPosition struct {
 
 func (x *SlotPosition) Reset() {
 	*x = SlotPosition{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1802,7 @@ func (x *SlotPosition) String() string {
 func (*SlotPosition) ProtoMessage() {}
 
 func (x *SlotPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1815,7 @@ func (x *SlotPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotPosition.ProtoReflect.Descriptor instead.
 func (*SlotPosition) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{21}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SlotPosition) GetSlot() uint32 {
@@ -1525,7 +1840,7 @@ type SnapshotItem struct {
 	// Of which channel or pattern events were lost; then nothing else is given.
 	Lost string `protobuf:"bytes,2,opt,name=lost,proto3" json:"lost,omitempty"`
 	// The entry it was, if it was one.
-	Entry *v1.Entry `protobuf:"bytes,3,opt,name=entry,proto3" json:"entry,omitempty"`
+	Entry *v11.Entry `protobuf:"bytes,3,opt,name=entry,proto3" json:"entry,omitempty"`
 	// Else the message, for this session alone.
 	Message       *DeliverRequest `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1534,7 +1849,7 @@ type SnapshotItem struct {
 
 func (x *SnapshotItem) Reset() {
 	*x = SnapshotItem{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1861,7 @@ func (x *SnapshotItem) String() string {
 func (*SnapshotItem) ProtoMessage() {}
 
 func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1874,7 @@ func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotItem.ProtoReflect.Descriptor instead.
 func (*SnapshotItem) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{22}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SnapshotItem) GetBatch() uint32 {
@@ -1576,7 +1891,7 @@ func (x *SnapshotItem) GetLost() string {
 	return ""
 }
 
-func (x *SnapshotItem) GetEntry() *v1.Entry {
+func (x *SnapshotItem) GetEntry() *v11.Entry {
 	if x != nil {
 		return x.Entry
 	}
@@ -1612,7 +1927,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1624,7 +1939,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1637,7 +1952,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{23}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RelayRequest) GetFront() string {
@@ -1746,7 +2061,7 @@ type RelayedRequest struct {
 
 func (x *RelayedRequest) Reset() {
 	*x = RelayedRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +2073,7 @@ func (x *RelayedRequest) String() string {
 func (*RelayedRequest) ProtoMessage() {}
 
 func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +2086,7 @@ func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedRequest.ProtoReflect.Descriptor instead.
 func (*RelayedRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{24}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RelayedRequest) GetBody() []byte {
@@ -1822,7 +2137,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +2149,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +2162,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{25}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RelayResponse) GetExchange() uint64 {
@@ -1920,7 +2235,7 @@ type RelayedAnswer struct {
 
 func (x *RelayedAnswer) Reset() {
 	*x = RelayedAnswer{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2247,7 @@ func (x *RelayedAnswer) String() string {
 func (*RelayedAnswer) ProtoMessage() {}
 
 func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2260,7 @@ func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedAnswer.ProtoReflect.Descriptor instead.
 func (*RelayedAnswer) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{26}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RelayedAnswer) GetStatus() uint32 {
@@ -1975,7 +2290,7 @@ type NotHome struct {
 
 func (x *NotHome) Reset() {
 	*x = NotHome{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2302,7 @@ func (x *NotHome) String() string {
 func (*NotHome) ProtoMessage() {}
 
 func (x *NotHome) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +2315,7 @@ func (x *NotHome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotHome.ProtoReflect.Descriptor instead.
 func (*NotHome) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{27}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NotHome) GetHome() string {
@@ -2021,7 +2336,7 @@ var File_comet_edge_v1_edge_proto protoreflect.FileDescriptor
 
 const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\n" +
-	"\x18comet/edge/v1/edge.proto\x12\rcomet.edge.v1\x1a\x1ccomet/broker/v1/broker.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x01\n" +
+	"\x18comet/edge/v1/edge.proto\x12\rcomet.edge.v1\x1a\x1ccomet/broker/v1/broker.proto\x1a comet/presence/v1/presence.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x01\n" +
 	"\x0eDeliverRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12\x12\n" +
@@ -2032,13 +2347,13 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x0fDeliverResponse\"-\n" +
 	"\x11DisconnectRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\"\x14\n" +
-	"\x12DisconnectResponse\"\xd8\x01\n" +
+	"\x12DisconnectResponse\"\xe0\x01\n" +
 	"\rReportRequest\x12\x12\n" +
 	"\x04edge\x18\x01 \x01(\tR\x04edge\x126\n" +
-	"\achanges\x18\x02 \x03(\v2\x1c.comet.edge.v1.SessionChangeR\achanges\x12!\n" +
-	"\fbegun_shards\x18\x06 \x03(\rR\vbegunShards\x12#\n" +
+	"\achanges\x18\x02 \x03(\v2\x1c.comet.edge.v1.SessionChangeR\achanges\x12#\n" +
 	"\rsynced_shards\x18\x04 \x03(\rR\fsyncedShards\x12-\n" +
-	"\x06vector\x18\x05 \x01(\v2\x15.comet.edge.v1.VectorR\x06vectorJ\x04\b\x03\x10\x04\"\"\n" +
+	"\x06vector\x18\x05 \x01(\v2\x15.comet.edge.v1.VectorR\x06vector\x12!\n" +
+	"\fbegun_shards\x18\x06 \x03(\rR\vbegunShardsJ\x04\b\x03\x10\x04R\x06synced\"\"\n" +
 	"\x06Vector\x12\x18\n" +
 	"\aoffsets\x18\x01 \x03(\x04R\aoffsets\"8\n" +
 	"\n" +
@@ -2102,7 +2417,23 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"generation\x12\x1a\n" +
 	"\bprevious\x18\x02 \x01(\tR\bprevious\x121\n" +
 	"\x05state\x18\x03 \x01(\v2\x1b.comet.edge.v1.SessionStateR\x05state\x12-\n" +
-	"\x06vector\x18\x04 \x01(\v2\x15.comet.edge.v1.VectorR\x06vector\"v\n" +
+	"\x06vector\x18\x04 \x01(\v2\x15.comet.edge.v1.VectorR\x06vector\"W\n" +
+	"\rRosterRequest\x12\x16\n" +
+	"\x06shards\x18\x01 \x01(\fR\x06shards\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"N\n" +
+	"\x0eRosterResponse\x12<\n" +
+	"\x06roster\x18\x01 \x01(\v2$.comet.presence.v1.GetRosterResponseR\x06roster\"=\n" +
+	"\x0fSessionsRequest\x12\x16\n" +
+	"\x06shards\x18\x01 \x01(\fR\x06shards\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"O\n" +
+	"\x10SessionsResponse\x12;\n" +
+	"\x04list\x18\x01 \x01(\v2'.comet.presence.v1.ListSessionsResponseR\x04list\"@\n" +
+	"\fWatchRequest\x12\x16\n" +
+	"\x06shards\x18\x01 \x01(\fR\x06shards\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\"O\n" +
+	"\rWatchResponse\x12>\n" +
+	"\x06change\x18\x01 \x01(\v2&.comet.presence.v1.WatchRosterResponseR\x06change\"v\n" +
 	"\vTakeRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x129\n" +
 	"\n" +
@@ -2176,7 +2507,11 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x06Report\x12\x1c.comet.edge.v1.ReportRequest\x1a\x1d.comet.edge.v1.ReportResponse(\x010\x012\x9a\x01\n" +
 	"\rRecordService\x12E\n" +
 	"\x06Locate\x12\x1c.comet.edge.v1.LocateRequest\x1a\x1d.comet.edge.v1.LocateResponse\x12B\n" +
-	"\x05Claim\x12\x1b.comet.edge.v1.ClaimRequest\x1a\x1c.comet.edge.v1.ClaimResponseB6Z4github.com/comet-push/comet/gen/comet/edge/v1;edgev1b\x06proto3"
+	"\x05Claim\x12\x1b.comet.edge.v1.ClaimRequest\x1a\x1c.comet.edge.v1.ClaimResponse2\xe9\x01\n" +
+	"\rHolderService\x12E\n" +
+	"\x06Roster\x12\x1c.comet.edge.v1.RosterRequest\x1a\x1d.comet.edge.v1.RosterResponse\x12K\n" +
+	"\bSessions\x12\x1e.comet.edge.v1.SessionsRequest\x1a\x1f.comet.edge.v1.SessionsResponse\x12D\n" +
+	"\x05Watch\x12\x1b.comet.edge.v1.WatchRequest\x1a\x1c.comet.edge.v1.WatchResponse0\x01B6Z4github.com/comet-push/comet/gen/comet/edge/v1;edgev1b\x06proto3"
 
 var (
 	file_comet_edge_v1_edge_proto_rawDescOnce sync.Once
@@ -2190,38 +2525,47 @@ func file_comet_edge_v1_edge_proto_rawDescGZIP() []byte {
 	return file_comet_edge_v1_edge_proto_rawDescData
 }
 
-var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_comet_edge_v1_edge_proto_goTypes = []any{
-	(*DeliverRequest)(nil),        // 0: comet.edge.v1.DeliverRequest
-	(*DeliverResponse)(nil),       // 1: comet.edge.v1.DeliverResponse
-	(*DisconnectRequest)(nil),     // 2: comet.edge.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),    // 3: comet.edge.v1.DisconnectResponse
-	(*ReportRequest)(nil),         // 4: comet.edge.v1.ReportRequest
-	(*Vector)(nil),                // 5: comet.edge.v1.Vector
-	(*Generation)(nil),            // 6: comet.edge.v1.Generation
-	(*SessionChange)(nil),         // 7: comet.edge.v1.SessionChange
-	(*SessionState)(nil),          // 8: comet.edge.v1.SessionState
-	(*ChannelList)(nil),           // 9: comet.edge.v1.ChannelList
-	(*SessionGone)(nil),           // 10: comet.edge.v1.SessionGone
-	(*ReportResponse)(nil),        // 11: comet.edge.v1.ReportResponse
-	(*Superseded)(nil),            // 12: comet.edge.v1.Superseded
-	(*LocateRequest)(nil),         // 13: comet.edge.v1.LocateRequest
-	(*LocateResponse)(nil),        // 14: comet.edge.v1.LocateResponse
-	(*ClaimRequest)(nil),          // 15: comet.edge.v1.ClaimRequest
-	(*ClaimResponse)(nil),         // 16: comet.edge.v1.ClaimResponse
-	(*TakeRequest)(nil),           // 17: comet.edge.v1.TakeRequest
-	(*TakeResponse)(nil),          // 18: comet.edge.v1.TakeResponse
-	(*SessionSnapshot)(nil),       // 19: comet.edge.v1.SessionSnapshot
-	(*Subscription)(nil),          // 20: comet.edge.v1.Subscription
-	(*SlotPosition)(nil),          // 21: comet.edge.v1.SlotPosition
-	(*SnapshotItem)(nil),          // 22: comet.edge.v1.SnapshotItem
-	(*RelayRequest)(nil),          // 23: comet.edge.v1.RelayRequest
-	(*RelayedRequest)(nil),        // 24: comet.edge.v1.RelayedRequest
-	(*RelayResponse)(nil),         // 25: comet.edge.v1.RelayResponse
-	(*RelayedAnswer)(nil),         // 26: comet.edge.v1.RelayedAnswer
-	(*NotHome)(nil),               // 27: comet.edge.v1.NotHome
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
-	(*v1.Entry)(nil),              // 29: comet.broker.v1.Entry
+	(*DeliverRequest)(nil),          // 0: comet.edge.v1.DeliverRequest
+	(*DeliverResponse)(nil),         // 1: comet.edge.v1.DeliverResponse
+	(*DisconnectRequest)(nil),       // 2: comet.edge.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),      // 3: comet.edge.v1.DisconnectResponse
+	(*ReportRequest)(nil),           // 4: comet.edge.v1.ReportRequest
+	(*Vector)(nil),                  // 5: comet.edge.v1.Vector
+	(*Generation)(nil),              // 6: comet.edge.v1.Generation
+	(*SessionChange)(nil),           // 7: comet.edge.v1.SessionChange
+	(*SessionState)(nil),            // 8: comet.edge.v1.SessionState
+	(*ChannelList)(nil),             // 9: comet.edge.v1.ChannelList
+	(*SessionGone)(nil),             // 10: comet.edge.v1.SessionGone
+	(*ReportResponse)(nil),          // 11: comet.edge.v1.ReportResponse
+	(*Superseded)(nil),              // 12: comet.edge.v1.Superseded
+	(*LocateRequest)(nil),           // 13: comet.edge.v1.LocateRequest
+	(*LocateResponse)(nil),          // 14: comet.edge.v1.LocateResponse
+	(*ClaimRequest)(nil),            // 15: comet.edge.v1.ClaimRequest
+	(*ClaimResponse)(nil),           // 16: comet.edge.v1.ClaimResponse
+	(*RosterRequest)(nil),           // 17: comet.edge.v1.RosterRequest
+	(*RosterResponse)(nil),          // 18: comet.edge.v1.RosterResponse
+	(*SessionsRequest)(nil),         // 19: comet.edge.v1.SessionsRequest
+	(*SessionsResponse)(nil),        // 20: comet.edge.v1.SessionsResponse
+	(*WatchRequest)(nil),            // 21: comet.edge.v1.WatchRequest
+	(*WatchResponse)(nil),           // 22: comet.edge.v1.WatchResponse
+	(*TakeRequest)(nil),             // 23: comet.edge.v1.TakeRequest
+	(*TakeResponse)(nil),            // 24: comet.edge.v1.TakeResponse
+	(*SessionSnapshot)(nil),         // 25: comet.edge.v1.SessionSnapshot
+	(*Subscription)(nil),            // 26: comet.edge.v1.Subscription
+	(*SlotPosition)(nil),            // 27: comet.edge.v1.SlotPosition
+	(*SnapshotItem)(nil),            // 28: comet.edge.v1.SnapshotItem
+	(*RelayRequest)(nil),            // 29: comet.edge.v1.RelayRequest
+	(*RelayedRequest)(nil),          // 30: comet.edge.v1.RelayedRequest
+	(*RelayResponse)(nil),           // 31: comet.edge.v1.RelayResponse
+	(*RelayedAnswer)(nil),           // 32: comet.edge.v1.RelayedAnswer
+	(*NotHome)(nil),                 // 33: comet.edge.v1.NotHome
+	(*timestamppb.Timestamp)(nil),   // 34: google.protobuf.Timestamp
+	(*v1.GetRosterResponse)(nil),    // 35: comet.presence.v1.GetRosterResponse
+	(*v1.ListSessionsResponse)(nil), // 36: comet.presence.v1.ListSessionsResponse
+	(*v1.WatchRosterResponse)(nil),  // 37: comet.presence.v1.WatchRosterResponse
+	(*v11.Entry)(nil),               // 38: comet.broker.v1.Entry
 }
 var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	7,  // 0: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
@@ -2230,7 +2574,7 @@ var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	9,  // 3: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
 	9,  // 4: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
 	10, // 5: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
-	28, // 6: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
+	34, // 6: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
 	6,  // 7: comet.edge.v1.SessionState.generation:type_name -> comet.edge.v1.Generation
 	6,  // 8: comet.edge.v1.SessionGone.generation:type_name -> comet.edge.v1.Generation
 	12, // 9: comet.edge.v1.ReportResponse.superseded:type_name -> comet.edge.v1.Superseded
@@ -2240,36 +2584,45 @@ var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	6,  // 13: comet.edge.v1.ClaimResponse.generation:type_name -> comet.edge.v1.Generation
 	8,  // 14: comet.edge.v1.ClaimResponse.state:type_name -> comet.edge.v1.SessionState
 	5,  // 15: comet.edge.v1.ClaimResponse.vector:type_name -> comet.edge.v1.Vector
-	6,  // 16: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
-	19, // 17: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
-	28, // 18: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
-	20, // 19: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
-	21, // 20: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
-	22, // 21: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
-	29, // 22: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
-	0,  // 23: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
-	24, // 24: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
-	26, // 25: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
-	27, // 26: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
-	0,  // 27: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
-	2,  // 28: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
-	23, // 29: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
-	17, // 30: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
-	4,  // 31: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
-	13, // 32: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
-	15, // 33: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
-	1,  // 34: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
-	3,  // 35: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
-	25, // 36: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
-	18, // 37: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
-	11, // 38: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
-	14, // 39: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
-	16, // 40: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
-	34, // [34:41] is the sub-list for method output_type
-	27, // [27:34] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	35, // 16: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
+	36, // 17: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
+	37, // 18: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
+	6,  // 19: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
+	25, // 20: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
+	34, // 21: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
+	26, // 22: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
+	27, // 23: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
+	28, // 24: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
+	38, // 25: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
+	0,  // 26: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
+	30, // 27: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
+	32, // 28: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
+	33, // 29: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
+	0,  // 30: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
+	2,  // 31: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
+	29, // 32: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
+	23, // 33: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
+	4,  // 34: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
+	13, // 35: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
+	15, // 36: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
+	17, // 37: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
+	19, // 38: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
+	21, // 39: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
+	1,  // 40: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
+	3,  // 41: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
+	31, // 42: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
+	24, // 43: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
+	11, // 44: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
+	14, // 45: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
+	16, // 46: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
+	18, // 47: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
+	20, // 48: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
+	22, // 49: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
+	40, // [40:50] is the sub-list for method output_type
+	30, // [30:40] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_comet_edge_v1_edge_proto_init() }
@@ -2283,14 +2636,14 @@ func file_comet_edge_v1_edge_proto_init() {
 		(*SessionChange_Unsubscribed)(nil),
 		(*SessionChange_Gone)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[20].OneofWrappers = []any{}
-	file_comet_edge_v1_edge_proto_msgTypes[23].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[26].OneofWrappers = []any{}
+	file_comet_edge_v1_edge_proto_msgTypes[29].OneofWrappers = []any{
 		(*RelayRequest_Request)(nil),
 		(*RelayRequest_Written)(nil),
 		(*RelayRequest_Lost)(nil),
 		(*RelayRequest_Hurry)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[25].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[31].OneofWrappers = []any{
 		(*RelayResponse_Answer)(nil),
 		(*RelayResponse_NotHome)(nil),
 	}
@@ -2300,9 +2653,9 @@ func file_comet_edge_v1_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_edge_v1_edge_proto_rawDesc), len(file_comet_edge_v1_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   34,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_comet_edge_v1_edge_proto_goTypes,
 		DependencyIndexes: file_comet_edge_v1_edge_proto_depIdxs,

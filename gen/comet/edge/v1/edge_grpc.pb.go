@@ -265,8 +265,8 @@ const (
 //
 // ReportService is served by presence to edges.
 type ReportServiceClient interface {
-	// Report carries an edge's sessions: first all of them, then, after synced,
-	// every change, batched. The end of the stream means the edge may be gone.
+	// Report carries an edge's sessions, of the shards that the receiver holds:
+	// first all of them, then every change, batched.
 	Report(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReportRequest, ReportResponse], error)
 }
 
@@ -297,8 +297,8 @@ type ReportService_ReportClient = grpc.BidiStreamingClient[ReportRequest, Report
 //
 // ReportService is served by presence to edges.
 type ReportServiceServer interface {
-	// Report carries an edge's sessions: first all of them, then, after synced,
-	// every change, batched. The end of the stream means the edge may be gone.
+	// Report carries an edge's sessions, of the shards that the receiver holds:
+	// first all of them, then every change, batched.
 	Report(grpc.BidiStreamingServer[ReportRequest, ReportResponse]) error
 	mustEmbedUnimplementedReportServiceServer()
 }
@@ -371,10 +371,12 @@ const (
 // RecordService is served by presence to edges: it says which edge is a session's
 // home. Calls for a session are answered by the first holder of its shard;
 // others fail with FAILED_PRECONDITION and reason MOVED. One that has not
-// heard all edges yet fails with UNAVAILABLE and reason NOT_READY; only one
-// that has may say NOT_FOUND with reason SESSION_UNKNOWN.
+// heard all edges yet waits for up to 5 seconds and then fails with UNAVAILABLE
+// and reason NOT_READY; only one that has may say NOT_FOUND with reason
+// SESSION_UNKNOWN.
 type RecordServiceClient interface {
-	// Locate says who is the home of a session.
+	// Locate says who is the home of a session. NOT_FOUND says that no edge has
+	// told of it: it may be so new that only its own edge knows it.
 	Locate(ctx context.Context, in *LocateRequest, opts ...grpc.CallOption) (*LocateResponse, error)
 	// Claim makes an edge the home of a session. ABORTED with reason MOVED if its
 	// generation is not the expected one any more: locate it again.
@@ -416,10 +418,12 @@ func (c *recordServiceClient) Claim(ctx context.Context, in *ClaimRequest, opts 
 // RecordService is served by presence to edges: it says which edge is a session's
 // home. Calls for a session are answered by the first holder of its shard;
 // others fail with FAILED_PRECONDITION and reason MOVED. One that has not
-// heard all edges yet fails with UNAVAILABLE and reason NOT_READY; only one
-// that has may say NOT_FOUND with reason SESSION_UNKNOWN.
+// heard all edges yet waits for up to 5 seconds and then fails with UNAVAILABLE
+// and reason NOT_READY; only one that has may say NOT_FOUND with reason
+// SESSION_UNKNOWN.
 type RecordServiceServer interface {
-	// Locate says who is the home of a session.
+	// Locate says who is the home of a session. NOT_FOUND says that no edge has
+	// told of it: it may be so new that only its own edge knows it.
 	Locate(context.Context, *LocateRequest) (*LocateResponse, error)
 	// Claim makes an edge the home of a session. ABORTED with reason MOVED if its
 	// generation is not the expected one any more: locate it again.
@@ -514,5 +518,205 @@ var RecordService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
+	Metadata: "comet/edge/v1/edge.proto",
+}
+
+const (
+	HolderService_Roster_FullMethodName   = "/comet.edge.v1.HolderService/Roster"
+	HolderService_Sessions_FullMethodName = "/comet.edge.v1.HolderService/Sessions"
+	HolderService_Watch_FullMethodName    = "/comet.edge.v1.HolderService/Watch"
+)
+
+// HolderServiceClient is the client API for HolderService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// HolderService is served by presence processes to each other: what backends
+// ask of all sessions, of those whose shards the one that is asked is the first
+// holder of. The caller names these; if it names others the call fails with
+// FAILED_PRECONDITION and reason MOVED: one of them knows older rows.
+type HolderServiceClient interface {
+	// Roster lists, or only counts, the members of a channel.
+	Roster(ctx context.Context, in *RosterRequest, opts ...grpc.CallOption) (*RosterResponse, error)
+	// Sessions lists the sessions of a user, or all of them.
+	Sessions(ctx context.Context, in *SessionsRequest, opts ...grpc.CallOption) (*SessionsResponse, error)
+	// Watch streams a roster's changes. It ends with reason MOVED when the
+	// holder's shards change.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+}
+
+type holderServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewHolderServiceClient(cc grpc.ClientConnInterface) HolderServiceClient {
+	return &holderServiceClient{cc}
+}
+
+func (c *holderServiceClient) Roster(ctx context.Context, in *RosterRequest, opts ...grpc.CallOption) (*RosterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RosterResponse)
+	err := c.cc.Invoke(ctx, HolderService_Roster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *holderServiceClient) Sessions(ctx context.Context, in *SessionsRequest, opts ...grpc.CallOption) (*SessionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SessionsResponse)
+	err := c.cc.Invoke(ctx, HolderService_Sessions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *holderServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HolderService_ServiceDesc.Streams[0], HolderService_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, WatchResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HolderService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
+
+// HolderServiceServer is the server API for HolderService service.
+// All implementations must embed UnimplementedHolderServiceServer
+// for forward compatibility.
+//
+// HolderService is served by presence processes to each other: what backends
+// ask of all sessions, of those whose shards the one that is asked is the first
+// holder of. The caller names these; if it names others the call fails with
+// FAILED_PRECONDITION and reason MOVED: one of them knows older rows.
+type HolderServiceServer interface {
+	// Roster lists, or only counts, the members of a channel.
+	Roster(context.Context, *RosterRequest) (*RosterResponse, error)
+	// Sessions lists the sessions of a user, or all of them.
+	Sessions(context.Context, *SessionsRequest) (*SessionsResponse, error)
+	// Watch streams a roster's changes. It ends with reason MOVED when the
+	// holder's shards change.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	mustEmbedUnimplementedHolderServiceServer()
+}
+
+// UnimplementedHolderServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedHolderServiceServer struct{}
+
+func (UnimplementedHolderServiceServer) Roster(context.Context, *RosterRequest) (*RosterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Roster not implemented")
+}
+func (UnimplementedHolderServiceServer) Sessions(context.Context, *SessionsRequest) (*SessionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Sessions not implemented")
+}
+func (UnimplementedHolderServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedHolderServiceServer) mustEmbedUnimplementedHolderServiceServer() {}
+func (UnimplementedHolderServiceServer) testEmbeddedByValue()                       {}
+
+// UnsafeHolderServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to HolderServiceServer will
+// result in compilation errors.
+type UnsafeHolderServiceServer interface {
+	mustEmbedUnimplementedHolderServiceServer()
+}
+
+func RegisterHolderServiceServer(s grpc.ServiceRegistrar, srv HolderServiceServer) {
+	// If the following call panics, it indicates UnimplementedHolderServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&HolderService_ServiceDesc, srv)
+}
+
+func _HolderService_Roster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RosterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HolderServiceServer).Roster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HolderService_Roster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HolderServiceServer).Roster(ctx, req.(*RosterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HolderService_Sessions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SessionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HolderServiceServer).Sessions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HolderService_Sessions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HolderServiceServer).Sessions(ctx, req.(*SessionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _HolderService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HolderServiceServer).Watch(m, &grpc.GenericServerStream[WatchRequest, WatchResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HolderService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
+
+// HolderService_ServiceDesc is the grpc.ServiceDesc for HolderService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var HolderService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "comet.edge.v1.HolderService",
+	HandlerType: (*HolderServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Roster",
+			Handler:    _HolderService_Roster_Handler,
+		},
+		{
+			MethodName: "Sessions",
+			Handler:    _HolderService_Sessions_Handler,
+		},
+	},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Watch",
+			Handler:       _HolderService_Watch_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "comet/edge/v1/edge.proto",
 }

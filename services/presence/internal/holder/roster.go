@@ -117,7 +117,7 @@ func (h *Holder) of(user string) iter.Seq[*record] {
 func first(from iter.Seq[*record], above string, limit int) []*record {
 	var best []*record
 	for r := range from {
-		if r.id <= above || len(best) == limit && r.id > best[limit-1].id {
+		if limit == 0 || r.id <= above || len(best) == limit && r.id > best[limit-1].id {
 			continue
 		}
 		i, _ := slices.BinarySearchFunc(best, r.id, func(r *record, id string) int { return strings.Compare(r.id, id) })

@@ -269,7 +269,7 @@ func (s *simSession) watchFront(r *request) {
 		if s.held != r || !s.edge.alive || s.edge.life != life {
 			return false
 		}
-		if front.alive && front.member == r.via && s.edge.w.link(front.name, s.edge.name) {
+		if front != nil && front.alive && front.member == r.via && s.edge.w.link(front.name, s.edge.name) {
 			return true
 		}
 		s.held, s.loss = nil, s.edge.w.now

@@ -12,6 +12,7 @@ import (
 // simMove is a move under way at the edge that needs the session.
 type simMove struct {
 	e       *edgeNode
+	life    int // of the edge
 	id      string
 	move    home.Move
 	waiting []*request
@@ -57,7 +58,13 @@ func (e *edgeNode) reclaim(id string) {
 
 // step does what the move wants done.
 func (m *simMove) step() {
-	e, st := m.e, m.move.Step()
+	e, st, self := m.e, m.move.Step(), m.e.member // it may have died when what it sent arrives
+	if m.life == 0 {
+		m.life = e.life
+	}
+	if !e.alive || e.life != m.life {
+		return
+	}
 	e.w.trace("%s moves %s: %+v", e.member, m.id, st)
 	m.tries++
 	switch st.Do {
@@ -80,10 +87,10 @@ func (m *simMove) step() {
 		}
 		e.moving[m.id], m.sole = m, true
 		m.ask(func(h *holderNode) func() {
-			got, err := h.real.Claim(m.id, e.member, st.Generation, e.w.clock())
+			got, err := h.real.Claim(m.id, self, st.Generation, e.w.clock())
 			h.answer(m.id, err)
 			if err == nil {
-				h.w.claimed(m.id, got.Generation, e.member)
+				h.w.claimed(m.id, got.Generation, self)
 			}
 			h.drain()
 			return m.located2(got, err)
@@ -107,7 +114,9 @@ func (w *world) claimed(id string, g home.Generation, by string) {
 	homes := w.sessions[id].homes
 	w.require(homes[g] == "", "S1: %s is claimed in %v by %s and %s", id, g, homes[g], by)
 	homes[g] = by
-	w.sessions[id].over = false // its end was not heard in time
+	if t := w.sessions[id]; t.over { // which this holder had not heard; others may say so again
+		t.over, t.excused = false, true
+	}
 	w.count.claims++
 }
 
@@ -179,7 +188,7 @@ func (m *simMove) located2(got Claimed, err error) func() {
 
 // take asks the previous home, for a second.
 func (m *simMove) take(st home.Step) {
-	w, from := m.e.w, m.e.w.edgeOf(st.Edge)
+	w, from, self := m.e.w, m.e.w.edgeOf(st.Edge), m.e.member
 	failed := func() {
 		if m.tries >= 4 {
 			m.next(m.move.Unreachable)()
@@ -192,7 +201,7 @@ func (m *simMove) take(st home.Step) {
 		return
 	}
 	w.call(&m.e.node, &from.node, func() func() {
-		s, exact, err := from.hand(m.id, m.e.member, st.Generation)
+		s, exact, err := from.hand(m.id, self, st.Generation)
 		return m.next(func() {
 			switch {
 			case err != nil:

@@ -169,7 +169,7 @@ func (st *simStream) flush(vector bool) {
 				st.dirty[id] = ending{}
 			}
 		}
-		st.vector = upto
+		defer func() { st.vector = upto }()
 	}
 	for _, s := range slices.Sorted(maps.Keys(st.sync)) {
 		ops = append(ops, func(f *Feed) { st.to.begin(f, s) })
@@ -185,7 +185,7 @@ func (st *simStream) flush(vector bool) {
 		}
 		end := st.dirty[id]
 		if s := st.e.sessions[id]; s != nil && end.reason == "" {
-			state := st.state(s)
+			state := st.state(s, offsets)
 			ops = append(ops, func(f *Feed) { st.to.present(f, id, state) })
 		} else if end.reason != "" {
 			ops = append(ops, func(f *Feed) { st.to.gone(f, id, end) })
@@ -206,8 +206,9 @@ func (st *simStream) flush(vector bool) {
 	}
 }
 
-func (st *simStream) state(s *simSession) State {
-	explicit := !s.seat.Serves() || st.vector == 0 || s.confirmed < st.vector
+// state is what is said of a session before a new vector, if one follows.
+func (st *simStream) state(s *simSession, offsets []uint64) State {
+	explicit := !s.seat.Serves() || st.vector == 0 || s.confirmed < st.vector || offsets != nil && s.confirmed < offsets[0]
 	return State{
 		Transport: "long-polling", Since: time.Unix(1, 0), Channels: slices.Clone(s.channels), Generation: s.seat.Generation(),
 		Adoptable: home.Adoptable(simTimeout, 0, simMaxInterval), Resume: encode(cursor{s.batch, s.confirmed}, explicit),

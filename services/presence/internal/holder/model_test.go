@@ -1,4 +1,4 @@
-package roster
+package holder
 
 import (
 	"errors"
@@ -9,24 +9,31 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/comet-push/comet/internal/home"
+	"github.com/comet-push/comet/internal/shard"
 )
 
-// model is the roster as one would say it: who is where, on what.
+// model is the holder as one would say it: who is where, on what.
 type model struct {
-	real *Roster
+	real *Holder
 	now  time.Time
 
-	feeds    []*Feed          // also those that are over
-	feedEdge []string         // of feeds
-	current  map[string]*Feed // by edge; nil: not fed
-	lost     map[string]time.Time
-	synced   map[string]bool
-	sessions map[string]*modelSession
-	watches  []*modelWatch
+	feeds     []*Feed          // also those that are over
+	feedEdge  []string         // of feeds
+	current   map[string]*Feed // by edge; nil: not fed
+	announced []string
+	synced    map[string]bool
+	sessions  map[string]*modelSession
+	tombs     map[string]tomb
+	watches   []*modelWatch
 }
 
 type modelSession struct {
 	edge, user string
+	lost       time.Time
+	claimed    time.Time
+	generation uint64
 	by         *Feed // who named it last
 	channels   map[string]time.Time
 }
@@ -49,14 +56,15 @@ var (
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{
-			real: New(Limits{Sessions: 100, Channels: 10, Watches: 4, Queue: 6}), now: time.Unix(1000, 0),
-			current: map[string]*Feed{}, lost: map[string]time.Time{}, synced: map[string]bool{},
-			sessions: map[string]*modelSession{},
+			real: New(Config{Sessions: 100, Channels: 10, Tombstones: 100, Watches: 4, Queue: 6, Grace: modelGrace}), now: time.Unix(1000, 0),
+			current: map[string]*Feed{}, synced: map[string]bool{}, sessions: map[string]*modelSession{}, tombs: map[string]tomb{},
 		}
+		m.real.SetHeld(all(1, true))
+		m.real.SetEdges(nil, m.now)
 		t.Repeat(map[string]func(*rapid.T){
 			"attach": m.attach, "synced": m.sync, "end": m.end, "present": m.present, "subscribed": m.subscribe,
-			"unsubscribed": m.unsubscribe, "gone": m.gone, "expire": m.expire, "watch": m.watch, "next": m.next,
-			"": m.check,
+			"unsubscribed": m.unsubscribe, "gone": m.gone, "tick": m.tick, "announce": m.announce, "claim": m.claim,
+			"watch": m.watch, "next": m.next, "": m.check,
 		})
 	})
 }
@@ -71,11 +79,13 @@ func (m *model) edgeOf(t *rapid.T) (f *Feed, edge string, current bool) {
 
 // own returns the session if it may be spoken of by the feed.
 func (m *model) own(id, edge string, current bool) *modelSession {
-	if s := m.sessions[id]; s != nil && s.edge == edge && current {
+	if s := m.sessions[id]; s != nil && s.edge == edge && s.lost.IsZero() && s.claimed.IsZero() && current {
 		return s
 	}
 	return nil
 }
+
+func generation(t *rapid.T) uint64 { return rapid.Uint64Range(1, 4).Draw(t, "generation") }
 
 func channels(t *rapid.T) []string {
 	return rapid.SliceOfN(rapid.SampledFrom(modelChannels), 0, 4).Draw(t, "channels")
@@ -83,50 +93,86 @@ func channels(t *rapid.T) []string {
 
 func (m *model) attach(t *rapid.T) {
 	edge := rapid.SampledFrom(modelEdges).Draw(t, "edge")
-	f := m.real.Attach(edge)
+	f, err := m.real.Attach(edge, func() {})
+	if there := slices.Contains(m.announced, edge); there != (err == nil) {
+		t.Fatalf("attach %s, announced %v: %v", edge, there, err)
+	}
+	if err != nil {
+		return
+	}
 	m.feeds, m.feedEdge = append(m.feeds, f), append(m.feedEdge, edge)
 	m.current[edge] = f
-	delete(m.lost, edge)
+}
+
+func (m *model) announce(t *rapid.T) {
+	was := m.announced
+	m.announced = rapid.SliceOfDistinct(rapid.SampledFrom(modelEdges), func(e string) string { return e }).Draw(t, "announced")
+	m.real.SetEdges(m.announced, m.now)
+	for _, edge := range was {
+		if slices.Contains(m.announced, edge) {
+			continue
+		}
+		delete(m.current, edge)
+		delete(m.synced, edge)
+		for _, s := range m.sessions {
+			if s.edge == edge && s.lost.IsZero() {
+				s.lost = m.now
+			}
+		}
+	}
 }
 
 func (m *model) sync(t *rapid.T) {
 	f, edge, current := m.edgeOf(t)
-	f.Synced()
+	for n := range shard.PresenceShard(shard.PresenceShards) {
+		f.Sync(n, m.now)
+	}
 	if !current {
 		return
 	}
 	m.synced[edge] = true
-	for id, s := range m.sessions {
-		if s.edge == edge && s.by != f {
-			delete(m.sessions, id)
+	for id := range m.sessions {
+		if s := m.own(id, edge, true); s != nil && s.by != f {
+			m.over(id, s.generation)
 		}
+	}
+}
+
+// over ends a session.
+func (m *model) over(id string, g uint64) {
+	delete(m.sessions, id)
+	if m.tombs[id].generation.Count < g {
+		m.tombs[id] = tomb{home.Generation{Epoch: 1, Count: g}, m.now}
 	}
 }
 
 func (m *model) end(t *rapid.T) {
 	f, edge, current := m.edgeOf(t)
-	f.End(m.now)
+	f.End()
 	if current {
-		m.current[edge] = nil
-		m.lost[edge] = m.now
+		delete(m.current, edge)
 	}
 }
 
 func (m *model) present(t *rapid.T) {
 	f, edge, current := m.edgeOf(t)
-	id := rapid.SampledFrom(modelIDs).Draw(t, "id")
-	st := State{User: rapid.SampledFrom([]string{"", "u", "v"}).Draw(t, "user"), Since: m.now.Add(-time.Minute), Channels: channels(t)}
+	id, g := rapid.SampledFrom(modelIDs).Draw(t, "id"), generation(t)
+	st := State{
+		User: rapid.SampledFrom([]string{"", "u", "v"}).Draw(t, "user"), Since: m.now.Add(-time.Minute), Channels: channels(t),
+		Generation: home.Generation{Epoch: 1, Count: g},
+	}
 	if err := f.Present(id, st, m.now); err != nil {
 		t.Fatal(err)
 	}
-	if !current {
-		return
-	}
 	old, since := m.sessions[id], m.now
-	if old == nil || old.user != st.User {
+	switch {
+	case !current, g <= m.tombs[id].generation.Count,
+		old != nil && (g < old.generation || g == old.generation && (old.edge != edge || !old.lost.IsZero())):
+		return
+	case old == nil:
 		old, since = &modelSession{}, st.Since
 	}
-	s := &modelSession{edge: edge, user: st.User, by: f, channels: map[string]time.Time{}}
+	s := &modelSession{edge: edge, user: st.User, by: f, generation: g, channels: map[string]time.Time{}}
 	for _, c := range st.Channels {
 		s.channels[c] = since
 		if was, on := old.channels[c]; on {
@@ -134,6 +180,39 @@ func (m *model) present(t *rapid.T) {
 		}
 	}
 	m.sessions[id] = s
+}
+
+func (m *model) claim(t *rapid.T) {
+	edge, id, g := rapid.SampledFrom(modelEdges).Draw(t, "edge"), rapid.SampledFrom(modelIDs).Draw(t, "id"), generation(t)
+	got, err := m.real.Claim(id, edge, home.Generation{Epoch: 1, Count: g}, m.now)
+	s := m.sessions[id]
+	want, ready := error(nil), !slices.ContainsFunc(m.announced, func(e string) bool { return !m.synced[e] })
+	_, over := m.tombs[id]
+	switch {
+	case !ready:
+		want = ErrNotReady
+	case s == nil && over:
+		want = ErrOver
+	case s == nil:
+		want = ErrUnknown
+	case !slices.Contains(m.announced, edge):
+		want = ErrAbsent
+	case s.generation != g:
+		var stale *StaleError
+		if !errors.As(err, &stale) || stale.Home != s.edge || stale.Lost == s.lost.IsZero() {
+			t.Fatalf("claim of %s in %d: %v, want stale", id, g, err)
+		}
+		return
+	}
+	if !errors.Is(err, want) || err != nil && want == nil {
+		t.Fatalf("claim of %s: %v, want %v", id, err, want)
+	}
+	if want == nil {
+		s.edge, s.lost, s.claimed = edge, time.Time{}, m.now
+		if s.generation++; got.Generation.Count != s.generation {
+			t.Fatalf("claimed in %v, want %d", got.Generation, s.generation)
+		}
+	}
 }
 
 func (m *model) subscribe(t *rapid.T) {
@@ -164,35 +243,35 @@ func (m *model) unsubscribe(t *rapid.T) {
 
 func (m *model) gone(t *rapid.T) {
 	f, edge, current := m.edgeOf(t)
-	id := rapid.SampledFrom(modelIDs).Draw(t, "id")
-	f.Gone(id)
-	if m.own(id, edge, current) != nil {
-		delete(m.sessions, id)
+	id, g := rapid.SampledFrom(modelIDs).Draw(t, "id"), generation(t)
+	reason := rapid.SampledFrom([]string{"disconnect", Moved}).Draw(t, "reason")
+	f.Gone(id, home.Generation{Epoch: 1, Count: g}, reason, m.now)
+	s := m.sessions[id]
+	switch {
+	case !current:
+	case reason == Moved:
+		if s != nil && s.edge == edge && s.generation == g && s.lost.IsZero() {
+			s.lost = m.now
+		}
+	case s == nil || g > s.generation || g == s.generation && s.edge == edge:
+		m.over(id, g)
 	}
 }
 
-func (m *model) expire(t *rapid.T) {
-	m.now = m.now.Add(rapid.SampledFrom([]time.Duration{time.Second, 9 * time.Second}).Draw(t, "later"))
-	announced := rapid.SliceOfDistinct(rapid.SampledFrom(modelEdges), func(e string) string { return e }).Draw(t, "announced")
-	got := m.real.Expire(m.now, modelGrace, func(e string) bool { return slices.Contains(announced, e) })
-	var want []string
-	for edge, lost := range m.lost {
-		if m.now.Sub(lost) >= modelGrace || !slices.Contains(announced, edge) {
-			want = append(want, edge)
+func (m *model) tick(t *rapid.T) {
+	m.now = m.now.Add(rapid.SampledFrom([]time.Duration{time.Second, 9 * time.Second, 31 * time.Second}).Draw(t, "later"))
+	m.real.Tick(m.now)
+	for id, tomb := range m.tombs {
+		if m.now.Sub(tomb.at) >= remember {
+			delete(m.tombs, id)
 		}
 	}
-	slices.Sort(want)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Fatalf("expired edges (-want +got):\n%s", diff)
-	}
-	for _, edge := range want {
-		delete(m.lost, edge)
-		delete(m.current, edge)
-		delete(m.synced, edge)
-		for id, s := range m.sessions {
-			if s.edge == edge {
-				delete(m.sessions, id)
-			}
+	for id, s := range m.sessions {
+		if !s.claimed.IsZero() && m.now.Sub(s.claimed) >= install && s.lost.IsZero() {
+			s.lost = m.now
+		}
+		if !s.lost.IsZero() && m.now.Sub(s.lost) >= modelGrace {
+			m.over(id, s.generation)
 		}
 	}
 }
@@ -250,20 +329,22 @@ func (m *model) check(t *rapid.T) {
 			len(m.sessions), len(m.watches), len(m.current))
 	}
 	var missing []string
-	for _, edge := range modelEdges {
+	for _, edge := range slices.Sorted(slices.Values(m.announced)) {
 		if !m.synced[edge] {
 			missing = append(missing, edge)
 		}
 	}
-	if diff := cmp.Diff(missing, m.real.Missing(modelEdges)); diff != "" {
-		t.Fatalf("missing edges (-want +got):\n%s", diff)
+	if got, _ := m.real.Missing(); !slices.Equal(got, missing) {
+		t.Fatalf("edges %v are missing, want %v", got, missing)
 	}
 	for _, name := range modelChannels {
 		var want []Member
 		for _, id := range modelIDs {
 			if s := m.sessions[id]; s != nil {
 				if since, on := s.channels[name]; on {
-					want = append(want, Member{Session: id, User: s.user, Edge: s.edge, Since: since})
+					want = append(want, Member{
+						Session: id, User: s.user, Edge: s.edge, Generation: home.Generation{Epoch: 1, Count: s.generation}, Since: since,
+					})
 				}
 			}
 		}
