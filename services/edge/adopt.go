@@ -57,21 +57,35 @@ func (s *Service) hand(ctx context.Context, session, to string, g home.Generatio
 			_, err := seat.Take(to, g, until)
 			return err
 		}); err != nil {
+			c.leave(false)
 			return nil, err
 		}
 	}
 	return s.departures.take(session, to, g)
 }
 
-// calm waits a little until no publish of a session is under way: of what is when
-// it leaves nobody hears the end.
+// calm waits a little until nothing of a session is under way but connects, and
+// has nothing new begun: of what is under way when it leaves nobody hears the end.
 func (c *client) calm(ctx context.Context) {
 	const patience, every = 300 * time.Millisecond, 5 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for c.publishes.Load() > 0 && ctx.Err() == nil {
+	for c.leave(true) && ctx.Err() == nil {
 		backoff.Pause(ctx, every)
 	}
+}
+
+// leave says whether the session is about to leave, and returns whether something
+// is under way.
+func (c *client) leave(leaving bool) (busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaving = leaving
+	connects := 0
+	if c.session.Holding() {
+		connects = 1
+	}
+	return c.publishes.Load() > 0 || len(c.exchanges) > connects
 }
 
 // leaveFor ends a session here and keeps a copy of it, once its seat was given

@@ -117,6 +117,13 @@ func (a *arrivals) done(clientID string) []visitor {
 	return waiting
 }
 
+// expects reports whether a session is looked for, or brought here.
+func (a *arrivals) expects(clientID string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.by[clientID] != nil
+}
+
 // sought says who asked for a session first, and whether somebody wants it to be
 // brought here.
 func (a *arrivals) sought(clientID string) (browser string, settle bool) {

@@ -41,6 +41,7 @@ type client struct {
 	holding   bool          // a connect is held, and counted
 	busy      bool          // somebody carries effects out
 	behind    bool          // its record says more than the vector does
+	leaving   bool          // another edge has claimed it: nothing new is begun
 
 	publishes atomic.Int32 // unanswered
 }
@@ -78,7 +79,7 @@ func (c *client) receive(x exchange, front string, r session.Request) (settled, 
 	c.mu.Lock()
 	connect := isConnect(r.Messages)
 	switch {
-	case c.session.Ended() == session.Moved:
+	case c.session.Ended() == session.Moved, c.leaving && !connect:
 		c.mu.Unlock()
 		return false, false
 	case connect:

@@ -5,6 +5,7 @@ import (
 
 	"github.com/comet-push/comet/bayeux"
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
+	"github.com/comet-push/comet/services/edge/internal/clientid"
 	"github.com/comet-push/comet/services/edge/internal/hold"
 	"github.com/comet-push/comet/services/edge/internal/relay"
 	"github.com/comet-push/comet/services/edge/internal/session"
@@ -24,16 +25,26 @@ func (h homeDoor) Relayed(front string, e *hold.Exchange, r *edgev1.RelayedReque
 		e.Answer(hold.Answer{Status: http.StatusServiceUnavailable})
 		return relay.Reception{}
 	}
+	request := transport.Request{
+		Messages: messages, Body: r.GetBody(), Browser: r.GetBrowser(), Multiplexed: r.GetMultiplexed(),
+		ConnectionType: r.GetConnectionType(),
+	}
 	id, handshake := session.Route(messages)
 	c := h.registry.find(id)
-	if c == nil || handshake {
+	switch {
+	case handshake || !clientid.WellFormed(id):
+		return relay.Reception{Elsewhere: &edgev1.NotHome{}}
+	case c == nil && h.arrivals.expects(id):
+		f := &fronted{service: h.Service, exchange: e, id: id, request: request}
+		h.unanswered.add()
+		e.Own(f)
+		h.arrivals.ask(id, r.GetBrowser(), false, f)
+		return relay.Reception{}
+	case c == nil:
 		return relay.Reception{Elsewhere: &edgev1.NotHome{Home: h.departures.home(publicID(id))}}
 	}
 	e.Own(c)
-	settled, here := h.give(c, e, front, transport.Request{
-		Messages: messages, Browser: r.GetBrowser(), Multiplexed: r.GetMultiplexed(),
-		ConnectionType: r.GetConnectionType(),
-	})
+	settled, here := h.give(c, e, front, request)
 	if !here {
 		return relay.Reception{Elsewhere: &edgev1.NotHome{Home: h.departures.home(c.session.PublicID())}}
 	}
@@ -42,7 +53,10 @@ func (h homeDoor) Relayed(front string, e *hold.Exchange, r *edgev1.RelayedReque
 
 // Hurry implements [relay.Home].
 func (h homeDoor) Hurry(e *hold.Exchange) {
-	if c, ok := e.Owner().(*client); ok {
-		c.hurry(e.Number())
+	switch owner := e.Owner().(type) {
+	case *client:
+		owner.hurry(e.Number())
+	case *fronted:
+		owner.Drain(e.Number())
 	}
 }

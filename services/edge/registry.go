@@ -63,9 +63,6 @@ func (r *registry) take(counted *atomic.Int64) bool {
 	return true
 }
 
-// release gives back the room of a session that did not come to be.
-func (r *registry) release() { r.count.Add(-1) }
-
 // add makes a client known, for which room was reserved.
 func (r *registry) add(c *client) {
 	k := keyOf(c.session.ID())
