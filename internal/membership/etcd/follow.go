@@ -115,6 +115,7 @@ type mirror struct {
 	nodes    map[string]announced // by key
 	rows     map[shard.Slot]shard.Row
 	holders  map[shard.PresenceShard]shard.Holders
+	presence *shard.HolderTable // of these; nil: they changed
 }
 
 type announced struct {
@@ -168,7 +169,7 @@ func (m *mirror) put(kv *mvccpb.KeyValue) {
 			m.log.Warn("holders of a presence shard not understood", slog.String("key", key), slog.Any("error", err))
 			holders = shard.Holders{Version: kv.ModRevision}
 		}
-		m.holders[s] = holders
+		m.holders[s], m.presence = holders, nil
 	}
 }
 
@@ -179,6 +180,7 @@ func (m *mirror) drop(key string) {
 	}
 	if s, ok := m.keys.shardOf(key); ok {
 		delete(m.holders, s)
+		m.presence = nil
 	}
 }
 
@@ -190,7 +192,8 @@ func (m *mirror) view() membership.View {
 			nodes[a.node.Name], since[a.node.Name] = a.node, a.since
 		}
 	}
-	return membership.View{
-		Nodes: nodes, Table: new(shard.Table).With(m.rows), Presence: new(shard.HolderTable).With(m.holders), Connected: true,
+	if m.presence == nil {
+		m.presence = new(shard.HolderTable).With(m.holders)
 	}
+	return membership.View{Nodes: nodes, Table: new(shard.Table).With(m.rows), Presence: m.presence, Connected: true}
 }
