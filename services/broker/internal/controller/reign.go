@@ -64,7 +64,8 @@ func (r *reign) see(v membership.View, now time.Time) {
 	if !v.Connected || !r.view.Connected && !first {
 		r.doubt(now)
 	}
-	r.view = v
+	same := v.Presence == r.view.Presence && slices.Equal(processes(v), processes(r.view)) // most news are of slots
+	r.view, r.slots.settled, r.shards.settled = v, false, r.shards.settled && same
 	for member := range r.verdicts {
 		if _, announced := v.Node(member); announced {
 			delete(r.verdicts, member)

@@ -43,7 +43,6 @@ func newPen[N comparable]() pen[N] {
 
 // see takes a view: version is what each row has there.
 func (p *pen[N]) see(version func(N) int64) {
-	p.settled = false
 	for n, replaced := range p.unseen {
 		if version(n) > replaced {
 			delete(p.unseen, n)
