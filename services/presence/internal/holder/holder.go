@@ -3,6 +3,7 @@ package holder
 import (
 	"errors"
 	"maps"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -359,9 +360,9 @@ func (b *set) covers(other set) bool {
 
 func (b *set) list() []shard.PresenceShard {
 	var list []shard.PresenceShard
-	for s := range shard.PresenceShard(shard.PresenceShards) {
-		if b.has(s) {
-			list = append(list, s)
+	for i, word := range b {
+		for ; word != 0; word &= word - 1 {
+			list = append(list, shard.PresenceShard(64*i+bits.TrailingZeros64(word)))
 		}
 	}
 	return list
