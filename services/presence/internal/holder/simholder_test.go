@@ -112,8 +112,8 @@ func (h *holderNode) see() {
 
 func (h *holderNode) tick() {
 	now := h.w.clock()
-	for _, s := range simShards {
-		for id, r := range h.real.parts[s].records {
+	for i := range h.real.parts {
+		for id, r := range h.real.parts[i].records {
 			if at := r.home.lost; !at.IsZero() && now.Sub(at) >= home.Adoptable(simTimeout, 0, simMaxInterval) {
 				h.w.sessions[id].excused = true
 			}
@@ -127,6 +127,11 @@ func (h *holderNode) tick() {
 func (h *holderNode) ended(e Ended) {
 	h.w.trace("%s: %s ended in %v: %s", h.member, e.Session, e.Generation, e.Reason)
 	h.tombs[e.Session] = e.Generation
+	if e.Reason == Vanished && h.w.newest(e.Session).After(e.Generation) && h.w.now-h.w.fault < 40*time.Second {
+		// It has moved, which neither its old home could say, nor its new one, both
+		// parted from this holder; nor was this one asked to let it.
+		h.w.sessions[e.Session].excused = true
+	}
 	if e.Reason == Lost {
 		h.w.count.lost++
 	}
