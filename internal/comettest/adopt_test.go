@@ -151,3 +151,48 @@ func TestEdgeDrains(t *testing.T) {
 		h.check()
 	})
 }
+
+// TestEdgeLosesTouch cuts an edge off from the store for longer than its lease:
+// it keeps its sessions, and claims them again when it is back. Then it dies.
+func TestEdgeLosesTouch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomes(t, comettest.Profile{Repeats: repeated}, comettest.Profile{Repeats: repeated, Ack: true})
+		h.Node("edge-0").Directory.Disconnect(true)
+		time.Sleep(30 * time.Second)
+		h.Node("edge-0").Directory.Disconnect(false)
+		time.Sleep(30 * time.Second)
+		for _, client := range h.clients {
+			if cuts := client.Of(comettest.Cut); len(cuts) > 0 {
+				t.Errorf("%s: %d requests were cut", client.Name, len(cuts))
+			}
+		}
+		h.Crash("edge-0")
+		time.Sleep(30 * time.Second)
+		h.check()
+	})
+}
+
+// TestHoldersDie crashes both holders of records, one after the other, and an
+// edge: sessions go on, for edges tell those that come after them.
+func TestHoldersDie(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomes(t,
+			comettest.Profile{Repeats: repeated}, comettest.Profile{Repeats: repeated, Ack: true},
+			comettest.Profile{Repeats: repeated, Roams: true, Ack: true},
+		)
+		for _, name := range []string{"presence-0", "presence-1"} {
+			h.Crash(name)
+			time.Sleep(20 * time.Second)
+			h.Start(name)
+			h.Ready(time.Minute)
+			time.Sleep(20 * time.Second)
+		}
+		h.Crash("presence-0")
+		time.Sleep(10 * time.Second)
+		h.Crash("edge-0")
+		time.Sleep(30 * time.Second)
+		h.check()
+	})
+}

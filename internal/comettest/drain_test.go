@@ -10,8 +10,8 @@ import (
 )
 
 // TestDrainOfEdge drains an edge whose clients do what servers advise. They are
-// not to ask it again and again; and what is published meanwhile reaches them,
-// or they begin anew.
+// not to ask it again and again; and what is published meanwhile reaches them, in
+// the session that they have, though the edge is away for a while.
 func TestDrainOfEdge(t *testing.T) {
 	for _, edges := range [][]string{{"edge-0"}, {"edge-0", "edge-1"}} {
 		for _, every := range []time.Duration{time.Hour, 100 * time.Millisecond} {
@@ -48,7 +48,7 @@ func drainEdge(t *testing.T, edges []string, every time.Duration) {
 		most, sum = max(most, n), sum+n
 	}
 	t.Logf("the drain took %v; clients were sent away %d times at most, %.1f on average", took, most, float64(sum)/float64(len(clients)))
-	if most > 4 {
+	if most > 6 {
 		t.Errorf("a client was sent away %d times", most)
 	}
 	c.Start("edge-0")
@@ -59,8 +59,12 @@ func drainEdge(t *testing.T, edges []string, every time.Duration) {
 		if err := comettest.Check(client, publishers...); err != nil {
 			t.Error(err)
 		}
-		if n := len(client.Of(comettest.Session)); n != 2 {
-			t.Errorf("%s had %d sessions", client.Name, n)
+		want := 1
+		if client.Transport == comettest.WebSocket { // without acks it begins anew
+			want = 2
+		}
+		if n := len(client.Of(comettest.Session)); n != want {
+			t.Errorf("%s had %d sessions, want %d", client.Name, n, want)
 		}
 	}
 }

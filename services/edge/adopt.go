@@ -105,13 +105,13 @@ func (c *client) leaveFor(give func(seat *home.Seat, until time.Time) error) err
 	}
 	leaving := c.session.Snapshot(c.service.hub.Handed)
 	leaving.Since = c.service.timeOf(c.since)
-	x := &departure{session: c.session.PublicID(), seat: c.seat, snapshot: encodeSnapshot(leaving), until: until}
 	if to, _ := c.seat.Home(); to != "" {
 		c.service.homes.note(c.session.ID(), to)
-	} else {
-		x.record = c.recordLocked(leaving)
 	}
-	c.service.departures.add(x)
+	c.service.departures.add(&departure{
+		session: c.session.PublicID(), seat: c.seat, snapshot: encodeSnapshot(leaving),
+		record: c.recordLocked(leaving), until: until,
+	})
 	c.session.Move(&out)
 	c.settle(now, &out)
 	return nil

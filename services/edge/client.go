@@ -153,6 +153,16 @@ func (c *client) drain(interval time.Duration) {
 	}
 }
 
+// await gives the client longer: it may not have noticed that the edge through
+// which it connected is lost.
+func (c *client) await() {
+	var out session.Effects
+	c.mu.Lock()
+	now := time.Now()
+	c.session.Await(now, c.service.adoptable())
+	c.settle(now, &out)
+}
+
 // hurry answers a held connect early.
 func (c *client) hurry(number uint64) {
 	var out session.Effects
@@ -176,7 +186,7 @@ func (c *client) end(reason session.Reason) {
 func (c *client) part(hadTime bool) {
 	kept := c.service.arrivals.records.Kept(c.session.PublicID())
 	c.mu.Lock()
-	busy := len(c.exchanges) > 0 || c.publishes.Load() > 0
+	busy := !c.session.Draining() || len(c.exchanges) > 0 || c.publishes.Load() > 0
 	owed := c.session.Queued() > 0
 	c.mu.Unlock()
 	switch {

@@ -93,7 +93,7 @@ type Config struct {
 	JoinTimeout    time.Duration
 	PublishTimeout time.Duration
 	// DrainTimeout bounds a drain, DrainWindow is the part of it over which
-	// held requests are answered; 25 s, 2 s.
+	// clients are sent away at least, longer where there are very many; 25 s, 2 s.
 	DrainTimeout time.Duration
 	DrainWindow  time.Duration
 }

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +30,7 @@ type departure struct {
 	session  string // its public id
 	seat     home.Seat
 	snapshot *edgev1.SessionSnapshot
-	record   *edgev1.SessionState // if it went to nobody: what presence is to keep of it
+	record   *edgev1.SessionState // what presence is to keep of it until it has heard of the next home
 	until    time.Time
 }
 
@@ -73,8 +75,8 @@ func (d *departures) home(session string) string {
 	return edge
 }
 
-// record returns what presence is to keep of a session that went to nobody; nil
-// if it is none.
+// record returns what presence is to keep of a session that left; nil if it is
+// none.
 func (d *departures) record(session string) *edgev1.SessionState {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -84,17 +86,11 @@ func (d *departures) record(session string) *edgev1.SessionState {
 	return nil
 }
 
-// deposited iterates over those.
-func (d *departures) deposited() []string {
+// sessions are those that left.
+func (d *departures) sessions() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var sessions []string
-	for session, x := range d.by {
-		if x.record != nil {
-			sessions = append(sessions, session)
-		}
-	}
-	return sessions
+	return slices.Collect(maps.Keys(d.by))
 }
 
 // sweep forgets those that left long ago, and returns them.

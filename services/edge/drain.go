@@ -22,6 +22,9 @@ func (s *Service) fullInterval() time.Duration {
 	return least + rand.N(spread)
 }
 
+// drainRate is how many clients are sent away in a second, if there is the time.
+const drainRate = 1000
+
 // comeBack is how long a session that was sent away, but is owed something,
 // waits for its client to fetch it.
 const comeBack = 2 * time.Second
@@ -34,8 +37,12 @@ func (s *Service) drain(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	timely, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
 	defer cancel()
-	s.sendAway(timely)
-	s.part(timely)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		s.sendAway(timely)
+	}()
+	s.part(timely, told)
 	for c := range s.registry.all() {
 		if s.arrivals.records.Kept(c.session.PublicID()) {
 			c.deposit()
@@ -47,19 +54,28 @@ func (s *Service) drain(ctx context.Context) {
 	s.unanswered.wait(last)
 }
 
-// part lets go of the sessions whose clients were sent away.
-func (s *Service) part(ctx context.Context) {
-	const every = 20 * time.Millisecond
+// part lets go of the sessions whose clients have been sent away, until there are
+// none left and all have been told.
+func (s *Service) part(ctx context.Context, told <-chan struct{}) {
+	const every = 50 * time.Millisecond
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	late := time.Now().Add(comeBack)
-	for s.registry.len()+s.sockets.len() > 0 {
+	var late time.Time // zero: not all are told
+	for {
 		for c := range s.registry.all() {
-			c.part(time.Now().After(late))
+			c.part(!late.IsZero() && time.Now().After(late))
+		}
+		if !late.IsZero() && s.registry.len()+s.sockets.len() == 0 {
+			return
 		}
 		select {
 		case <-tick.C:
+		case <-told:
+			late, told = time.Now().Add(comeBack), nil
 		case <-ctx.Done():
+			if told != nil {
+				<-told // it sees that, too
+			}
 			return
 		}
 	}
@@ -67,9 +83,11 @@ func (s *Service) part(ctx context.Context) {
 
 func (s *Service) sendAway(ctx context.Context) {
 	all := s.drainers()
+	// Not more in a second than other edges take easily, if there is the time.
+	window := min(max(s.cfg.DrainWindow, time.Duration(len(all))*time.Second/drainRate), max(s.cfg.DrainTimeout/2, s.cfg.DrainWindow))
 	start := time.Now()
 	for i, each := range all {
-		due := start.Add(s.cfg.DrainWindow * time.Duration(i) / time.Duration(len(all)))
+		due := start.Add(window * time.Duration(i) / time.Duration(len(all)))
 		if wait := time.Until(due); wait > time.Millisecond {
 			select {
 			case <-time.After(wait):

@@ -58,7 +58,8 @@ func (s *Service) sendOn(m *bayeux.Message) []byte {
 	if batch, ok := bayeux.AckBatch(m.Ext); ok { // what it has already
 		reply.Ext = fmt.Appendf(nil, `{"ack":%d}`, batch)
 	}
-	reply.Advice = bayeux.NewAdvice(bayeux.ReconnectRetry, s.drainInterval(), s.cfg.PollTimeout)
+	// It comes back though it was sent away: there is no other edge for now.
+	reply.Advice = bayeux.NewAdvice(bayeux.ReconnectRetry, comeBack/2+s.drainInterval(), s.cfg.PollTimeout)
 	return bayeux.AppendBatch(nil, []bayeux.Message{reply})
 }
 

@@ -51,6 +51,13 @@ func (h homeDoor) Relayed(front string, e *hold.Exchange, r *edgev1.RelayedReque
 	return relay.Reception{Settled: settled}
 }
 
+// Vanished implements [relay.Home].
+func (h homeDoor) Vanished(e *hold.Exchange) {
+	if c, ok := e.Owner().(*client); ok {
+		c.await()
+	}
+}
+
 // Hurry implements [relay.Home].
 func (h homeDoor) Hurry(e *hold.Exchange) {
 	switch owner := e.Owner().(type) {

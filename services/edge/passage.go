@@ -114,6 +114,8 @@ func (p *passage) locate(ctx context.Context) {
 	case err != nil:
 		p.why = err
 		p.Failed()
+	case found.GetHome() == "":
+		p.Over()
 	default:
 		p.Located(found.GetHome(), generationOf(found.GetGeneration()), found.GetLost(), p.arrivals.service.edges.usable)
 	}

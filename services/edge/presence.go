@@ -22,7 +22,7 @@ func (p *presence) Sessions() iter.Seq[string] {
 				return
 			}
 		}
-		for _, session := range p.departures.deposited() {
+		for _, session := range p.departures.sessions() {
 			if !yield(session) {
 				return
 			}
@@ -39,8 +39,8 @@ func (p *presence) State(publicID string) (*edgev1.SessionState, bool) {
 			return c.recordLocked(c.resumeLocked()), true
 		}
 	}
-	deposited := p.departures.record(publicID)
-	return deposited, deposited != nil
+	left := p.departures.record(publicID)
+	return left, left != nil
 }
 
 // gone is how presence is told of the end.

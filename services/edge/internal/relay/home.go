@@ -21,6 +21,9 @@ type Home interface {
 	Relayed(front string, e *hold.Exchange, r *edgev1.RelayedRequest) Reception
 	// Hurry asks for an early answer to an exchange: the front drains.
 	Hurry(e *hold.Exchange)
+	// Vanished says, of an exchange that was lost, that its front was: the client
+	// may not know yet.
+	Vanished(e *hold.Exchange)
 }
 
 // Reception is what becomes of a relayed request.
@@ -201,5 +204,6 @@ func (l *line) end() {
 	l.mu.Unlock()
 	for _, g := range guests {
 		g.exchange.Over(false)
+		l.home.Vanished(g.exchange)
 	}
 }

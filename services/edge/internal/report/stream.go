@@ -55,6 +55,9 @@ func (r *Reporter) stream(ctx context.Context, f *feed, n membership.Node) error
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
+	if err := s.confirm(ctx); err != nil { // the records count from it
+		return err
+	}
 	r.syncs.Inc()
 	return s.run(ctx)
 }

@@ -44,6 +44,14 @@ func (s *Session) Hurry(now time.Time, ex Exchange, out *Effects) {
 	}
 }
 
+// Await gives a client longer until its next connect: it may not have noticed yet
+// that nobody waits for its last one any more.
+func (s *Session) Await(now time.Time, longer time.Duration) {
+	if s.connect.state == over {
+		s.connect.due = max(s.connect.due, s.since(now.Add(longer)))
+	}
+}
+
 // Beat is the time for a sign of life over the socket. It answers a connect held
 // there that is due before the next such time, and reports whether there was
 // one.
@@ -135,6 +143,9 @@ func (s *Session) Drain(now time.Time, interval time.Duration, moves bool, out *
 		s.answerConnect(now, out)
 	}
 }
+
+// Draining reports whether the client is sent away.
+func (s *Session) Draining() bool { return s.draining }
 
 func (s *Session) drainInterval() time.Duration { return time.Duration(s.drain) * time.Millisecond }
 

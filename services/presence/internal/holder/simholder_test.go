@@ -112,8 +112,8 @@ func (h *holderNode) see() {
 
 func (h *holderNode) tick() {
 	now := h.w.clock()
-	for i := range h.real.parts {
-		for id, r := range h.real.parts[i].records {
+	for _, s := range simShards {
+		for id, r := range h.real.parts[s].records {
 			if at := r.home.lost; !at.IsZero() && now.Sub(at) >= home.Adoptable(simTimeout, 0, simMaxInterval) {
 				h.w.sessions[id].excused = true
 			}
