@@ -180,24 +180,6 @@ func (c *client) end(reason session.Reason) {
 	c.settle(now, &out)
 }
 
-// part lets go of a session that drains and waits for no answer: it is left to the
-// next edge or, where nobody keeps records, ended if it had its time or has
-// nothing left to be told.
-func (c *client) part(hadTime bool) {
-	kept := c.service.arrivals.records.Kept(c.session.PublicID())
-	c.mu.Lock()
-	busy := !c.session.Draining() || len(c.exchanges) > 0 || c.publishes.Load() > 0
-	owed := c.session.Queued() > 0
-	c.mu.Unlock()
-	switch {
-	case busy:
-	case kept:
-		c.deposit()
-	case hadTime || !owed:
-		c.end(session.Drained)
-	}
-}
-
 // Deliver implements [hub.Subscriber].
 func (c *client) Deliver(via string, e *event.Event) {
 	var out session.Effects

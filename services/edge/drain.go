@@ -81,6 +81,24 @@ func (s *Service) part(ctx context.Context, told <-chan struct{}) {
 	}
 }
 
+// part lets go of a session that drains and waits for no answer: it is left to the
+// next edge or, where nobody keeps records, ended if it had its time or has
+// nothing left to be told.
+func (c *client) part(hadTime bool) {
+	kept := c.service.arrivals.records.Kept(c.session.PublicID())
+	c.mu.Lock()
+	busy := !c.session.Draining() || len(c.exchanges) > 0 || c.publishes.Load() > 0
+	owed := c.session.Queued() > 0
+	c.mu.Unlock()
+	switch {
+	case busy:
+	case kept:
+		c.deposit()
+	case hadTime || !owed:
+		c.end(session.Drained)
+	}
+}
+
 func (s *Service) sendAway(ctx context.Context) {
 	all := s.drainers()
 	// Not more in a second than other edges take easily, if there is the time.

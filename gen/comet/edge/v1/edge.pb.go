@@ -1572,8 +1572,9 @@ type SessionSnapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user it belongs to, or nothing.
 	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	// What its handshake agreed on: the ack extension, the replay extension.
-	Ack    bool `protobuf:"varint,2,opt,name=ack,proto3" json:"ack,omitempty"`
+	// Its handshake agreed on the ack extension.
+	Ack bool `protobuf:"varint,2,opt,name=ack,proto3" json:"ack,omitempty"`
+	// And on the replay extension.
 	Replay bool `protobuf:"varint,3,opt,name=replay,proto3" json:"replay,omitempty"`
 	// The transport of its newest connect.
 	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
