@@ -2,6 +2,9 @@ package comettest_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -194,5 +197,34 @@ func TestHoldersDie(t *testing.T) {
 		h.Crash("edge-0")
 		time.Sleep(30 * time.Second)
 		h.check()
+	})
+}
+
+// TestOverIsOver has clients end their sessions, and asks all edges for these at
+// once: no record brings them back.
+func TestOverIsOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHomes(t, comettest.Profile{}, comettest.Profile{Ack: true}, comettest.Profile{Roams: true})
+		browser := h.HTTP("browser")
+		for _, client := range h.clients {
+			id := client.ID()
+			client.Leave()
+			for _, wait := range []time.Duration{0, 50 * time.Millisecond, time.Minute} {
+				time.Sleep(wait)
+				for _, edge := range client.Edges {
+					connect := fmt.Sprintf(`[{"channel":"/meta/connect","connectionType":"long-polling","clientId":%q}]`, id)
+					resp, err := browser.Post("http://"+edge+":8080/cometd", "application/json", strings.NewReader(connect))
+					if err != nil {
+						t.Fatal(err)
+					}
+					body, err := io.ReadAll(resp.Body)
+					if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), `"402:`) {
+						t.Errorf("%s, after %v, at %s: %s %s %v", client.Name, wait, edge, resp.Status, body, err)
+					}
+					_ = resp.Body.Close() // it has been read
+				}
+			}
+		}
 	})
 }

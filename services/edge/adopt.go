@@ -67,7 +67,7 @@ func (s *Service) hand(ctx context.Context, session, to string, g home.Generatio
 // calm waits a little until nothing of a session is under way but connects, and
 // has nothing new begun: of what is under way when it leaves nobody hears the end.
 func (c *client) calm(ctx context.Context) {
-	const patience, every = 300 * time.Millisecond, 5 * time.Millisecond
+	const patience, every = takePatience / 2, 5 * time.Millisecond
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for c.leave(true) && ctx.Err() == nil {

@@ -56,6 +56,9 @@ func (d *deliverServer) Take(ctx context.Context, req *edgev1.TakeRequest) (*edg
 	switch {
 	case err != nil:
 		return nil, rpc.Error(codes.Aborted, channelv1.ErrorReason_ERROR_REASON_MOVED, "session %s: %v", req.GetSession(), err)
+	case handed == nil && d.s.endings.has(req.GetSession()):
+		return nil, rpc.Error(codes.FailedPrecondition, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN,
+			"session %s has ended", req.GetSession())
 	case handed == nil:
 		return nil, unknownHere(req.GetSession())
 	}

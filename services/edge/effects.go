@@ -34,6 +34,9 @@ func (s *Service) carryOut(c *client, out *session.Effects) {
 		}
 		return
 	}
+	if out.Ended != session.Moved && out.Ended != session.Refused {
+		s.endings.add(c.session.PublicID(), time.Now()) // before nobody finds it here
+	}
 	if s.registry.remove(c) {
 		s.metrics.ended.WithLabelValues(string(out.Ended)).Inc()
 		if out.Ended != session.Refused && out.Ended != session.Moved {

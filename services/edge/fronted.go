@@ -133,6 +133,9 @@ func (f *fronted) Answered(a hold.Answer, settled bool) {
 	}
 }
 
+// Over implements [relay.Exchange].
+func (f *fronted) Over() { f.unknown() }
+
 // Elsewhere implements [relay.Exchange].
 func (f *fronted) Elsewhere(home string, begun bool) {
 	if begun && publishes(f.request.Messages) {

@@ -34,6 +34,8 @@ func (h homeDoor) Relayed(front string, e *hold.Exchange, r *edgev1.RelayedReque
 	switch {
 	case handshake || !clientid.WellFormed(id):
 		return relay.Reception{Elsewhere: &edgev1.NotHome{}}
+	case c == nil && h.endings.has(publicID(id)):
+		return relay.Reception{Elsewhere: &edgev1.NotHome{Over: true}}
 	case c == nil && h.arrivals.expects(id):
 		f := &fronted{service: h.Service, exchange: e, id: id, request: request}
 		h.unanswered.add()

@@ -14,11 +14,12 @@ import (
 	"github.com/comet-push/comet/internal/backoff"
 	"github.com/comet-push/comet/internal/home"
 	"github.com/comet-push/comet/internal/records"
+	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
 // takePatience is how long a home may take to hand a session over; then its
 // record has to do.
-const takePatience = time.Second
+const takePatience = 2 * time.Second
 
 // errBusy says that it cannot be found out now where a session is.
 var errBusy = errors.New("presence cannot say where the session is")
@@ -81,6 +82,9 @@ func (p *passage) once(ctx context.Context) (w whereabouts, err error) {
 		if c := s.registry.find(p.id); c != nil {
 			return whereabouts{client: c}, nil
 		}
+		if s.endings.has(publicID(p.id)) {
+			return w, records.ErrUnknown
+		}
 		switch step := p.Step(); step.Do {
 		case home.Relay:
 			w.home, _ = s.edges.member(step.Edge)
@@ -142,8 +146,8 @@ func (p *passage) claim(ctx context.Context, expected home.Generation) error {
 	return nil
 }
 
-// take asks the home that the session had to hand it over, for a second if it
-// does not answer.
+// take asks the home that the session had to hand it over, for a while if it does
+// not answer.
 func (p *passage) take(ctx context.Context, from string) error {
 	s := p.arrivals.service
 	n, announced := s.edges.member(from)
@@ -171,6 +175,13 @@ func (p *passage) take(ctx context.Context, from string) error {
 			return nil
 		case code == codes.Aborted:
 			p.Stale()
+			return nil
+		case code == codes.FailedPrecondition: // it ended there before presence heard of it
+			s.endings.add(publicID(p.id), time.Now())
+			s.reports.Gone(publicID(p.id), &edgev1.SessionGone{
+				Reason: string(session.Disconnected), Generation: p.claimed.GetGeneration(),
+			})
+			p.Over()
 			return nil
 		case ctx.Err() != nil:
 			s.logger.Warn("a session could not be taken over from its home; its record has to do",

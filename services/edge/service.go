@@ -87,6 +87,7 @@ type Service struct {
 	arrivals   *arrivals
 	keyring    *keyring
 	departures departures
+	endings    endings
 	homes      homes
 	vector     atomic.Pointer[[]uint64] // that records count from
 	reported   atomic.Pointer[[]uint64] // it, once all records are marked that it changes

@@ -2284,7 +2284,9 @@ type NotHome struct {
 	// The home as name@id; nothing if this edge does not know.
 	Home string `protobuf:"bytes,1,opt,name=home,proto3" json:"home,omitempty"`
 	// The session left while it was at the request, which may be half done.
-	Begun         bool `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"`
+	Begun bool `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"`
+	// The session is over.
+	Over          bool `protobuf:"varint,3,opt,name=over,proto3" json:"over,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2329,6 +2331,13 @@ func (x *NotHome) GetHome() string {
 func (x *NotHome) GetBegun() bool {
 	if x != nil {
 		return x.Begun
+	}
+	return false
+}
+
+func (x *NotHome) GetOver() bool {
+	if x != nil {
+		return x.Over
 	}
 	return false
 }
@@ -2494,10 +2503,11 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\aoutcome\";\n" +
 	"\rRelayedAnswer\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\rR\x06status\x12\x12\n" +
-	"\x04body\x18\x02 \x01(\fR\x04body\"3\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\"G\n" +
 	"\aNotHome\x12\x12\n" +
 	"\x04home\x18\x01 \x01(\tR\x04home\x12\x14\n" +
-	"\x05begun\x18\x02 \x01(\bR\x05begun2\xb3\x02\n" +
+	"\x05begun\x18\x02 \x01(\bR\x05begun\x12\x12\n" +
+	"\x04over\x18\x03 \x01(\bR\x04over2\xb3\x02\n" +
 	"\vEdgeService\x12H\n" +
 	"\aDeliver\x12\x1d.comet.edge.v1.DeliverRequest\x1a\x1e.comet.edge.v1.DeliverResponse\x12Q\n" +
 	"\n" +

@@ -45,7 +45,8 @@ type EdgeServiceClient interface {
 	Relay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RelayRequest, RelayResponse], error)
 	// Take hands a session over to the edge that claimed it. From then on this
 	// edge answers nobody for it. It may be repeated, with the same result, for a
-	// while. NOT_FOUND with reason SESSION_UNKNOWN if it has no such session.
+	// while. NOT_FOUND with reason SESSION_UNKNOWN if it has no such session,
+	// FAILED_PRECONDITION if that ended here: whoever claimed it ends it, too.
 	Take(ctx context.Context, in *TakeRequest, opts ...grpc.CallOption) (*TakeResponse, error)
 }
 
@@ -118,7 +119,8 @@ type EdgeServiceServer interface {
 	Relay(grpc.BidiStreamingServer[RelayRequest, RelayResponse]) error
 	// Take hands a session over to the edge that claimed it. From then on this
 	// edge answers nobody for it. It may be repeated, with the same result, for a
-	// while. NOT_FOUND with reason SESSION_UNKNOWN if it has no such session.
+	// while. NOT_FOUND with reason SESSION_UNKNOWN if it has no such session,
+	// FAILED_PRECONDITION if that ended here: whoever claimed it ends it, too.
 	Take(context.Context, *TakeRequest) (*TakeResponse, error)
 	mustEmbedUnimplementedEdgeServiceServer()
 }

@@ -20,6 +20,8 @@ type Exchange interface {
 	// Elsewhere says that this edge is not the session's home; home may be empty.
 	// begun: it was until just now, and the request may be half done.
 	Elsewhere(home string, begun bool)
+	// Over says that the session is over.
+	Over()
 	// Failed says that the home is lost, and nobody knows what it did. Or there
 	// was no room, and begun is false: the home never heard of it.
 	Failed(begun bool)

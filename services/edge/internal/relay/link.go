@@ -120,7 +120,11 @@ func (l *link) take(r *edgev1.RelayResponse) {
 	case *edgev1.RelayResponse_Answer:
 		x.Answered(hold.Answer{Status: int(outcome.Answer.GetStatus()), Body: outcome.Answer.GetBody()}, r.GetSettled())
 	case *edgev1.RelayResponse_NotHome:
-		x.Elsewhere(outcome.NotHome.GetHome(), outcome.NotHome.GetBegun())
+		if outcome.NotHome.GetOver() {
+			x.Over()
+		} else {
+			x.Elsewhere(outcome.NotHome.GetHome(), outcome.NotHome.GetBegun())
+		}
 	default:
 		x.Failed(true)
 	}
