@@ -80,8 +80,8 @@ func (s *Session) overlap(sub *subscription) {
 	}
 	s.matching(sub.channel, func(older *subscription) {
 		start := older.startIn(slot)
-		if older.gap {
-			return // the client may ask for history because of it
+		if older.gap || start == 0 && bayeux.IsPattern(older.channel) {
+			return // the client may ask for history because of it; or it is not known what it delivered
 		}
 		if sub.past.to == 0 || start < sub.past.from {
 			sub.past.from = start
