@@ -30,8 +30,8 @@
 //     whatever subscriptions overlap. An event at or below the start of a
 //     subscription is not delivered through it. History that a client asks for
 //     comes before what is pushed, once; only after a resync, a socket that was
-//     left, a move or a policy other than Recover, or after it left a
-//     subscription that read ahead of a wider one, or beside a pattern, may it repeat events.
+//     left, a move or a policy other than Recover, beside a pattern, or after it
+//     left a subscription that read ahead of a wider one, may it repeat events.
 //  9. Without the ack extension what a connect's answer carried is kept until
 //     the next connect, and sent again when that one shows that the answer was
 //     lost. Copies are possible only then.
