@@ -135,19 +135,33 @@ func (s *Service) forget(now time.Time) {
 }
 
 // supersede hears from presence that a session of this edge is another's, or over,
-// or that this edge was thought to be lost.
+// or that this edge was thought to be lost. It does not block.
 func (s *Service) supersede(session, edge string, g home.Generation) {
 	c := s.registry.findPublic(session)
-	if c == nil {
-		return
+	switch {
+	case c == nil:
+	case edge == "" || edge == s.node.Member():
+		s.yield(c, edge, g)
+	default: // which takes it soon, or has its record
+		s.arrivals.do(func(ctx context.Context) {
+			c.calm(ctx)
+			s.yield(c, edge, g)
+		})
 	}
+}
+
+// yield does what a session's seat makes of what presence says.
+func (s *Service) yield(c *client, edge string, g home.Generation) {
 	verdict := home.Nothing
-	_ = c.leaveFor(func(seat *home.Seat, until time.Time) error { // an error says that it stays
+	err := c.leaveFor(func(seat *home.Seat, until time.Time) error {
 		if verdict = seat.Superseded(s.node.Member(), edge, g, until); verdict != home.Keep {
 			return home.ErrStale
 		}
 		return nil
 	})
+	if err != nil { // it stays
+		c.leave(false)
+	}
 	switch verdict {
 	case home.Claim:
 		s.arrivals.reclaim(c, g)

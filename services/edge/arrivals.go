@@ -136,13 +136,7 @@ func (a *arrivals) sought(clientID string) (browser string, settle bool) {
 // reclaim claims a session that lives here, but whose home presence took for lost
 // in a generation. If another edge was faster the report of that says so.
 func (a *arrivals) reclaim(c *client, g home.Generation) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.ctx == nil || a.ctx.Err() != nil {
-		return
-	}
-	ctx := a.ctx
-	a.running.Go(func() {
+	a.do(func(ctx context.Context) {
 		select {
 		case a.atWork <- struct{}{}:
 			defer func() { <-a.atWork }()
@@ -157,6 +151,15 @@ func (a *arrivals) reclaim(c *client, g home.Generation) {
 		}
 		a.service.reports.Changed(c.session.PublicID()) // else presence says again what is wrong
 	})
+}
+
+// do does something in the background, unless the edge ends.
+func (a *arrivals) do(work func(ctx context.Context)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ctx := a.ctx; ctx != nil && ctx.Err() == nil {
+		a.running.Go(func() { work(ctx) })
+	}
 }
 
 // resume waits until one more session may come here.
