@@ -145,7 +145,7 @@ func (s *Service) supersede(session, edge string, g home.Generation) {
 	default: // which takes it soon, or has its record
 		s.arrivals.do(func(ctx context.Context) {
 			c.calm(ctx)
-			s.yield(c, edge, g)
+			s.yield(c, edge, g) //nolint:contextcheck // what it has begun outlives the wait
 		})
 	}
 }
