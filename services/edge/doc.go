@@ -1,8 +1,9 @@
 // Package edge terminates browsers: it holds their requests, keeps their
 // sessions, and connects these to brokers and presence.
 //
-//  1. A handshake that was answered successfully made a session, which lives on
-//     this edge until it disconnects, expires, or the edge stops.
+//  1. A handshake that was answered successfully made a session, which this edge is
+//     the home of until it disconnects, expires, or another edge claims it. An
+//     edge that is asked for a session of another relays to that, or claims it.
 //  2. What is committed on a channel after a subscribe to it was confirmed
 //     reaches the session once, in order; or the session is told that it was
 //     not (resync).
@@ -13,6 +14,6 @@
 //     under which anything is called; what a session wants done is done after,
 //     in order.
 //  6. A drain refuses handshakes, answers every held request and closes every
-//     WebSocket over a short time, and ends with no session left; presence is
-//     told.
+//     WebSocket over some time, and ends with no session left: each is in its
+//     record at presence with all that waits in it or, without presence, ended.
 package edge

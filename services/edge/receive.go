@@ -30,11 +30,12 @@ func (s *Service) Receive(e *hold.Exchange, r transport.Request) {
 		s.missedByDrain(c)
 		return
 	}
-	if s.refusesID(id, r.Browser) {
+	c := s.registry.find(id)
+	if s.refusesID(c, id, r.Browser) {
 		e.Answer(hold.Answer{Status: http.StatusOK, Body: s.unknown(r.Messages)})
 		return
 	}
-	if c := s.registry.find(id); c != nil {
+	if c != nil {
 		e.Own(c)
 		if _, here := s.give(c, e, "", r); here {
 			return
@@ -43,10 +44,11 @@ func (s *Service) Receive(e *hold.Exchange, r transport.Request) {
 	s.front(e, id, r)
 }
 
-// refusesID reports whether a clientId is forged. Those of sessions that are here
-// need no look unless they are bound to browsers: nobody finds one by chance.
-func (s *Service) refusesID(id, browser string) bool {
-	return (s.keyring.bind || s.registry.find(id) == nil) && s.keyring.forged(id, browser)
+// refusesID reports whether a clientId is forged, of which c is the session if it
+// is here. That needs no look then unless ids are bound to browsers: nobody finds
+// one by chance.
+func (s *Service) refusesID(c *client, id, browser string) bool {
+	return (s.keyring.bind || c == nil) && s.keyring.forged(id, browser)
 }
 
 // give gives a request to its session, unless that has left. front is the edge

@@ -105,11 +105,13 @@ func (k *socket) take(messages []bayeux.Message) {
 		fresh.handshakeOver(k, r)
 		s.missedByDrain(fresh)
 		return
-	case c == nil && s.refusesID(id, k.browser):
-		k.send(frame.Text(s.unknown(messages)))
-		return
 	case c == nil:
-		if c = s.registry.find(id); c == nil {
+		c = s.registry.find(id)
+		if s.refusesID(c, id, k.browser) {
+			k.send(frame.Text(s.unknown(messages)))
+			return
+		}
+		if c == nil {
 			k.fetch(id, messages)
 			return
 		}
