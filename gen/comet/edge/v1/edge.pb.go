@@ -438,6 +438,7 @@ type SessionChange struct {
 	//	*SessionChange_Subscribed
 	//	*SessionChange_Unsubscribed
 	//	*SessionChange_Gone
+	//	*SessionChange_Resumed
 	Change        isSessionChange_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -523,6 +524,15 @@ func (x *SessionChange) GetGone() *SessionGone {
 	return nil
 }
 
+func (x *SessionChange) GetResumed() []byte {
+	if x != nil {
+		if x, ok := x.Change.(*SessionChange_Resumed); ok {
+			return x.Resumed
+		}
+	}
+	return nil
+}
+
 type isSessionChange_Change interface {
 	isSessionChange_Change()
 }
@@ -547,6 +557,11 @@ type SessionChange_Gone struct {
 	Gone *SessionGone `protobuf:"bytes,5,opt,name=gone,proto3,oneof"`
 }
 
+type SessionChange_Resumed struct {
+	// This is SessionState.resume now; all else is as it was.
+	Resumed []byte `protobuf:"bytes,6,opt,name=resumed,proto3,oneof"`
+}
+
 func (*SessionChange_Present) isSessionChange_Change() {}
 
 func (*SessionChange_Subscribed) isSessionChange_Change() {}
@@ -554,6 +569,8 @@ func (*SessionChange_Subscribed) isSessionChange_Change() {}
 func (*SessionChange_Unsubscribed) isSessionChange_Change() {}
 
 func (*SessionChange_Gone) isSessionChange_Change() {}
+
+func (*SessionChange_Resumed) isSessionChange_Change() {}
 
 // SessionState is a whole session record.
 type SessionState struct {
@@ -1594,7 +1611,10 @@ type SessionSnapshot struct {
 	// What waits for its client, what was sent and is not confirmed first.
 	Items []*SnapshotItem `protobuf:"bytes,11,rep,name=items,proto3" json:"items,omitempty"`
 	// The home itself made it: nothing is missing, and batches go on behind batch.
-	Live          bool `protobuf:"varint,12,opt,name=live,proto3" json:"live,omitempty"`
+	Live bool `protobuf:"varint,12,opt,name=live,proto3" json:"live,omitempty"`
+	// What answers brought that the client has not acknowledged, by batch: once it
+	// does, that is not sent again.
+	Sent          []*SentBatch `protobuf:"bytes,13,rep,name=sent,proto3" json:"sent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1713,6 +1733,132 @@ func (x *SessionSnapshot) GetLive() bool {
 	return false
 }
 
+func (x *SessionSnapshot) GetSent() []*SentBatch {
+	if x != nil {
+		return x.Sent
+	}
+	return nil
+}
+
+// SentBatch is what one answer to a connect brought.
+type SentBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of the answer.
+	Batch uint32 `protobuf:"varint,1,opt,name=batch,proto3" json:"batch,omitempty"`
+	// By slot, the last of what was pushed.
+	Through []*SlotPosition `protobuf:"bytes,2,rep,name=through,proto3" json:"through,omitempty"`
+	// By channel, the last of what was sent of those that read history.
+	Read          []*ChannelPosition `protobuf:"bytes,3,rep,name=read,proto3" json:"read,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SentBatch) Reset() {
+	*x = SentBatch{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SentBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SentBatch) ProtoMessage() {}
+
+func (x *SentBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SentBatch.ProtoReflect.Descriptor instead.
+func (*SentBatch) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SentBatch) GetBatch() uint32 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *SentBatch) GetThrough() []*SlotPosition {
+	if x != nil {
+		return x.Through
+	}
+	return nil
+}
+
+func (x *SentBatch) GetRead() []*ChannelPosition {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+// ChannelPosition is a place in a channel.
+type ChannelPosition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The literal channel.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The position.
+	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelPosition) Reset() {
+	*x = ChannelPosition{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelPosition) ProtoMessage() {}
+
+func (x *ChannelPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelPosition.ProtoReflect.Descriptor instead.
+func (*ChannelPosition) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ChannelPosition) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *ChannelPosition) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
 // Subscription is one channel or pattern of a session.
 type Subscription struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1729,7 +1875,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1887,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1900,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{26}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Subscription) GetChannel() string {
@@ -1791,7 +1937,7 @@ type SlotPosition struct {
 
 func (x *SlotPosition) Reset() {
 	*x = SlotPosition{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +1949,7 @@ func (x *SlotPosition) String() string {
 func (*SlotPosition) ProtoMessage() {}
 
 func (x *SlotPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +1962,7 @@ func (x *SlotPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotPosition.ProtoReflect.Descriptor instead.
 func (*SlotPosition) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{27}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SlotPosition) GetSlot() uint32 {
@@ -1850,7 +1996,7 @@ type SnapshotItem struct {
 
 func (x *SnapshotItem) Reset() {
 	*x = SnapshotItem{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +2008,7 @@ func (x *SnapshotItem) String() string {
 func (*SnapshotItem) ProtoMessage() {}
 
 func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +2021,7 @@ func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotItem.ProtoReflect.Descriptor instead.
 func (*SnapshotItem) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{28}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SnapshotItem) GetBatch() uint32 {
@@ -1928,7 +2074,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2086,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2099,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{29}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RelayRequest) GetFront() string {
@@ -2062,7 +2208,7 @@ type RelayedRequest struct {
 
 func (x *RelayedRequest) Reset() {
 	*x = RelayedRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2220,7 @@ func (x *RelayedRequest) String() string {
 func (*RelayedRequest) ProtoMessage() {}
 
 func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2233,7 @@ func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedRequest.ProtoReflect.Descriptor instead.
 func (*RelayedRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{30}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RelayedRequest) GetBody() []byte {
@@ -2138,7 +2284,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2296,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2309,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{31}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RelayResponse) GetExchange() uint64 {
@@ -2236,7 +2382,7 @@ type RelayedAnswer struct {
 
 func (x *RelayedAnswer) Reset() {
 	*x = RelayedAnswer{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2394,7 @@ func (x *RelayedAnswer) String() string {
 func (*RelayedAnswer) ProtoMessage() {}
 
 func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2407,7 @@ func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedAnswer.ProtoReflect.Descriptor instead.
 func (*RelayedAnswer) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{32}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RelayedAnswer) GetStatus() uint32 {
@@ -2293,7 +2439,7 @@ type NotHome struct {
 
 func (x *NotHome) Reset() {
 	*x = NotHome{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2451,7 @@ func (x *NotHome) String() string {
 func (*NotHome) ProtoMessage() {}
 
 func (x *NotHome) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2464,7 @@ func (x *NotHome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotHome.ProtoReflect.Descriptor instead.
 func (*NotHome) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{33}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *NotHome) GetHome() string {
@@ -2369,7 +2515,7 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\n" +
 	"Generation\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x04R\x05count\"\x9e\x02\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xba\x02\n" +
 	"\rSessionChange\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x127\n" +
 	"\apresent\x18\x02 \x01(\v2\x1b.comet.edge.v1.SessionStateH\x00R\apresent\x12<\n" +
@@ -2377,7 +2523,8 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"subscribed\x18\x03 \x01(\v2\x1a.comet.edge.v1.ChannelListH\x00R\n" +
 	"subscribed\x12@\n" +
 	"\funsubscribed\x18\x04 \x01(\v2\x1a.comet.edge.v1.ChannelListH\x00R\funsubscribed\x120\n" +
-	"\x04gone\x18\x05 \x01(\v2\x1a.comet.edge.v1.SessionGoneH\x00R\x04goneB\b\n" +
+	"\x04gone\x18\x05 \x01(\v2\x1a.comet.edge.v1.SessionGoneH\x00R\x04gone\x12\x1a\n" +
+	"\aresumed\x18\x06 \x01(\fH\x00R\aresumedB\b\n" +
 	"\x06change\"\x84\x02\n" +
 	"\fSessionState\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
@@ -2452,7 +2599,7 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x04edge\x18\x03 \x01(\tR\x04edge\"`\n" +
 	"\fTakeResponse\x12:\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x1e.comet.edge.v1.SessionSnapshotR\bsnapshot\x12\x14\n" +
-	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xb0\x03\n" +
+	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xde\x03\n" +
 	"\x0fSessionSnapshot\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
 	"\x03ack\x18\x02 \x01(\bR\x03ack\x12\x16\n" +
@@ -2468,7 +2615,15 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x04seen\x18\n" +
 	" \x03(\v2\x1b.comet.edge.v1.SlotPositionR\x04seen\x121\n" +
 	"\x05items\x18\v \x03(\v2\x1b.comet.edge.v1.SnapshotItemR\x05items\x12\x12\n" +
-	"\x04live\x18\f \x01(\bR\x04live\"f\n" +
+	"\x04live\x18\f \x01(\bR\x04live\x12,\n" +
+	"\x04sent\x18\r \x03(\v2\x18.comet.edge.v1.SentBatchR\x04sent\"\x8c\x01\n" +
+	"\tSentBatch\x12\x14\n" +
+	"\x05batch\x18\x01 \x01(\rR\x05batch\x125\n" +
+	"\athrough\x18\x02 \x03(\v2\x1b.comet.edge.v1.SlotPositionR\athrough\x122\n" +
+	"\x04read\x18\x03 \x03(\v2\x1e.comet.edge.v1.ChannelPositionR\x04read\"C\n" +
+	"\x0fChannelPosition\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\"f\n" +
 	"\fSubscription\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x04R\x05start\x12\x1b\n" +
@@ -2536,7 +2691,7 @@ func file_comet_edge_v1_edge_proto_rawDescGZIP() []byte {
 	return file_comet_edge_v1_edge_proto_rawDescData
 }
 
-var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*DeliverRequest)(nil),          // 0: comet.edge.v1.DeliverRequest
 	(*DeliverResponse)(nil),         // 1: comet.edge.v1.DeliverResponse
@@ -2564,19 +2719,21 @@ var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*TakeRequest)(nil),             // 23: comet.edge.v1.TakeRequest
 	(*TakeResponse)(nil),            // 24: comet.edge.v1.TakeResponse
 	(*SessionSnapshot)(nil),         // 25: comet.edge.v1.SessionSnapshot
-	(*Subscription)(nil),            // 26: comet.edge.v1.Subscription
-	(*SlotPosition)(nil),            // 27: comet.edge.v1.SlotPosition
-	(*SnapshotItem)(nil),            // 28: comet.edge.v1.SnapshotItem
-	(*RelayRequest)(nil),            // 29: comet.edge.v1.RelayRequest
-	(*RelayedRequest)(nil),          // 30: comet.edge.v1.RelayedRequest
-	(*RelayResponse)(nil),           // 31: comet.edge.v1.RelayResponse
-	(*RelayedAnswer)(nil),           // 32: comet.edge.v1.RelayedAnswer
-	(*NotHome)(nil),                 // 33: comet.edge.v1.NotHome
-	(*timestamppb.Timestamp)(nil),   // 34: google.protobuf.Timestamp
-	(*v1.GetRosterResponse)(nil),    // 35: comet.presence.v1.GetRosterResponse
-	(*v1.ListSessionsResponse)(nil), // 36: comet.presence.v1.ListSessionsResponse
-	(*v1.WatchRosterResponse)(nil),  // 37: comet.presence.v1.WatchRosterResponse
-	(*v11.Entry)(nil),               // 38: comet.broker.v1.Entry
+	(*SentBatch)(nil),               // 26: comet.edge.v1.SentBatch
+	(*ChannelPosition)(nil),         // 27: comet.edge.v1.ChannelPosition
+	(*Subscription)(nil),            // 28: comet.edge.v1.Subscription
+	(*SlotPosition)(nil),            // 29: comet.edge.v1.SlotPosition
+	(*SnapshotItem)(nil),            // 30: comet.edge.v1.SnapshotItem
+	(*RelayRequest)(nil),            // 31: comet.edge.v1.RelayRequest
+	(*RelayedRequest)(nil),          // 32: comet.edge.v1.RelayedRequest
+	(*RelayResponse)(nil),           // 33: comet.edge.v1.RelayResponse
+	(*RelayedAnswer)(nil),           // 34: comet.edge.v1.RelayedAnswer
+	(*NotHome)(nil),                 // 35: comet.edge.v1.NotHome
+	(*timestamppb.Timestamp)(nil),   // 36: google.protobuf.Timestamp
+	(*v1.GetRosterResponse)(nil),    // 37: comet.presence.v1.GetRosterResponse
+	(*v1.ListSessionsResponse)(nil), // 38: comet.presence.v1.ListSessionsResponse
+	(*v1.WatchRosterResponse)(nil),  // 39: comet.presence.v1.WatchRosterResponse
+	(*v11.Entry)(nil),               // 40: comet.broker.v1.Entry
 }
 var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	7,  // 0: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
@@ -2585,7 +2742,7 @@ var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	9,  // 3: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
 	9,  // 4: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
 	10, // 5: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
-	34, // 6: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
+	36, // 6: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
 	6,  // 7: comet.edge.v1.SessionState.generation:type_name -> comet.edge.v1.Generation
 	6,  // 8: comet.edge.v1.SessionGone.generation:type_name -> comet.edge.v1.Generation
 	12, // 9: comet.edge.v1.ReportResponse.superseded:type_name -> comet.edge.v1.Superseded
@@ -2595,45 +2752,48 @@ var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	6,  // 13: comet.edge.v1.ClaimResponse.generation:type_name -> comet.edge.v1.Generation
 	8,  // 14: comet.edge.v1.ClaimResponse.state:type_name -> comet.edge.v1.SessionState
 	5,  // 15: comet.edge.v1.ClaimResponse.vector:type_name -> comet.edge.v1.Vector
-	35, // 16: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
-	36, // 17: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
-	37, // 18: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
+	37, // 16: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
+	38, // 17: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
+	39, // 18: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
 	6,  // 19: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
 	25, // 20: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
-	34, // 21: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
-	26, // 22: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
-	27, // 23: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
-	28, // 24: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
-	38, // 25: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
-	0,  // 26: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
-	30, // 27: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
-	32, // 28: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
-	33, // 29: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
-	0,  // 30: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
-	2,  // 31: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
-	29, // 32: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
-	23, // 33: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
-	4,  // 34: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
-	13, // 35: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
-	15, // 36: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
-	17, // 37: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
-	19, // 38: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
-	21, // 39: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
-	1,  // 40: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
-	3,  // 41: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
-	31, // 42: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
-	24, // 43: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
-	11, // 44: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
-	14, // 45: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
-	16, // 46: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
-	18, // 47: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
-	20, // 48: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
-	22, // 49: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
-	40, // [40:50] is the sub-list for method output_type
-	30, // [30:40] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	36, // 21: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
+	28, // 22: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
+	29, // 23: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
+	30, // 24: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
+	26, // 25: comet.edge.v1.SessionSnapshot.sent:type_name -> comet.edge.v1.SentBatch
+	29, // 26: comet.edge.v1.SentBatch.through:type_name -> comet.edge.v1.SlotPosition
+	27, // 27: comet.edge.v1.SentBatch.read:type_name -> comet.edge.v1.ChannelPosition
+	40, // 28: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
+	0,  // 29: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
+	32, // 30: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
+	34, // 31: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
+	35, // 32: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
+	0,  // 33: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
+	2,  // 34: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
+	31, // 35: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
+	23, // 36: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
+	4,  // 37: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
+	13, // 38: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
+	15, // 39: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
+	17, // 40: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
+	19, // 41: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
+	21, // 42: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
+	1,  // 43: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
+	3,  // 44: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
+	33, // 45: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
+	24, // 46: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
+	11, // 47: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
+	14, // 48: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
+	16, // 49: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
+	18, // 50: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
+	20, // 51: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
+	22, // 52: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
+	43, // [43:53] is the sub-list for method output_type
+	33, // [33:43] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_comet_edge_v1_edge_proto_init() }
@@ -2646,15 +2806,16 @@ func file_comet_edge_v1_edge_proto_init() {
 		(*SessionChange_Subscribed)(nil),
 		(*SessionChange_Unsubscribed)(nil),
 		(*SessionChange_Gone)(nil),
+		(*SessionChange_Resumed)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[26].OneofWrappers = []any{}
-	file_comet_edge_v1_edge_proto_msgTypes[29].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[28].OneofWrappers = []any{}
+	file_comet_edge_v1_edge_proto_msgTypes[31].OneofWrappers = []any{
 		(*RelayRequest_Request)(nil),
 		(*RelayRequest_Written)(nil),
 		(*RelayRequest_Lost)(nil),
 		(*RelayRequest_Hurry)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[31].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[33].OneofWrappers = []any{
 		(*RelayResponse_Answer)(nil),
 		(*RelayResponse_NotHome)(nil),
 	}
@@ -2664,7 +2825,7 @@ func file_comet_edge_v1_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_edge_v1_edge_proto_rawDesc), len(file_comet_edge_v1_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

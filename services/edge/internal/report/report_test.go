@@ -60,6 +60,13 @@ func (s *sessions) State(id string) (*edgev1.SessionState, bool) {
 	return &edgev1.SessionState{Channels: channels}, ok
 }
 
+func (s *sessions) Resume(id string) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.of[id]
+	return []byte("at " + id), ok
+}
+
 func (s *sessions) Vector() []uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
