@@ -66,7 +66,10 @@ func (h *homes) check() {
 // whatever becomes of edges.
 func clients() []comettest.Profile {
 	return []comettest.Profile{
-		{Repeats: repeated}, {Ack: true}, {Repeats: repeated, Roams: true}, {Roams: true, Ack: true},
+		{Repeats: repeated},
+		{Ack: true},
+		{Repeats: repeated, Roams: true},
+		{Roams: true, Ack: true},
 		{Ack: true, Transport: comettest.WebSocket},
 	}
 }

@@ -291,13 +291,20 @@ func (c *Config) Validate() error {
 		}
 	}
 	errs = append(errs, c.Broker.validate(c.Etcd))
-	if c.Edge.Heartbeat%time.Second != 0 {
-		fail("edge.heartbeat: %v is not whole seconds", c.Edge.Heartbeat)
+	errs = append(errs, c.Edge.validate())
+	return errors.Join(errs...)
+}
+
+func (e *EdgeConfig) validate() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if e.Heartbeat%time.Second != 0 {
+		fail("edge.heartbeat: %v is not whole seconds", e.Heartbeat)
 	}
-	if a := c.Edge.AckExact; a != AckExactKill && a != AckExactHandover {
-		fail("edge.ack-exact: %q is not one of %s, %s", a, AckExactKill, AckExactHandover)
+	if e.AckExact != AckExactKill && e.AckExact != AckExactHandover {
+		fail("edge.ack-exact: %q is not one of %s, %s", e.AckExact, AckExactKill, AckExactHandover)
 	}
-	if (c.Edge.TLSCertFile == "") != (c.Edge.TLSKeyFile == "") {
+	if (e.TLSCertFile == "") != (e.TLSKeyFile == "") {
 		fail("edge.tls-cert-file, edge.tls-key-file: give both or none")
 	}
 	return errors.Join(errs...)

@@ -95,6 +95,7 @@ type node struct {
 	mu      sync.Mutex
 	edge    string
 	known   map[string][]string
+	resumed map[string]string // since it was known whole
 	gone    map[string]*edgev1.SessionGone
 	shards  map[shard.PresenceShard]int // how often they were synced
 	vectors [][]uint64
@@ -109,7 +110,7 @@ type node struct {
 func (n *node) Report(stream grpc.BidiStreamingServer[edgev1.ReportRequest, edgev1.ReportResponse]) error {
 	n.mu.Lock()
 	n.streams++
-	n.known, n.gone = map[string][]string{}, map[string]*edgev1.SessionGone{}
+	n.known, n.resumed, n.gone = map[string][]string{}, map[string]string{}, map[string]*edgev1.SessionGone{}
 	n.shards, n.vectors, n.seen = map[shard.PresenceShard]int{}, nil, nil
 	n.mu.Unlock()
 	for applied := uint64(1); ; applied++ {
@@ -144,6 +145,9 @@ func (n *node) apply(b *edgev1.ReportRequest) (mute bool, err error) {
 	for _, c := range b.GetChanges() {
 		if p := c.GetPresent(); p != nil {
 			n.known[c.GetSession()] = p.GetChannels()
+			delete(n.resumed, c.GetSession())
+		} else if c.GetGone() == nil {
+			n.resumed[c.GetSession()] = string(c.GetResumed())
 		} else {
 			delete(n.known, c.GetSession())
 			n.gone[c.GetSession()] = c.GetGone()
