@@ -81,6 +81,7 @@ type Reporter struct {
 	cfg    Config
 	source Source
 	syncs  prometheus.Counter
+	bytes  prometheus.Counter
 
 	mu      sync.Mutex // leaf
 	feeds   map[*feed]struct{}
@@ -93,6 +94,9 @@ func New(cfg Config, source Source) *Reporter {
 		cfg: cfg, source: source, feeds: map[*feed]struct{}{},
 		syncs: promauto.With(cfg.Registerer).NewCounter(prometheus.CounterOpts{
 			Name: "comet_edge_report_syncs_total", Help: "Times all sessions of its shards were sent to a presence node.",
+		}),
+		bytes: promauto.With(cfg.Registerer).NewCounter(prometheus.CounterOpts{
+			Name: "comet_edge_report_bytes_total", Help: "Bytes sent to presence nodes, before compression and framing.",
 		}),
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/membership"
@@ -102,6 +103,7 @@ type node struct {
 	seen    []int // of known sessions, when each vector came
 	streams int
 	batches int
+	bytes   int
 	refused []*edgev1.Superseded // told with the next answer
 	mute    bool                 // does not answer
 	fail    error                // ends the next stream it hears from
@@ -139,6 +141,7 @@ func (n *node) apply(b *edgev1.ReportRequest) (mute bool, err error) {
 		return false, err
 	}
 	n.batches++
+	n.bytes += proto.Size(b)
 	if b.GetEdge() != "" {
 		n.edge = b.GetEdge()
 	}

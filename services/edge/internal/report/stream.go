@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/rpc"
@@ -239,6 +241,7 @@ func (s *stream) send(ctx context.Context, request *edgev1.ReportRequest) error 
 		}
 	}
 	s.sent++
+	s.reporter.bytes.Add(float64(proto.Size(request)))
 	blocked := time.AfterFunc(patience, s.cancel) // a node that does not read
 	defer blocked.Stop()
 	if s.out.Send(request) == nil {
