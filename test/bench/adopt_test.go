@@ -37,6 +37,7 @@ func BenchmarkAdopt(b *testing.B) {
 func adopt(b *testing.B, sessions int, end func(*cluster.Process)) {
 	b.Helper()
 	c := cluster.Split(b, 3, 2, "--drain-timeout=60s")
+	c.AddPresence(b)
 	c.Settle(b)
 	h := &herd{http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: sessions}}, over: make(chan struct{})}
 	for _, edge := range c.Edges {
