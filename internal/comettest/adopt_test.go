@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/comet-push/comet/internal/comettest"
+	"github.com/comet-push/comet/internal/config"
 )
 
 // repeated is how old what comes again may be when an edge died: vectors are as
@@ -29,7 +30,14 @@ type homes struct {
 
 func newHomes(t *testing.T, profiles ...comettest.Profile) *homes {
 	t.Helper()
-	h := &homes{Cluster: comettest.New(t, comettest.Options{Edges: 3, Brokers: 1, Presence: 2}), t: t}
+	h := &homes{t: t, Cluster: comettest.New(t, comettest.Options{
+		Edges: 3, Brokers: 1, Presence: 2,
+		Configure: func(_ string, cfg *config.Config) {
+			for i := range cfg.Namespaces {
+				cfg.Namespaces[i].Messages = 1000 // more than the longest fault takes
+			}
+		},
+	})}
 	for i, p := range profiles {
 		p.Name = fmt.Sprintf("client-%d", i)
 		p.Edges = []string{"edge-0", "edge-1", "edge-2"}
@@ -54,10 +62,10 @@ func (h *homes) check() {
 			h.t.Error(err)
 		}
 		if n := len(client.Of(comettest.Session)); n != 1 {
-			h.t.Errorf("%s had %d sessions, want one", client.Name, n)
+			h.t.Errorf("%s had %d sessions, want one: %v", client.Name, n, client.Of(comettest.Session))
 		}
 		if resyncs := client.Of(comettest.Resync); len(resyncs) > 0 {
-			h.t.Errorf("%s was told %d losses where nothing was lost", client.Name, len(resyncs))
+			h.t.Errorf("%s was told %d losses where nothing was lost: %v", client.Name, len(resyncs), resyncs)
 		}
 	}
 }

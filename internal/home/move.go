@@ -80,6 +80,10 @@ func (m *Move) mayAsk(edge string, usable func(edge string) bool) bool {
 	return edge != "" && edge != m.self && !slices.Contains(m.tried, edge) && usable(edge)
 }
 
+// Unheard reports whether presence has not heard of the session, so that only the
+// edge that its id hints at may have it.
+func (m *Move) Unheard() bool { return m.unheard }
+
 // Step is what to do now.
 func (m *Move) Step() Step { return m.step }
 

@@ -77,6 +77,10 @@ func (c *client) begin(r session.Request) {
 // edge it came; settled: the session should move there.
 func (c *client) receive(x exchange, front string, r session.Request) (settled, here bool) {
 	c.mu.Lock()
+	if c.session.Overtaken(r.Messages) {
+		c.leaveOvertaken()
+		return false, false
+	}
 	connect := isConnect(r.Messages)
 	switch {
 	case c.session.Ended() == session.Moved, c.leaving && !connect:
@@ -92,6 +96,14 @@ func (c *client) receive(x exchange, front string, r session.Request) (settled, 
 	c.expect(x)
 	c.take(r)
 	return settled, true
+}
+
+// leaveOvertaken ends the session here because it lives elsewhere, though nobody
+// could say so. It takes the lock over.
+func (c *client) leaveOvertaken() {
+	var out session.Effects
+	c.session.Move(&out)
+	c.settle(time.Now(), &out)
 }
 
 // isConnect reports whether a request is a connect alone: it may replace one.

@@ -46,13 +46,13 @@ func (p *passage) run(ctx context.Context) (w whereabouts, err error) {
 	for begun := time.Now(); ; {
 		p.begin()
 		w, err = p.once(ctx)
-		if early := time.Since(begun) < newborn; err != nil || !p.settle || w.client != nil || !early {
+		if err != nil || !p.settle || !p.Unheard() {
 			break
 		}
+		if time.Since(begun) > newborn {
+			return w, records.ErrUnknown
+		}
 		backoff.Pause(ctx, newborn/20)
-	}
-	if err == nil && w.client == nil && p.settle {
-		return w, records.ErrUnknown
 	}
 	if err == nil && w.client == nil {
 		s.homes.note(p.id, w.home.Member())

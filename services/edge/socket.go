@@ -294,6 +294,10 @@ func (c *client) handshakeOver(k *socket, r session.Request) {
 // receiveOver takes what came over a socket, unless the session has left.
 func (c *client) receiveOver(k *socket, r session.Request) bool {
 	c.mu.Lock()
+	if c.session.Overtaken(r.Messages) {
+		c.leaveOvertaken()
+		return false
+	}
 	if c.session.Ended() == session.Moved {
 		c.mu.Unlock()
 		return false

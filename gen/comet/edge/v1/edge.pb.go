@@ -2067,6 +2067,7 @@ type RelayRequest struct {
 	//	*RelayRequest_Written
 	//	*RelayRequest_Lost
 	//	*RelayRequest_Hurry
+	//	*RelayRequest_Beat
 	Event         isRelayRequest_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2159,6 +2160,15 @@ func (x *RelayRequest) GetHurry() bool {
 	return false
 }
 
+func (x *RelayRequest) GetBeat() bool {
+	if x != nil {
+		if x, ok := x.Event.(*RelayRequest_Beat); ok {
+			return x.Beat
+		}
+	}
+	return false
+}
+
 type isRelayRequest_Event interface {
 	isRelayRequest_Event()
 }
@@ -2183,6 +2193,11 @@ type RelayRequest_Hurry struct {
 	Hurry bool `protobuf:"varint,6,opt,name=hurry,proto3,oneof"`
 }
 
+type RelayRequest_Beat struct {
+	// Of no exchange: the home is to say that it is there.
+	Beat bool `protobuf:"varint,7,opt,name=beat,proto3,oneof"`
+}
+
 func (*RelayRequest_Request) isRelayRequest_Event() {}
 
 func (*RelayRequest_Written) isRelayRequest_Event() {}
@@ -2190,6 +2205,8 @@ func (*RelayRequest_Written) isRelayRequest_Event() {}
 func (*RelayRequest_Lost) isRelayRequest_Event() {}
 
 func (*RelayRequest_Hurry) isRelayRequest_Event() {}
+
+func (*RelayRequest_Beat) isRelayRequest_Event() {}
 
 // RelayedRequest is an HTTP request of a client.
 type RelayedRequest struct {
@@ -2275,6 +2292,7 @@ type RelayResponse struct {
 	//
 	//	*RelayResponse_Answer
 	//	*RelayResponse_NotHome
+	//	*RelayResponse_Beat
 	Outcome isRelayResponse_Outcome `protobuf_oneof:"outcome"`
 	// The client keeps coming through this front, which may claim the session.
 	Settled       bool `protobuf:"varint,4,opt,name=settled,proto3" json:"settled,omitempty"`
@@ -2344,6 +2362,15 @@ func (x *RelayResponse) GetNotHome() *NotHome {
 	return nil
 }
 
+func (x *RelayResponse) GetBeat() bool {
+	if x != nil {
+		if x, ok := x.Outcome.(*RelayResponse_Beat); ok {
+			return x.Beat
+		}
+	}
+	return false
+}
+
 func (x *RelayResponse) GetSettled() bool {
 	if x != nil {
 		return x.Settled
@@ -2365,9 +2392,16 @@ type RelayResponse_NotHome struct {
 	NotHome *NotHome `protobuf:"bytes,3,opt,name=not_home,json=notHome,proto3,oneof"`
 }
 
+type RelayResponse_Beat struct {
+	// Of no request: this edge is there.
+	Beat bool `protobuf:"varint,5,opt,name=beat,proto3,oneof"`
+}
+
 func (*RelayResponse_Answer) isRelayResponse_Outcome() {}
 
 func (*RelayResponse_NotHome) isRelayResponse_Outcome() {}
+
+func (*RelayResponse_Beat) isRelayResponse_Outcome() {}
 
 // RelayedAnswer is an answer.
 type RelayedAnswer struct {
@@ -2636,24 +2670,26 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x05batch\x18\x01 \x01(\rR\x05batch\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\tR\x04lost\x12,\n" +
 	"\x05entry\x18\x03 \x01(\v2\x16.comet.broker.v1.EntryR\x05entry\x127\n" +
-	"\amessage\x18\x04 \x01(\v2\x1d.comet.edge.v1.DeliverRequestR\amessage\"\xce\x01\n" +
+	"\amessage\x18\x04 \x01(\v2\x1d.comet.edge.v1.DeliverRequestR\amessage\"\xe4\x01\n" +
 	"\fRelayRequest\x12\x14\n" +
 	"\x05front\x18\x01 \x01(\tR\x05front\x12\x1a\n" +
 	"\bexchange\x18\x02 \x01(\x04R\bexchange\x129\n" +
 	"\arequest\x18\x03 \x01(\v2\x1d.comet.edge.v1.RelayedRequestH\x00R\arequest\x12\x1a\n" +
 	"\awritten\x18\x04 \x01(\bH\x00R\awritten\x12\x14\n" +
 	"\x04lost\x18\x05 \x01(\bH\x00R\x04lost\x12\x16\n" +
-	"\x05hurry\x18\x06 \x01(\bH\x00R\x05hurryB\a\n" +
+	"\x05hurry\x18\x06 \x01(\bH\x00R\x05hurry\x12\x14\n" +
+	"\x04beat\x18\a \x01(\bH\x00R\x04beatB\a\n" +
 	"\x05event\"\x89\x01\n" +
 	"\x0eRelayedRequest\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\fR\x04body\x12\x18\n" +
 	"\abrowser\x18\x02 \x01(\tR\abrowser\x12 \n" +
 	"\vmultiplexed\x18\x03 \x01(\bR\vmultiplexed\x12'\n" +
-	"\x0fconnection_type\x18\x04 \x01(\tR\x0econnectionType\"\xbd\x01\n" +
+	"\x0fconnection_type\x18\x04 \x01(\tR\x0econnectionType\"\xd3\x01\n" +
 	"\rRelayResponse\x12\x1a\n" +
 	"\bexchange\x18\x01 \x01(\x04R\bexchange\x126\n" +
 	"\x06answer\x18\x02 \x01(\v2\x1c.comet.edge.v1.RelayedAnswerH\x00R\x06answer\x123\n" +
-	"\bnot_home\x18\x03 \x01(\v2\x16.comet.edge.v1.NotHomeH\x00R\anotHome\x12\x18\n" +
+	"\bnot_home\x18\x03 \x01(\v2\x16.comet.edge.v1.NotHomeH\x00R\anotHome\x12\x14\n" +
+	"\x04beat\x18\x05 \x01(\bH\x00R\x04beat\x12\x18\n" +
 	"\asettled\x18\x04 \x01(\bR\asettledB\t\n" +
 	"\aoutcome\";\n" +
 	"\rRelayedAnswer\x12\x16\n" +
@@ -2814,10 +2850,12 @@ func file_comet_edge_v1_edge_proto_init() {
 		(*RelayRequest_Written)(nil),
 		(*RelayRequest_Lost)(nil),
 		(*RelayRequest_Hurry)(nil),
+		(*RelayRequest_Beat)(nil),
 	}
 	file_comet_edge_v1_edge_proto_msgTypes[33].OneofWrappers = []any{
 		(*RelayResponse_Answer)(nil),
 		(*RelayResponse_NotHome)(nil),
+		(*RelayResponse_Beat)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -88,6 +88,8 @@ func (l *line) take(r *edgev1.RelayRequest) {
 		l.over(number, true)
 	case *edgev1.RelayRequest_Lost:
 		l.over(number, false)
+	case *edgev1.RelayRequest_Beat:
+		l.beat()
 	case *edgev1.RelayRequest_Hurry:
 		if g := l.find(number); g != nil {
 			l.home.Hurry(g.exchange)
@@ -137,6 +139,13 @@ func (l *line) refuse(number uint64, elsewhere *edgev1.NotHome) {
 	l.out = append(l.out, &edgev1.RelayResponse{
 		Exchange: number, Outcome: &edgev1.RelayResponse_NotHome{NotHome: elsewhere},
 	})
+	l.mu.Unlock()
+	l.wake()
+}
+
+func (l *line) beat() {
+	l.mu.Lock()
+	l.out = append(l.out, &edgev1.RelayResponse{Outcome: &edgev1.RelayResponse_Beat{Beat: true}})
 	l.mu.Unlock()
 	l.wake()
 }

@@ -2,8 +2,11 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/membership"
@@ -17,10 +20,19 @@ type link struct {
 	cancel context.CancelFunc
 
 	mu      sync.Mutex // leaf
+	heard   time.Time  // of the home, or when it was first waited for
 	out     []*edgev1.RelayRequest
 	changed chan struct{}       // of one: out has something
 	waiting map[uint64]Exchange // not answered; nil once the stream has ended
 }
+
+const (
+	beatEvery = time.Second
+	// silence is how long nothing may be heard of a home that is waited for.
+	silence = 4 * time.Second
+)
+
+var errSilent = errors.New("the edge does not answer")
 
 func newLink(most int, cancel context.CancelFunc) *link {
 	return &link{most: most, cancel: cancel, changed: make(chan struct{}, 1), waiting: map[uint64]Exchange{}}
@@ -40,9 +52,13 @@ func (l *link) run(ctx context.Context, cfg Config, home membership.Node) error 
 		return fmt.Errorf("relay to %s: %w", home.Name, err)
 	}
 	received := rpc.Each(stream, l.take)
+	silent := l.watch(ctx)
 	for {
 		select {
 		case err := <-received:
+			if silent.Load() {
+				err = errSilent
+			}
 			return fmt.Errorf("relay to %s: %w", home.Name, err)
 		case <-l.changed:
 			for _, r := range l.collect() {
@@ -53,6 +69,43 @@ func (l *link) run(ctx context.Context, cfg Config, home membership.Node) error 
 			}
 		}
 	}
+}
+
+// watch has the home say that it is there while it is waited for, until ctx ends,
+// and ends the stream if it does not: then silent is true.
+func (l *link) watch(ctx context.Context) (silent *atomic.Bool) {
+	silent = &atomic.Bool{}
+	go func() {
+		tick := time.NewTicker(beatEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-tick.C:
+				if !l.beat(now) {
+					silent.Store(true)
+					l.cancel()
+					return
+				}
+			}
+		}
+	}()
+	return silent
+}
+
+// beat asks for a sign of life, or reports that the last one is too long ago.
+func (l *link) beat(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case len(l.waiting) == 0:
+		return true
+	case now.Sub(l.heard) >= silence:
+		return false
+	}
+	l.tellLocked(&edgev1.RelayRequest{Event: &edgev1.RelayRequest_Beat{Beat: true}})
+	return true
 }
 
 func (l *link) collect() []*edgev1.RelayRequest {
@@ -69,6 +122,9 @@ func (l *link) begin(number uint64, r *edgev1.RelayedRequest, x Exchange) bool {
 	defer l.mu.Unlock()
 	if l.waiting == nil || len(l.waiting) >= l.most {
 		return false
+	}
+	if len(l.waiting) == 0 {
+		l.heard = time.Now()
 	}
 	l.waiting[number] = x
 	l.tellLocked(&edgev1.RelayRequest{Exchange: number, Event: &edgev1.RelayRequest_Request{Request: r}})
@@ -95,7 +151,7 @@ func (l *link) hurry(number uint64) {
 }
 
 // tellLocked queues what is to be sent. There are at most three things for each
-// exchange that the home has not heard the end of.
+// exchange that the home has not heard the end of, and a beat a second.
 func (l *link) tellLocked(r *edgev1.RelayRequest) {
 	if l.waiting == nil {
 		return
@@ -110,11 +166,12 @@ func (l *link) tellLocked(r *edgev1.RelayRequest) {
 // take hands over what the home says.
 func (l *link) take(r *edgev1.RelayResponse) {
 	l.mu.Lock()
+	l.heard = time.Now()
 	x := l.waiting[r.GetExchange()]
 	delete(l.waiting, r.GetExchange())
 	l.mu.Unlock()
 	if x == nil {
-		return // its client is gone
+		return // its client is gone, or it is no exchange
 	}
 	switch outcome := r.GetOutcome().(type) {
 	case *edgev1.RelayResponse_Answer:

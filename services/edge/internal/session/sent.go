@@ -3,6 +3,7 @@ package session
 import (
 	"slices"
 
+	"github.com/comet-push/comet/bayeux"
 	"github.com/comet-push/comet/internal/shard"
 )
 
@@ -90,6 +91,18 @@ func (s *Session) acknowledgeEarlier(batch int64, out *Effects) {
 	}
 	s.advanceSlots()
 	s.pump(out)
+}
+
+// Overtaken reports whether a connect acknowledges an answer that was not made
+// here: the session lives elsewhere, in a later generation.
+func (s *Session) Overtaken(messages []bayeux.Message) bool {
+	if !s.ack || s.unsure || s.ended() {
+		return false
+	}
+	return slices.ContainsFunc(messages, func(m bayeux.Message) bool {
+		batch, ok := bayeux.AckBatch(m.Ext)
+		return ok && batch > int64(s.batch) && s.isConnect(&m)
+	})
 }
 
 // passSlot lets go of what came through a slot up to a place.
