@@ -21,10 +21,10 @@ const maxRelays = 4
 // the session's home, or the session is brought here. It owns its exchange all
 // the time.
 type fronted struct {
-	service  *Service // static, as are the next three
+	service  *Service // static, as are the next two
 	exchange *hold.Exchange
 	id       string // the clientId
-	request  transport.Request
+	request  transport.Request // but for Repeated, which who hears of its fate sets
 
 	mu     sync.Mutex // leaf
 	relays int        // how often it was relayed
@@ -80,7 +80,7 @@ func (f *fronted) elsewhere(home membership.Node) {
 	if f.place(home.Member(), number) {
 		f.service.fronts.Relay(home, number, &edgev1.RelayedRequest{
 			Body: f.request.Body, Browser: f.request.Browser, Multiplexed: f.request.Multiplexed,
-			ConnectionType: f.request.ConnectionType,
+			ConnectionType: f.request.ConnectionType, Repeated: f.request.Repeated,
 		}, f)
 		return
 	}
@@ -142,6 +142,7 @@ func (f *fronted) Elsewhere(home string, begun bool) {
 		f.unavailable()
 		return
 	}
+	f.request.Repeated = f.request.Repeated || begun
 	if n, ok := f.service.edges.member(home); ok && !n.Draining {
 		f.service.homes.note(f.id, home)
 		f.elsewhere(n)
@@ -156,6 +157,7 @@ func (f *fronted) Failed(begun bool) {
 		f.unavailable()
 		return
 	}
+	f.request.Repeated = f.request.Repeated || begun
 	f.ask(begun) // who does not answer is taken for no home any more
 }
 

@@ -27,7 +27,7 @@ func (h homeDoor) Relayed(front string, e *hold.Exchange, r *edgev1.RelayedReque
 	}
 	request := transport.Request{
 		Messages: messages, Body: r.GetBody(), Browser: r.GetBrowser(), Multiplexed: r.GetMultiplexed(),
-		ConnectionType: r.GetConnectionType(),
+		ConnectionType: r.GetConnectionType(), Repeated: r.GetRepeated(),
 	}
 	id, handshake := session.Route(messages)
 	c := h.registry.find(id)

@@ -54,7 +54,7 @@ func (s *Service) refusesID(c *client, id, browser string) bool {
 // give gives a request to its session, unless that has left. front is the edge
 // through which it came, or nothing; settled: the session should move there.
 func (s *Service) give(c *client, e *hold.Exchange, front string, r transport.Request) (settled, here bool) {
-	request := session.Request{Exchange: session.Exchange(e.Number()), Messages: r.Messages}
+	request := session.Request{Exchange: session.Exchange(e.Number()), Messages: r.Messages, Repeated: r.Repeated}
 	var b browser
 	if !r.Multiplexed && isConnect(r.Messages) {
 		b, request.NoHold = s.browsers.enter(r.Browser, c)

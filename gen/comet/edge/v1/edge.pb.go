@@ -2219,8 +2219,10 @@ type RelayedRequest struct {
 	Multiplexed bool `protobuf:"varint,3,opt,name=multiplexed,proto3" json:"multiplexed,omitempty"`
 	// How it came: long-polling or callback-polling.
 	ConnectionType string `protobuf:"bytes,4,opt,name=connection_type,json=connectionType,proto3" json:"connection_type,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Another home may have taken it before, and nobody knows what became of that.
+	Repeated      bool `protobuf:"varint,5,opt,name=repeated,proto3" json:"repeated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RelayedRequest) Reset() {
@@ -2279,6 +2281,13 @@ func (x *RelayedRequest) GetConnectionType() string {
 		return x.ConnectionType
 	}
 	return ""
+}
+
+func (x *RelayedRequest) GetRepeated() bool {
+	if x != nil {
+		return x.Repeated
+	}
+	return false
 }
 
 // RelayResponse is what becomes of one request.
@@ -2679,12 +2688,13 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x04lost\x18\x05 \x01(\bH\x00R\x04lost\x12\x16\n" +
 	"\x05hurry\x18\x06 \x01(\bH\x00R\x05hurry\x12\x14\n" +
 	"\x04beat\x18\a \x01(\bH\x00R\x04beatB\a\n" +
-	"\x05event\"\x89\x01\n" +
+	"\x05event\"\xa5\x01\n" +
 	"\x0eRelayedRequest\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\fR\x04body\x12\x18\n" +
 	"\abrowser\x18\x02 \x01(\tR\abrowser\x12 \n" +
 	"\vmultiplexed\x18\x03 \x01(\bR\vmultiplexed\x12'\n" +
-	"\x0fconnection_type\x18\x04 \x01(\tR\x0econnectionType\"\xd3\x01\n" +
+	"\x0fconnection_type\x18\x04 \x01(\tR\x0econnectionType\x12\x1a\n" +
+	"\brepeated\x18\x05 \x01(\bR\brepeated\"\xd3\x01\n" +
 	"\rRelayResponse\x12\x1a\n" +
 	"\bexchange\x18\x01 \x01(\x04R\bexchange\x126\n" +
 	"\x06answer\x18\x02 \x01(\v2\x1c.comet.edge.v1.RelayedAnswerH\x00R\x06answer\x123\n" +

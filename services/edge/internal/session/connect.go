@@ -67,7 +67,7 @@ func (s *Session) beginConnect(now time.Time, r Request, m *bayeux.Message, out 
 	if s.connect.state == held && !s.connect.socket {
 		out.Answers = append(out.Answers, Answer{Exchange: s.connect.exchange, Status: statusReplaced})
 	}
-	s.settle(m, len(r.Messages) == 1, out)
+	s.settle(r, m, out)
 	s.bind(r.Socket)
 	s.transport = transportOf(r, m)
 	s.connect = connect{
@@ -86,7 +86,7 @@ func (s *Session) beginConnect(now time.Time, r Request, m *bayeux.Message, out 
 }
 
 // settle decides what a connect says about the answers before it.
-func (s *Session) settle(m *bayeux.Message, alone bool, out *Effects) {
+func (s *Session) settle(r Request, m *bayeux.Message, out *Effects) {
 	if s.ack {
 		batch, ok := bayeux.AckBatch(m.Ext)
 		if s.unsure {
@@ -100,7 +100,11 @@ func (s *Session) settle(m *bayeux.Message, alone bool, out *Effects) {
 		return
 	}
 	timeout, given := s.timeout(m)
-	again := alone && given && timeout == 0 || len(m.ID) > 0 && string(m.ID) == s.connect.id
+	again := r.Repeated
+	if len(m.ID) > 0 {
+		again = string(m.ID) == s.connect.id
+	}
+	again = again || len(r.Messages) == 1 && given && timeout == 0
 	switch {
 	case !again:
 		s.repeats = 0

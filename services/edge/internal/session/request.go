@@ -19,6 +19,7 @@ type request struct {
 	waiting  int     // those of them that are not answered
 	behind   bool    // these are publishes, so a publish need not wait for them
 	connect  int     // index of the newest connect that it is to answer, -1: none
+	repeated bool    // it may have been taken before
 	lost     bool    // nobody waits for the answer
 	done     bool    // it has been answered
 	batch    uint32  // of the events that went with its answer, whose fate is not known; 0: none
@@ -56,7 +57,7 @@ func (s *Session) Receive(now time.Time, r Request, out *Effects) {
 	}
 	req := &request{
 		exchange: r.Exchange, socket: r.Socket, arrived: now, messages: r.Messages,
-		replies: make([]reply, len(r.Messages)), connect: -1,
+		replies: make([]reply, len(r.Messages)), connect: -1, repeated: r.Repeated,
 	}
 	s.keep(req)
 	if r.Socket != 0 {
@@ -279,7 +280,7 @@ func (s *Session) connectAmong(now time.Time, w waiter, out *Effects) {
 	if w.request.socket != 0 {
 		return // connectBefore took it
 	}
-	r := Request{Exchange: w.request.exchange, Messages: w.request.messages}
+	r := Request{Exchange: w.request.exchange, Messages: w.request.messages, Repeated: w.request.repeated}
 	s.beginConnect(now, r, w.message(), out)
 	w.request.connect = w.index
 }

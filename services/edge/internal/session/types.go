@@ -146,6 +146,9 @@ type Request struct {
 	// counting this session's: a connect that would be held is answered at
 	// once with the advice multiple-clients.
 	NoHold bool
+	// Repeated says that the session may have taken this request before, on an edge
+	// that is lost: a connect that has no id does not show that itself.
+	Repeated bool
 }
 
 // Effects is what a call asks the shell to do. The caller owns it; Reset makes

@@ -48,6 +48,8 @@ type Request struct {
 	Multiplexed bool
 	// ConnectionType is how the request came.
 	ConnectionType string
+	// Repeated says that it may have been taken before.
+	Repeated bool
 }
 
 // Sessions take requests. Their methods must not block.
