@@ -72,6 +72,9 @@ func (r *registry) add(c *client) {
 	if s.by == nil {
 		s.by = map[key]*client{}
 	}
+	if s.by[k] != nil { // it is about to be removed
+		r.count.Add(-1)
+	}
 	s.by[k] = c
 }
 
@@ -81,7 +84,7 @@ func (r *registry) remove(c *client) bool {
 	s := r.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.by[k]; !ok {
+	if s.by[k] != c { // it came back meanwhile, or never was here
 		return false
 	}
 	delete(s.by, k)

@@ -2,6 +2,8 @@ package report_test
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,4 +140,42 @@ func TestConfirmElsewhere(t *testing.T) {
 			t.Errorf("waits %v, got %+v", waits, *o)
 		}
 	})
+}
+
+// Whatever is marked, and confirmed, and when, a node knows everything soon.
+func TestMarksAndConfirmations(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.wait()
+				random := rand.New(rand.NewPCG(seed, 1))
+				var outcomes []*outcome
+				for n := range 2000 {
+					id := fmt.Sprint("s", random.IntN(10))
+					switch random.IntN(3) {
+					case 0:
+						w.sessions.set(id, fmt.Sprint("/", n))
+						w.reporter.Changed(id)
+					case 1:
+						o, waits := w.confirm(id)
+						if !waits {
+							t.Fatal("nobody was asked")
+						}
+						outcomes = append(outcomes, o)
+					default:
+						time.Sleep(time.Duration(random.IntN(30)) * 100 * time.Microsecond)
+					}
+					if random.IntN(50) == 0 {
+						w.check()
+					}
+				}
+				w.check()
+				for _, o := range outcomes {
+					if o.calls != 1 || !o.kept {
+						t.Fatalf("got %+v", *o)
+					}
+				}
+			})
+		})
+	}
 }

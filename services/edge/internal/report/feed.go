@@ -25,7 +25,7 @@ type feed struct {
 // marks are what was marked of one session and has not been sent.
 type marks struct {
 	gone     *edgev1.SessionGone // its end, nil: none
-	changed  bool                // since then
+	changed  bool                // and its state is to follow, if it is here
 	resumed  bool                // where it stands has changed; no more, unless changed
 	confirms []*confirmation     // wait until all this is kept
 }
@@ -75,7 +75,7 @@ func (f *feed) mark(session string, gone *edgev1.SessionGone) {
 		if m.gone == nil {
 			f.gone++
 		}
-		m.gone, m.changed, m.resumed = gone, false, false
+		m.gone = gone // what changed is still told, for it may be here again
 	}
 	if f.gone > maxGone {
 		f.overflow, f.dirty = true, nil

@@ -287,6 +287,9 @@ func TestChanges(t *testing.T) {
 		w.sessions.drop("s8")
 		w.reporter.Gone("s8", gone("expired"))
 		w.reporter.Changed("s8") // too late
+		w.sessions.set("s9", "/c")
+		w.reporter.Changed("s9")
+		w.reporter.Gone("s9", gone("moved")) // in an older life
 		w.check()
 		if w.node.batches != batches+1 || w.node.gone["s8"].GetReason() != "expired" {
 			t.Errorf("%d batches more, gone %v", w.node.batches-batches, w.node.gone)
