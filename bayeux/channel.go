@@ -8,6 +8,7 @@ import (
 const (
 	metaPrefix    = "/meta/"
 	servicePrefix = "/service/"
+	rosters       = "/presence" // Comet's own
 )
 
 // ChannelError says why a name is not that of a channel.
@@ -48,6 +49,13 @@ func IsMeta(name string) bool { return strings.HasPrefix(name, metaPrefix) }
 
 // IsService reports whether a channel or pattern is under /service/.
 func IsService(name string) bool { return strings.HasPrefix(name, servicePrefix) }
+
+// RosterOf returns of which channel a channel or pattern under /presence/ tells
+// who is on it, if it is one: /presence/chat/room tells of /chat/room.
+func RosterOf(name string) (channel string, ok bool) {
+	channel, ok = strings.CutPrefix(name, rosters)
+	return channel, ok && strings.HasPrefix(channel, "/")
+}
 
 // IsBroadcast reports whether a channel or pattern is neither under /meta/ nor
 // under /service/.

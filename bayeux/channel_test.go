@@ -72,6 +72,17 @@ func TestMatch(t *testing.T) {
 	}
 }
 
+func TestRosterOf(t *testing.T) {
+	for name, want := range map[string]string{
+		"/presence/a": "/a", "/presence/a/b/*": "/a/b/*", "/presence/presence/a": "/presence/a",
+		"/presence": "", "/presences/a": "", "/a/presence/b": "",
+	} {
+		if channel, ok := RosterOf(name); ok != (want != "") || ok && channel != want {
+			t.Errorf("RosterOf(%s) = %q, %v", name, channel, ok)
+		}
+	}
+}
+
 func TestKinds(t *testing.T) {
 	tests := []struct {
 		name                              string

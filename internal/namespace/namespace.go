@@ -66,6 +66,16 @@ const (
 	Conflate = "conflate"
 )
 
+// What is told of who is on a channel.
+const (
+	// Members are told, and who comes and goes.
+	Members = "members"
+	// Count is told: how many there are.
+	Count = "count"
+	// Off tells nothing.
+	Off = "off"
+)
+
 // None is what Messages of a namespace without history is set to; Of then
 // returns 0.
 const None = -1
@@ -86,7 +96,8 @@ type Options struct {
 	Age      time.Duration
 	// MaxMessageBytes bounds data and ext of one message; default 512 KiB.
 	MaxMessageBytes int
-	// Presence is off, count or members (default).
+	// Presence says what is told of who is on a channel: Members (default), Count
+	// or Off.
 	Presence string
 	// Slow says what becomes of messages that wait for a slow client: Recover
 	// (default), DropOldest or Conflate.
@@ -143,8 +154,14 @@ func NewSet(list []Options, fallback Options) (*Set, error) {
 // List returns the namespaces in order.
 func (s *Set) List() []Options { return slices.Clone(s.list) }
 
-// Of returns the options of a literal channel. It allocates nothing.
+// Of returns the options of a literal channel. It allocates nothing. To rosters
+// nobody publishes; of whom they may tell see MayWatch.
 func (s *Set) Of(channel string) Options {
+	if _, roster := bayeux.RosterOf(channel); roster {
+		o := s.fallback
+		o.Subscribe, o.Publish = Nobody, Nobody
+		return o
+	}
 	for i := range s.list {
 		if bayeux.Match(s.list[i].Pattern, channel) {
 			return s.list[i]
@@ -160,8 +177,11 @@ func (s *Set) MayPublish(channel string, caller Who) bool {
 
 // MaySubscribe reports whether a caller may subscribe to a literal channel, or
 // to a pattern: then every namespace whose channels the pattern can match has
-// to let it.
+// to let it. Rosters are not subscribed to like other channels: see MayWatch.
 func (s *Set) MaySubscribe(name string, caller Who) bool {
+	if _, roster := bayeux.RosterOf(name); roster {
+		return false
+	}
 	for _, o := range s.list {
 		if !overlap(o.Pattern, name) {
 			continue
@@ -176,12 +196,46 @@ func (s *Set) MaySubscribe(name string, caller Who) bool {
 	return s.fallback.Subscribe.Allows(caller)
 }
 
+// Presence says what is told of who is on a channel. On a pattern it is the least
+// that is told of any channel that this can match.
+func (s *Set) Presence(name string) string {
+	told := Members
+	for _, o := range s.list {
+		if !overlap(o.Pattern, name) {
+			continue
+		}
+		told = lesser(told, o.Presence)
+		if covers(o.Pattern, name) {
+			return told
+		}
+	}
+	return lesser(told, s.fallback.Presence)
+}
+
+func lesser(a, b string) string {
+	switch {
+	case a == Off || b == Off:
+		return Off
+	case a == Count || b == Count:
+		return Count
+	}
+	return Members
+}
+
+// MayWatch reports whether a caller may be told who is on a channel: if he may
+// subscribe to it, and its presence is not off. There are no rosters of patterns,
+// nor of rosters.
+func (s *Set) MayWatch(channel string, caller Who) bool {
+	return !bayeux.IsPattern(channel) && bayeux.IsBroadcast(channel) &&
+		s.MaySubscribe(channel, caller) && s.Presence(channel) != Off
+}
+
 // complete fills in defaults and checks the rest.
 func (o *Options) complete() error {
 	return errors.Join(
 		oneOf("subscribe", &o.Subscribe, levels()...),
 		oneOf("publish", &o.Publish, levels()...),
-		oneOf("presence", &o.Presence, "members", "count", "off"),
+		oneOf("presence", &o.Presence, Members, Count, Off),
 		oneOf("slow", &o.Slow, Recover, DropOldest, Conflate),
 		oneOf("on-resync", &o.OnResync, "event"),
 		inRange("messages", &o.Messages, DefaultMessages, maxMessages),

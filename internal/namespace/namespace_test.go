@@ -120,6 +120,8 @@ func TestNewSetRefuses(t *testing.T) {
 		{"no slash", []namespace.Options{{Pattern: "chat"}}, "does not begin with /"},
 		{"double star inside", []namespace.Options{{Pattern: "/**/a"}}, "a wildcard before the last segment"},
 		{"meta", []namespace.Options{{Pattern: "/meta/**"}}, "no options"},
+		{"rosters", []namespace.Options{{Pattern: "/presence/a/*"}}, "no options"},
+		{"presence", []namespace.Options{{Pattern: "/a", Presence: "all"}}, `presence: "all" is not one of [members count off]`},
 		{
 			"who",
 			[]namespace.Options{{Pattern: "/a", Publish: "all"}},
@@ -140,5 +142,51 @@ func TestNewSetRefuses(t *testing.T) {
 				t.Errorf("err = %v, want one with %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestPresence(t *testing.T) {
+	s, err := namespace.NewSet([]namespace.Options{
+		{Pattern: "/a/hidden", Presence: namespace.Off, Subscribe: namespace.Anyone},
+		{Pattern: "/a/*", Presence: namespace.Count, Subscribe: namespace.Sessions},
+		{Pattern: "/b/**", Subscribe: namespace.Anyone},
+	}, namespace.Options{Subscribe: namespace.Anyone, Publish: namespace.Anyone})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name     string
+		presence string
+		anyone   bool // may watch
+		sessions bool
+	}{
+		{"/a/hidden", namespace.Off, false, false},
+		{"/a/b", namespace.Count, false, true},
+		{"/a/b/c", namespace.Members, true, true},
+		{"/b/c", namespace.Members, true, true},
+		{"/elsewhere", namespace.Members, true, true},
+		{"/b/*", namespace.Members, false, false},
+		{"/a/*", namespace.Off, false, false},
+		{"/a/**", namespace.Off, false, false},
+		{"/a/b/*", namespace.Members, false, false},
+		{"/**", namespace.Off, false, false},
+		{"/presence/b/c", namespace.Members, false, false},
+		{"/service/x", namespace.Members, false, false},
+		{"/meta/connect", namespace.Members, false, false},
+	} {
+		if got := s.Presence(tt.name); got != tt.presence {
+			t.Errorf("presence of %s is %s, want %s", tt.name, got, tt.presence)
+		}
+		if anyone, sessions := s.MayWatch(tt.name, namespace.Anyone), s.MayWatch(tt.name, namespace.Sessions); anyone != tt.anyone || sessions != tt.sessions {
+			t.Errorf("who may watch %s: %v, %v, want %v, %v", tt.name, anyone, sessions, tt.anyone, tt.sessions)
+		}
+	}
+	for _, name := range []string{"/presence/b/c", "/presence/b/*", "/presence/**"} {
+		if s.MaySubscribe(name, namespace.Backends) || s.MayPublish(name, namespace.Backends) {
+			t.Errorf("%s is like other channels", name)
+		}
+	}
+	if !s.MaySubscribe("/presence", namespace.Anyone) || !s.MayPublish("/presence", namespace.Anyone) {
+		t.Error("/presence is no roster")
 	}
 }

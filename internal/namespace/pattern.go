@@ -15,6 +15,9 @@ func checkPattern(p string) error {
 	if bayeux.IsMeta(p) {
 		return fmt.Errorf("%q: /meta channels have no options", p)
 	}
+	if _, roster := bayeux.RosterOf(p); roster {
+		return fmt.Errorf("%q: channels under /presence have no options; those of the channel count of whom they tell", p)
+	}
 	return nil
 }
 

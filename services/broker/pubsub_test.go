@@ -89,6 +89,14 @@ func TestBadInput(t *testing.T) {
 		{"publish too much", publish("/a", `"`+strings.Repeat("a", 512<<10)+`"`), tooLarge},
 		{"publish too much for its namespace", publish("/small/a", `"`+strings.Repeat("a", 100)+`"`), tooLarge},
 		{"publish where nobody may", publish("/closed/a", "1"), channelv1.ErrorReason_ERROR_REASON_PUBLISH_DENIED},
+		{"publish a roster", publish("/presence/a", "1"), channelv1.ErrorReason_ERROR_REASON_PUBLISH_DENIED},
+		{"subscribe to a roster", subscribe("", "/presence/a"), channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED},
+		{"subscribe to rosters", subscribe("", "/presence/**"), channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED},
+		{"history of a roster", history(&pubsubv1.HistoryRequest{Channel: "/presence/a"}), channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED},
+		{
+			"deliver a roster", deliver(&pubsubv1.DeliverRequest{Session: "00000000-x", Channel: "/presence/a", Data: one}),
+			channelv1.ErrorReason_ERROR_REASON_PUBLISH_DENIED,
+		},
 		{"publish ext that is no object", func(ctx context.Context, c pubsubv1.PubSubServiceClient) error {
 			_, err := c.Publish(ctx, &pubsubv1.PublishRequest{Channel: "/a", Data: one, Ext: []byte("[]")})
 			return err

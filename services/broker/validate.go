@@ -37,6 +37,9 @@ func checkPublish(set *namespace.Set, m *pubsubv1.PublishRequest) error {
 		return invalid(channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID,
 			"%s carries messages from browsers to backends; answer one with Deliver, or publish to another channel", channel)
 	}
+	if err := checkNoRoster(channel); err != nil {
+		return err
+	}
 	options := set.Of(channel)
 	if !options.Publish.Allows(namespace.Backends) {
 		return rpc.Error(codes.PermissionDenied, channelv1.ErrorReason_ERROR_REASON_PUBLISH_DENIED,
@@ -77,6 +80,15 @@ func checkNoMeta(channel string) error {
 	return nil
 }
 
+// checkNoRoster refuses messages that would be taken for news of who is there.
+func checkNoRoster(channel string) error {
+	if _, roster := bayeux.RosterOf(channel); roster {
+		return rpc.Error(codes.PermissionDenied, channelv1.ErrorReason_ERROR_REASON_PUBLISH_DENIED,
+			"nobody publishes to %s: edges tell there who is on a channel", channel)
+	}
+	return nil
+}
+
 func checkPayload(o namespace.Options, data, ext []byte) error {
 	if size := len(data) + len(ext); size > o.MaxMessageBytes {
 		return invalid(channelv1.ErrorReason_ERROR_REASON_MESSAGE_TOO_LARGE,
@@ -107,6 +119,10 @@ func checkSubscribe(set *namespace.Set, channels []string, anyPattern bool) erro
 		if err := checkInterest(channel, anyPattern); err != nil {
 			return err
 		}
+		if of, roster := bayeux.RosterOf(channel); roster {
+			return rpc.Error(codes.PermissionDenied, channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED,
+				"%s is for browsers; call WatchRoster with %s", channel, of)
+		}
 		if !set.MaySubscribe(channel, namespace.Backends) {
 			return rpc.Error(codes.PermissionDenied, channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED,
 				"nobody may subscribe to %s; give it a namespace with subscribe: backends", channel)
@@ -133,6 +149,9 @@ func checkInterest(channel string, anyPattern bool) error {
 // checkDeliver says what is wrong with a message for one session.
 func checkDeliver(set *namespace.Set, channel string, data, ext []byte, session, id string) error {
 	if err := checkLiteral(channel); err != nil {
+		return err
+	}
+	if err := checkNoRoster(channel); err != nil {
 		return err
 	}
 	if err := checkSession(session); err != nil {
