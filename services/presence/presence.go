@@ -12,8 +12,10 @@
 //     lacks no session but the newest, of the time a report takes to arrive.
 //  4. The sessions of an edge that the directory does not list any more can be
 //     adopted for a grace at least, and leave then, if no other edge has.
-//  5. A watch tells each change once, or ends with a reason, also when shards
-//     move to other holders; watch again then.
+//  5. Of a channel is told what its namespace says: members, their count, nothing.
+//  6. A watch tells each change once, or ends with a reason, also when shards
+//     move to other holders; watch again then. Edges follow rosters instead: they
+//     are told what has come of all changes of a quarter of a second.
 package presence
 
 import (
@@ -109,8 +111,8 @@ type Service struct {
 
 // New returns a presence that does nothing yet.
 func New(cfg Config, deps Deps) (*Service, error) {
-	if deps.Directory == nil {
-		return nil, errors.New("presence needs a directory")
+	if deps.Directory == nil || deps.Namespaces == nil {
+		return nil, errors.New("presence needs a directory and namespaces")
 	}
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
@@ -137,11 +139,13 @@ func (s *Service) RegisterPublic(r grpc.ServiceRegistrar) {
 	presencev1.RegisterPresenceServiceServer(r, &queries{service: s})
 }
 
-// RegisterNode registers ReportService, RecordService and HolderService.
+// RegisterNode registers ReportService, RecordService, HolderService and
+// RosterService.
 func (s *Service) RegisterNode(r grpc.ServiceRegistrar) {
 	edgev1.RegisterReportServiceServer(r, &reports{service: s})
 	edgev1.RegisterRecordServiceServer(r, &records{service: s})
 	edgev1.RegisterHolderServiceServer(r, &parts{service: s})
+	edgev1.RegisterRosterServiceServer(r, &rosters{service: s})
 }
 
 // Ready says why the process should not get calls yet. Once it has heard of

@@ -20,6 +20,7 @@ import (
 	presencev1 "github.com/comet-push/comet/gen/comet/presence/v1"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/membership/memory"
+	"github.com/comet-push/comet/internal/namespace"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/internal/run"
 	"github.com/comet-push/comet/internal/shard"
@@ -102,7 +103,7 @@ func (s *stage) start(name string, cfg presence.Config) *process {
 	s.register(s.store.Directory(), p.node)
 	var err error
 	p.service, err = presence.New(cfg, presence.Deps{
-		Node: p.node, Directory: s.store.Directory(), Conns: s.pool(), Registerer: p.metrics,
+		Node: p.node, Directory: s.store.Directory(), Conns: s.pool(), Registerer: p.metrics, Namespaces: namespaces(s.T),
 	})
 	if err != nil {
 		s.Fatal(err)
@@ -124,6 +125,18 @@ func (s *stage) start(name string, cfg presence.Config) *process {
 		}
 	})
 	return p
+}
+
+// namespaces are some in which little is told of who is there.
+func namespaces(t *testing.T) *namespace.Set {
+	t.Helper()
+	set, err := namespace.NewSet([]namespace.Options{
+		{Pattern: "/hidden/**", Presence: namespace.Off}, {Pattern: "/counted/**", Presence: namespace.Count},
+	}, namespace.Open())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
 }
 
 // pool returns connections to all processes.

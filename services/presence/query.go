@@ -14,13 +14,14 @@ import (
 	channelv1 "github.com/comet-push/comet/gen/comet/channel/v1"
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	presencev1 "github.com/comet-push/comet/gen/comet/presence/v1"
+	"github.com/comet-push/comet/internal/roster"
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/services/presence/internal/holder"
 )
 
 const (
 	// maxListed bounds what one reply lists.
-	maxListed = 1000
+	maxListed = roster.Most
 	// maxListedBytes bounds the channels of the sessions that one reply lists.
 	maxListedBytes = 8 << 20
 	// maxUserBytes bounds the name of a user.
@@ -35,23 +36,27 @@ type queries struct {
 
 // GetRoster implements [presencev1.PresenceServiceServer].
 func (q *queries) GetRoster(ctx context.Context, req *presencev1.GetRosterRequest) (*presencev1.GetRosterResponse, error) {
-	return q.service.roster(ctx, req.GetChannel(), maxListed)
+	limit, err := q.service.listed(req.GetChannel())
+	if err != nil {
+		return nil, err
+	}
+	return q.service.roster(ctx, req.GetChannel(), uint32(limit))
 }
 
 // GetCount implements [presencev1.PresenceServiceServer].
 func (q *queries) GetCount(ctx context.Context, req *presencev1.GetCountRequest) (*presencev1.GetCountResponse, error) {
-	roster, err := q.service.roster(ctx, req.GetChannel(), 0)
+	if _, err := q.service.listed(req.GetChannel()); err != nil {
+		return nil, err
+	}
+	counted, err := q.service.roster(ctx, req.GetChannel(), 0)
 	if err != nil {
 		return nil, err
 	}
-	return &presencev1.GetCountResponse{Count: roster.GetCount()}, nil
+	return &presencev1.GetCountResponse{Count: counted.GetCount()}, nil
 }
 
 // roster counts the members of a channel, and lists the first ones.
 func (s *Service) roster(ctx context.Context, channel string, limit uint32) (*presencev1.GetRosterResponse, error) {
-	if err := checkChannel(channel); err != nil {
-		return nil, err
-	}
 	answers, err := gather(ctx, s, func(ctx context.Context, g group) (*edgev1.RosterResponse, error) {
 		req := &edgev1.RosterRequest{Shards: g.shards, Channel: channel, Limit: limit}
 		client, err := s.client(g)
@@ -66,15 +71,15 @@ func (s *Service) roster(ctx context.Context, channel string, limit uint32) (*pr
 	if err != nil {
 		return nil, err
 	}
-	roster := &presencev1.GetRosterResponse{}
+	whole := &presencev1.GetRosterResponse{}
 	var lists [][]*presencev1.Member
 	for _, a := range answers {
-		roster.Count += a.GetRoster().GetCount()
+		whole.Count += a.GetRoster().GetCount()
 		lists = append(lists, a.GetRoster().GetMembers())
 	}
-	roster.Members = merge(lists)
-	roster.Truncated = roster.GetCount() > uint64(len(roster.GetMembers()))
-	return roster, nil
+	whole.Members = merge(lists)
+	whole.Truncated = whole.GetCount() > uint64(len(whole.GetMembers()))
+	return whole, nil
 }
 
 // ListSessions implements [presencev1.PresenceServiceServer]. It lists fewer
@@ -121,22 +126,61 @@ func fitting(sessions []*presencev1.Session) []*presencev1.Session {
 // WatchRoster implements [presencev1.PresenceServiceServer]. Each first holder
 // has a watch of its own.
 func (q *queries) WatchRoster(req *presencev1.WatchRosterRequest, stream grpc.ServerStreamingServer[presencev1.WatchRosterResponse]) error {
-	if err := checkChannel(req.GetChannel()); err != nil {
+	limit, err := q.service.listed(req.GetChannel())
+	switch {
+	case err != nil:
 		return err
+	case limit == 0:
+		return q.service.followRoster(stream.Context(), req.GetChannel(), 0, func(c roster.Change) error {
+			return stream.Send(&presencev1.WatchRosterResponse{Count: c.Count})
+		})
 	}
-	groups, news, err := q.service.groups()
+	var counts []uint64 // of each holder's members
+	sum := uint64(0)
+	return watchAll(stream.Context(), q.service, func(ctx context.Context, g group, hand func(*presencev1.WatchRosterResponse) error) error {
+		return q.service.follow(ctx, g, req.GetChannel(), hand)
+	}, func(from, of int, c *presencev1.WatchRosterResponse) error {
+		if counts == nil {
+			counts = make([]uint64, of)
+		}
+		sum += c.GetCount() - counts[from]
+		counts[from], c.Count = c.GetCount(), sum
+		return stream.Send(c)
+	})
+}
+
+// watchAll watches at the first holders of all shards, and has what they tell
+// taken, with the number of the holder, one at a time. It returns why it ended:
+// ctx did, or a watch, or others hold the shards.
+func watchAll[C any](
+	ctx context.Context, s *Service,
+	watch func(ctx context.Context, g group, hand func(C) error) error, take func(from, of int, c C) error,
+) error {
+	groups, news, err := s.groups()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(stream.Context())
+	type change struct {
+		from int
+		what C
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
 	changes, ended := make(chan change), make(chan error, len(groups))
 	var watches sync.WaitGroup
 	defer watches.Wait()
 	defer cancel(nil)
 	for i, g := range groups {
-		watches.Go(func() { ended <- q.service.follow(ctx, g, req.GetChannel(), i, changes) })
+		watches.Go(func() {
+			ended <- watch(ctx, g, func(c C) error {
+				select {
+				case changes <- change{i, c}:
+					return nil
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			})
+		})
 	}
-	counts, sum := make([]uint64, len(groups)), uint64(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -147,14 +191,12 @@ func (q *queries) WatchRoster(req *presencev1.WatchRosterRequest, stream grpc.Se
 			}
 			return err
 		case c := <-changes:
-			sum += c.GetCount() - counts[c.from]
-			counts[c.from], c.Count = c.GetCount(), sum
-			if err := stream.Send(c.WatchRosterResponse); err != nil {
+			if err := take(c.from, len(groups), c.what); err != nil {
 				return err
 			}
 		case <-news:
 			var now []group
-			if now, news, err = q.service.groups(); err != nil || !sameGroups(groups, now) {
+			if now, news, err = s.groups(); err != nil || !sameGroups(groups, now) {
 				return rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_MOVED,
 					"sessions are held by other presence processes now; watch again")
 			}
@@ -162,24 +204,10 @@ func (q *queries) WatchRoster(req *presencev1.WatchRosterRequest, stream grpc.Se
 	}
 }
 
-// change is a change of one holder's part of a roster.
-type change struct {
-	*presencev1.WatchRosterResponse
-	from int
-}
-
 // follow hands on the changes of one holder's part until ctx ends, or its watch
 // does; it says why.
-func (s *Service) follow(ctx context.Context, g group, channel string, from int, changes chan<- change) error {
+func (s *Service) follow(ctx context.Context, g group, channel string, hand func(*presencev1.WatchRosterResponse) error) error {
 	req := &edgev1.WatchRequest{Shards: g.shards, Channel: channel}
-	hand := func(c *presencev1.WatchRosterResponse) error {
-		select {
-		case changes <- change{c, from}:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 	client, err := s.client(g)
 	switch {
 	case err != nil:

@@ -53,7 +53,7 @@ func TestNotReadyBeforeTheDirectoryAnswers(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		service, err := presence.New(presence.Config{}, presence.Deps{Directory: newStore().Directory()})
+		service, err := presence.New(presence.Config{}, presence.Deps{Directory: newStore().Directory(), Namespaces: namespaces(t)})
 		if err != nil {
 			t.Fatal(err)
 		}

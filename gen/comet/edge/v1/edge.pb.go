@@ -2531,6 +2531,300 @@ func (x *NotHome) GetOver() bool {
 	return false
 }
 
+// FollowRequest names a channel.
+type FollowRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A literal channel, compared as a name.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// How many members are listed at most, up to 1000; 0: they are only counted.
+	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowRequest) Reset() {
+	*x = FollowRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowRequest) ProtoMessage() {}
+
+func (x *FollowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
+func (*FollowRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *FollowRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *FollowRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// FollowResponse is what becomes of a roster.
+type FollowResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of all sessions.
+	Change        *RosterChange `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowResponse) Reset() {
+	*x = FollowResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowResponse) ProtoMessage() {}
+
+func (x *FollowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
+func (*FollowResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *FollowResponse) GetChange() *RosterChange {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+// PartRequest names a channel.
+type PartRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in RosterRequest.
+	Shards []byte `protobuf:"bytes,1,opt,name=shards,proto3" json:"shards,omitempty"`
+	// A literal channel or pattern, compared as a name.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// As in FollowRequest.
+	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartRequest) Reset() {
+	*x = PartRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartRequest) ProtoMessage() {}
+
+func (x *PartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartRequest.ProtoReflect.Descriptor instead.
+func (*PartRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PartRequest) GetShards() []byte {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *PartRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *PartRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// PartResponse is what becomes of a part of a roster.
+type PartResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the holder's sessions.
+	Change        *RosterChange `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartResponse) Reset() {
+	*x = PartResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartResponse) ProtoMessage() {}
+
+func (x *PartResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartResponse.ProtoReflect.Descriptor instead.
+func (*PartResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *PartResponse) GetChange() *RosterChange {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+// RosterChange leads from what is known of a roster to what is.
+type RosterChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many members there are now.
+	Count uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// The members are listed; else they are only counted, and those that are known
+	// are to be forgotten.
+	Listed bool `protobuf:"varint,2,opt,name=listed,proto3" json:"listed,omitempty"`
+	// With listed: joined are all members there are, whatever is known.
+	Whole bool `protobuf:"varint,3,opt,name=whole,proto3" json:"whole,omitempty"`
+	// Members that came, by session.
+	Joined []*v1.Member `protobuf:"bytes,4,rep,name=joined,proto3" json:"joined,omitempty"`
+	// The sessions of members that left, in order.
+	Left          []string `protobuf:"bytes,5,rep,name=left,proto3" json:"left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterChange) Reset() {
+	*x = RosterChange{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterChange) ProtoMessage() {}
+
+func (x *RosterChange) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterChange.ProtoReflect.Descriptor instead.
+func (*RosterChange) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RosterChange) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *RosterChange) GetListed() bool {
+	if x != nil {
+		return x.Listed
+	}
+	return false
+}
+
+func (x *RosterChange) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *RosterChange) GetJoined() []*v1.Member {
+	if x != nil {
+		return x.Joined
+	}
+	return nil
+}
+
+func (x *RosterChange) GetLeft() []string {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
 var File_comet_edge_v1_edge_proto protoreflect.FileDescriptor
 
 const file_comet_edge_v1_edge_proto_rawDesc = "" +
@@ -2708,7 +3002,24 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\aNotHome\x12\x12\n" +
 	"\x04home\x18\x01 \x01(\tR\x04home\x12\x14\n" +
 	"\x05begun\x18\x02 \x01(\bR\x05begun\x12\x12\n" +
-	"\x04over\x18\x03 \x01(\bR\x04over2\xb3\x02\n" +
+	"\x04over\x18\x03 \x01(\bR\x04over\"?\n" +
+	"\rFollowRequest\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"E\n" +
+	"\x0eFollowResponse\x123\n" +
+	"\x06change\x18\x01 \x01(\v2\x1b.comet.edge.v1.RosterChangeR\x06change\"U\n" +
+	"\vPartRequest\x12\x16\n" +
+	"\x06shards\x18\x01 \x01(\fR\x06shards\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"C\n" +
+	"\fPartResponse\x123\n" +
+	"\x06change\x18\x01 \x01(\v2\x1b.comet.edge.v1.RosterChangeR\x06change\"\x99\x01\n" +
+	"\fRosterChange\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x16\n" +
+	"\x06listed\x18\x02 \x01(\bR\x06listed\x12\x14\n" +
+	"\x05whole\x18\x03 \x01(\bR\x05whole\x121\n" +
+	"\x06joined\x18\x04 \x03(\v2\x19.comet.presence.v1.MemberR\x06joined\x12\x12\n" +
+	"\x04left\x18\x05 \x03(\tR\x04left2\xb3\x02\n" +
 	"\vEdgeService\x12H\n" +
 	"\aDeliver\x12\x1d.comet.edge.v1.DeliverRequest\x1a\x1e.comet.edge.v1.DeliverResponse\x12Q\n" +
 	"\n" +
@@ -2719,11 +3030,14 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x06Report\x12\x1c.comet.edge.v1.ReportRequest\x1a\x1d.comet.edge.v1.ReportResponse(\x010\x012\x9a\x01\n" +
 	"\rRecordService\x12E\n" +
 	"\x06Locate\x12\x1c.comet.edge.v1.LocateRequest\x1a\x1d.comet.edge.v1.LocateResponse\x12B\n" +
-	"\x05Claim\x12\x1b.comet.edge.v1.ClaimRequest\x1a\x1c.comet.edge.v1.ClaimResponse2\xe9\x01\n" +
+	"\x05Claim\x12\x1b.comet.edge.v1.ClaimRequest\x1a\x1c.comet.edge.v1.ClaimResponse2\xac\x02\n" +
 	"\rHolderService\x12E\n" +
 	"\x06Roster\x12\x1c.comet.edge.v1.RosterRequest\x1a\x1d.comet.edge.v1.RosterResponse\x12K\n" +
 	"\bSessions\x12\x1e.comet.edge.v1.SessionsRequest\x1a\x1f.comet.edge.v1.SessionsResponse\x12D\n" +
-	"\x05Watch\x12\x1b.comet.edge.v1.WatchRequest\x1a\x1c.comet.edge.v1.WatchResponse0\x01B6Z4github.com/comet-push/comet/gen/comet/edge/v1;edgev1b\x06proto3"
+	"\x05Watch\x12\x1b.comet.edge.v1.WatchRequest\x1a\x1c.comet.edge.v1.WatchResponse0\x01\x12A\n" +
+	"\x04Part\x12\x1a.comet.edge.v1.PartRequest\x1a\x1b.comet.edge.v1.PartResponse0\x012X\n" +
+	"\rRosterService\x12G\n" +
+	"\x06Follow\x12\x1c.comet.edge.v1.FollowRequest\x1a\x1d.comet.edge.v1.FollowResponse0\x01B6Z4github.com/comet-push/comet/gen/comet/edge/v1;edgev1b\x06proto3"
 
 var (
 	file_comet_edge_v1_edge_proto_rawDescOnce sync.Once
@@ -2737,7 +3051,7 @@ func file_comet_edge_v1_edge_proto_rawDescGZIP() []byte {
 	return file_comet_edge_v1_edge_proto_rawDescData
 }
 
-var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*DeliverRequest)(nil),          // 0: comet.edge.v1.DeliverRequest
 	(*DeliverResponse)(nil),         // 1: comet.edge.v1.DeliverResponse
@@ -2775,11 +3089,17 @@ var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*RelayResponse)(nil),           // 33: comet.edge.v1.RelayResponse
 	(*RelayedAnswer)(nil),           // 34: comet.edge.v1.RelayedAnswer
 	(*NotHome)(nil),                 // 35: comet.edge.v1.NotHome
-	(*timestamppb.Timestamp)(nil),   // 36: google.protobuf.Timestamp
-	(*v1.GetRosterResponse)(nil),    // 37: comet.presence.v1.GetRosterResponse
-	(*v1.ListSessionsResponse)(nil), // 38: comet.presence.v1.ListSessionsResponse
-	(*v1.WatchRosterResponse)(nil),  // 39: comet.presence.v1.WatchRosterResponse
-	(*v11.Entry)(nil),               // 40: comet.broker.v1.Entry
+	(*FollowRequest)(nil),           // 36: comet.edge.v1.FollowRequest
+	(*FollowResponse)(nil),          // 37: comet.edge.v1.FollowResponse
+	(*PartRequest)(nil),             // 38: comet.edge.v1.PartRequest
+	(*PartResponse)(nil),            // 39: comet.edge.v1.PartResponse
+	(*RosterChange)(nil),            // 40: comet.edge.v1.RosterChange
+	(*timestamppb.Timestamp)(nil),   // 41: google.protobuf.Timestamp
+	(*v1.GetRosterResponse)(nil),    // 42: comet.presence.v1.GetRosterResponse
+	(*v1.ListSessionsResponse)(nil), // 43: comet.presence.v1.ListSessionsResponse
+	(*v1.WatchRosterResponse)(nil),  // 44: comet.presence.v1.WatchRosterResponse
+	(*v11.Entry)(nil),               // 45: comet.broker.v1.Entry
+	(*v1.Member)(nil),               // 46: comet.presence.v1.Member
 }
 var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	7,  // 0: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
@@ -2788,7 +3108,7 @@ var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	9,  // 3: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
 	9,  // 4: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
 	10, // 5: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
-	36, // 6: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
+	41, // 6: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
 	6,  // 7: comet.edge.v1.SessionState.generation:type_name -> comet.edge.v1.Generation
 	6,  // 8: comet.edge.v1.SessionGone.generation:type_name -> comet.edge.v1.Generation
 	12, // 9: comet.edge.v1.ReportResponse.superseded:type_name -> comet.edge.v1.Superseded
@@ -2798,48 +3118,55 @@ var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	6,  // 13: comet.edge.v1.ClaimResponse.generation:type_name -> comet.edge.v1.Generation
 	8,  // 14: comet.edge.v1.ClaimResponse.state:type_name -> comet.edge.v1.SessionState
 	5,  // 15: comet.edge.v1.ClaimResponse.vector:type_name -> comet.edge.v1.Vector
-	37, // 16: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
-	38, // 17: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
-	39, // 18: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
+	42, // 16: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
+	43, // 17: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
+	44, // 18: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
 	6,  // 19: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
 	25, // 20: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
-	36, // 21: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
+	41, // 21: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
 	28, // 22: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
 	29, // 23: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
 	30, // 24: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
 	26, // 25: comet.edge.v1.SessionSnapshot.sent:type_name -> comet.edge.v1.SentBatch
 	29, // 26: comet.edge.v1.SentBatch.through:type_name -> comet.edge.v1.SlotPosition
 	27, // 27: comet.edge.v1.SentBatch.read:type_name -> comet.edge.v1.ChannelPosition
-	40, // 28: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
+	45, // 28: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
 	0,  // 29: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
 	32, // 30: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
 	34, // 31: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
 	35, // 32: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
-	0,  // 33: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
-	2,  // 34: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
-	31, // 35: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
-	23, // 36: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
-	4,  // 37: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
-	13, // 38: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
-	15, // 39: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
-	17, // 40: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
-	19, // 41: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
-	21, // 42: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
-	1,  // 43: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
-	3,  // 44: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
-	33, // 45: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
-	24, // 46: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
-	11, // 47: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
-	14, // 48: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
-	16, // 49: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
-	18, // 50: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
-	20, // 51: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
-	22, // 52: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
-	43, // [43:53] is the sub-list for method output_type
-	33, // [33:43] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	40, // 33: comet.edge.v1.FollowResponse.change:type_name -> comet.edge.v1.RosterChange
+	40, // 34: comet.edge.v1.PartResponse.change:type_name -> comet.edge.v1.RosterChange
+	46, // 35: comet.edge.v1.RosterChange.joined:type_name -> comet.presence.v1.Member
+	0,  // 36: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
+	2,  // 37: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
+	31, // 38: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
+	23, // 39: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
+	4,  // 40: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
+	13, // 41: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
+	15, // 42: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
+	17, // 43: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
+	19, // 44: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
+	21, // 45: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
+	38, // 46: comet.edge.v1.HolderService.Part:input_type -> comet.edge.v1.PartRequest
+	36, // 47: comet.edge.v1.RosterService.Follow:input_type -> comet.edge.v1.FollowRequest
+	1,  // 48: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
+	3,  // 49: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
+	33, // 50: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
+	24, // 51: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
+	11, // 52: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
+	14, // 53: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
+	16, // 54: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
+	18, // 55: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
+	20, // 56: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
+	22, // 57: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
+	39, // 58: comet.edge.v1.HolderService.Part:output_type -> comet.edge.v1.PartResponse
+	37, // 59: comet.edge.v1.RosterService.Follow:output_type -> comet.edge.v1.FollowResponse
+	48, // [48:60] is the sub-list for method output_type
+	36, // [36:48] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_comet_edge_v1_edge_proto_init() }
@@ -2873,9 +3200,9 @@ func file_comet_edge_v1_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_edge_v1_edge_proto_rawDesc), len(file_comet_edge_v1_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   41,
 			NumExtensions: 0,
-			NumServices:   4,
+			NumServices:   5,
 		},
 		GoTypes:           file_comet_edge_v1_edge_proto_goTypes,
 		DependencyIndexes: file_comet_edge_v1_edge_proto_depIdxs,

@@ -527,6 +527,7 @@ const (
 	HolderService_Roster_FullMethodName   = "/comet.edge.v1.HolderService/Roster"
 	HolderService_Sessions_FullMethodName = "/comet.edge.v1.HolderService/Sessions"
 	HolderService_Watch_FullMethodName    = "/comet.edge.v1.HolderService/Watch"
+	HolderService_Part_FullMethodName     = "/comet.edge.v1.HolderService/Part"
 )
 
 // HolderServiceClient is the client API for HolderService service.
@@ -545,6 +546,9 @@ type HolderServiceClient interface {
 	// Watch streams a roster's changes. It ends with reason MOVED when the
 	// holder's shards change.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// Part tells of the holder's part of a roster as RosterService does of the
+	// whole. It ends with reason MOVED when the holder's shards change.
+	Part(ctx context.Context, in *PartRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PartResponse], error)
 }
 
 type holderServiceClient struct {
@@ -594,6 +598,25 @@ func (c *holderServiceClient) Watch(ctx context.Context, in *WatchRequest, opts 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HolderService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 
+func (c *holderServiceClient) Part(ctx context.Context, in *PartRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PartResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &HolderService_ServiceDesc.Streams[1], HolderService_Part_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PartRequest, PartResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HolderService_PartClient = grpc.ServerStreamingClient[PartResponse]
+
 // HolderServiceServer is the server API for HolderService service.
 // All implementations must embed UnimplementedHolderServiceServer
 // for forward compatibility.
@@ -610,6 +633,9 @@ type HolderServiceServer interface {
 	// Watch streams a roster's changes. It ends with reason MOVED when the
 	// holder's shards change.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// Part tells of the holder's part of a roster as RosterService does of the
+	// whole. It ends with reason MOVED when the holder's shards change.
+	Part(*PartRequest, grpc.ServerStreamingServer[PartResponse]) error
 	mustEmbedUnimplementedHolderServiceServer()
 }
 
@@ -628,6 +654,9 @@ func (UnimplementedHolderServiceServer) Sessions(context.Context, *SessionsReque
 }
 func (UnimplementedHolderServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedHolderServiceServer) Part(*PartRequest, grpc.ServerStreamingServer[PartResponse]) error {
+	return status.Error(codes.Unimplemented, "method Part not implemented")
 }
 func (UnimplementedHolderServiceServer) mustEmbedUnimplementedHolderServiceServer() {}
 func (UnimplementedHolderServiceServer) testEmbeddedByValue()                       {}
@@ -697,6 +726,17 @@ func _HolderService_Watch_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type HolderService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
 
+func _HolderService_Part_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(PartRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(HolderServiceServer).Part(m, &grpc.GenericServerStream[PartRequest, PartResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type HolderService_PartServer = grpc.ServerStreamingServer[PartResponse]
+
 // HolderService_ServiceDesc is the grpc.ServiceDesc for HolderService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -717,6 +757,132 @@ var HolderService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Watch",
 			Handler:       _HolderService_Watch_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Part",
+			Handler:       _HolderService_Part_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "comet/edge/v1/edge.proto",
+}
+
+const (
+	RosterService_Follow_FullMethodName = "/comet.edge.v1.RosterService/Follow"
+)
+
+// RosterServiceClient is the client API for RosterService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// RosterService is served by presence processes to edges, of all sessions.
+type RosterServiceClient interface {
+	// Follow tells first who is on a channel's roster, and then what changes, at
+	// most about four times a second. Members are listed as long as they are no
+	// more than the limit; then they are only counted, until they are somewhat
+	// fewer. It ends with reason MOVED or NOT_READY when not all sessions can be
+	// told of: follow again. PERMISSION_DENIED with reason PRESENCE_OFF if the
+	// channel's namespace has no presence.
+	Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error)
+}
+
+type rosterServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewRosterServiceClient(cc grpc.ClientConnInterface) RosterServiceClient {
+	return &rosterServiceClient{cc}
+}
+
+func (c *rosterServiceClient) Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RosterService_ServiceDesc.Streams[0], RosterService_Follow_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FollowRequest, FollowResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RosterService_FollowClient = grpc.ServerStreamingClient[FollowResponse]
+
+// RosterServiceServer is the server API for RosterService service.
+// All implementations must embed UnimplementedRosterServiceServer
+// for forward compatibility.
+//
+// RosterService is served by presence processes to edges, of all sessions.
+type RosterServiceServer interface {
+	// Follow tells first who is on a channel's roster, and then what changes, at
+	// most about four times a second. Members are listed as long as they are no
+	// more than the limit; then they are only counted, until they are somewhat
+	// fewer. It ends with reason MOVED or NOT_READY when not all sessions can be
+	// told of: follow again. PERMISSION_DENIED with reason PRESENCE_OFF if the
+	// channel's namespace has no presence.
+	Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error
+	mustEmbedUnimplementedRosterServiceServer()
+}
+
+// UnimplementedRosterServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedRosterServiceServer struct{}
+
+func (UnimplementedRosterServiceServer) Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error {
+	return status.Error(codes.Unimplemented, "method Follow not implemented")
+}
+func (UnimplementedRosterServiceServer) mustEmbedUnimplementedRosterServiceServer() {}
+func (UnimplementedRosterServiceServer) testEmbeddedByValue()                       {}
+
+// UnsafeRosterServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to RosterServiceServer will
+// result in compilation errors.
+type UnsafeRosterServiceServer interface {
+	mustEmbedUnimplementedRosterServiceServer()
+}
+
+func RegisterRosterServiceServer(s grpc.ServiceRegistrar, srv RosterServiceServer) {
+	// If the following call panics, it indicates UnimplementedRosterServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&RosterService_ServiceDesc, srv)
+}
+
+func _RosterService_Follow_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FollowRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RosterServiceServer).Follow(m, &grpc.GenericServerStream[FollowRequest, FollowResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RosterService_FollowServer = grpc.ServerStreamingServer[FollowResponse]
+
+// RosterService_ServiceDesc is the grpc.ServiceDesc for RosterService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var RosterService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "comet.edge.v1.RosterService",
+	HandlerType: (*RosterServiceServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Follow",
+			Handler:       _RosterService_Follow_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -239,7 +239,7 @@ type GetRosterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// All members, also those not listed.
 	Count uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	// At most 1000, by session.
+	// At most 1000, by session; none with "presence: count".
 	Members []*Member `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
 	// There are more members than listed.
 	Truncated     bool `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
@@ -531,7 +531,7 @@ func (x *WatchRosterRequest) GetChannel() string {
 // WatchRosterResponse is one change.
 type WatchRosterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What changed.
+	// What changed; nothing with "presence: count".
 	//
 	// Types that are valid to be assigned to Change:
 	//

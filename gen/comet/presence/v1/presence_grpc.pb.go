@@ -33,7 +33,10 @@ const (
 //
 // PresenceService answers who subscribes to a channel and what sessions a user
 // has. Until every live edge has reported, calls fail with UNAVAILABLE and
-// reason NOT_READY.
+// reason NOT_READY. A namespace says with "presence" what is told of its
+// channels: "members" all; "count" how many there are; "off" nothing, then calls
+// for them fail with PERMISSION_DENIED and reason PRESENCE_OFF. Of a pattern is
+// told what is of all channels that it matches.
 type PresenceServiceClient interface {
 	// GetRoster lists the sessions that subscribe to exactly a channel.
 	GetRoster(ctx context.Context, in *GetRosterRequest, opts ...grpc.CallOption) (*GetRosterResponse, error)
@@ -42,7 +45,8 @@ type PresenceServiceClient interface {
 	// ListSessions lists the sessions of a user, or all of them.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 	// WatchRoster streams a roster's changes, starting with one joined event for
-	// each present member.
+	// each present member. With "presence: count" it streams how many there are,
+	// from the first on, and after changes at most about four times a second.
 	WatchRoster(ctx context.Context, in *WatchRosterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRosterResponse], error)
 }
 
@@ -109,7 +113,10 @@ type PresenceService_WatchRosterClient = grpc.ServerStreamingClient[WatchRosterR
 //
 // PresenceService answers who subscribes to a channel and what sessions a user
 // has. Until every live edge has reported, calls fail with UNAVAILABLE and
-// reason NOT_READY.
+// reason NOT_READY. A namespace says with "presence" what is told of its
+// channels: "members" all; "count" how many there are; "off" nothing, then calls
+// for them fail with PERMISSION_DENIED and reason PRESENCE_OFF. Of a pattern is
+// told what is of all channels that it matches.
 type PresenceServiceServer interface {
 	// GetRoster lists the sessions that subscribe to exactly a channel.
 	GetRoster(context.Context, *GetRosterRequest) (*GetRosterResponse, error)
@@ -118,7 +125,8 @@ type PresenceServiceServer interface {
 	// ListSessions lists the sessions of a user, or all of them.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	// WatchRoster streams a roster's changes, starting with one joined event for
-	// each present member.
+	// each present member. With "presence: count" it streams how many there are,
+	// from the first on, and after changes at most about four times a second.
 	WatchRoster(*WatchRosterRequest, grpc.ServerStreamingServer[WatchRosterResponse]) error
 	mustEmbedUnimplementedPresenceServiceServer()
 }

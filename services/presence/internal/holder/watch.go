@@ -29,6 +29,7 @@ type Watch struct {
 	holder  *Holder
 	channel *channel
 	notify  func()
+	bare    bool // it is only notified
 
 	listing bool
 	listed  string // the last session listed
@@ -40,10 +41,20 @@ type Watch struct {
 // Watch begins to follow a channel. notify is called when there is something
 // for Next to return; it must not call back.
 func (h *Holder) Watch(name string, notify func()) (*Watch, error) {
+	return h.watch(&Watch{notify: notify, listing: true}, name)
+}
+
+// Heed begins to follow a channel from afar: notify is called after each change,
+// but Next tells none, only whether the watch is over. It never falls behind.
+func (h *Holder) Heed(name string, notify func()) (*Watch, error) {
+	return h.watch(&Watch{notify: notify, bare: true}, name)
+}
+
+func (h *Holder) watch(w *Watch, name string) (*Watch, error) {
 	if len(h.watches) >= h.cfg.Watches {
 		return nil, ErrLimit
 	}
-	w := &Watch{holder: h, channel: h.channel(name), notify: notify, listing: true}
+	w.holder, w.channel = h, h.channel(name)
 	if w.channel.watches == nil {
 		w.channel.watches = make(map[*Watch]struct{})
 	}
@@ -99,6 +110,10 @@ func (c *channel) tell(joined bool, m Member) {
 
 func (w *Watch) hear(joined bool, m Member) {
 	if w.over != nil || w.listing && m.Session > w.listed {
+		return
+	}
+	if w.bare {
+		w.notify()
 		return
 	}
 	if len(w.queue) >= w.holder.cfg.Queue {
