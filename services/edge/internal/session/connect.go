@@ -68,7 +68,7 @@ func (s *Session) beginConnect(now time.Time, r Request, m *bayeux.Message, out 
 		out.Answers = append(out.Answers, Answer{Exchange: s.connect.exchange, Status: statusReplaced})
 	}
 	s.settle(r, m, out)
-	s.bind(r.Socket)
+	s.bind(r.Socket, out)
 	s.transport = transportOf(r, m)
 	s.connect = connect{
 		exchange: r.Exchange,

@@ -98,4 +98,12 @@
 //  25. A subscription that cannot be joined is asked for again as long as the
 //     client has it, and its slots are behind until then: nothing is told, for
 //     nothing is lost before history is.
+//
+// Rosters, channels under /presence/ that tell who is on another:
+//
+//  26. Their shell tells of them by Tell, first all of it and then what changes,
+//     to a session that is subscribed. They have no history and no positions.
+//  27. They take nobody's place in the queue: when it is full Tell queues nothing,
+//     and says so. Of news that are dropped with the queue, or were on the way to a
+//     socket that was left, no client is told: Effects.Stray asks for all of it.
 package session

@@ -60,7 +60,7 @@ func (tr *transcript) flush() {
 	for _, list := range []struct {
 		name     string
 		channels []string
-	}{{"joined", out.Joined}, {"left", out.Left}} {
+	}{{"joined", out.Joined}, {"left", out.Left}, {"stray", out.Stray}} {
 		if len(list.channels) > 0 {
 			fmt.Fprintf(&tr.b, "%s %s\n", list.name, strings.Join(list.channels, " "))
 		}

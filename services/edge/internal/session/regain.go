@@ -70,6 +70,9 @@ func (g *regain) include(sub *subscription) {
 
 // isIn reports whether a slot may have entries of a subscription.
 func (sub *subscription) isIn(slot shard.Slot) bool {
+	if sub.isRoster() {
+		return false
+	}
 	return bayeux.IsPattern(sub.channel) || shard.Of(sub.channel) == slot
 }
 

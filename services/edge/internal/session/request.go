@@ -48,7 +48,7 @@ func (s *Session) Receive(now time.Time, r Request, out *Effects) {
 		return
 	}
 	if s.homeless() {
-		s.bind(r.Socket)
+		s.bind(r.Socket, out)
 		s.push(now, out)
 	}
 	if s.busy() {

@@ -37,7 +37,11 @@ func Restore(
 	s.regain.earlier = snap.Sent
 	s.advanceSlots()
 	for _, sub := range s.subs {
-		s.rejoin(sub, out)
+		if sub.isRoster() {
+			out.Interests = append(out.Interests, Interest{Channel: sub.channel})
+		} else {
+			s.rejoin(sub, out)
+		}
 	}
 	s.pump(out)
 	return s
@@ -75,7 +79,7 @@ func (s *Session) resubscribe(from *Subscription) {
 func (s *Session) place(snap *Snapshot, vector []uint64) {
 	s.regain = &regain{}
 	slots := make([]behind, 0, len(s.subs))
-	for _, slot := range shard.SlotsOf(s.Channels()) {
+	for _, slot := range s.slots() {
 		slots = append(slots, behind{slot: slot})
 		s.seen = append(s.seen, shard.Position{Slot: slot, Offset: math.MaxUint64})
 	}
@@ -85,6 +89,9 @@ func (s *Session) place(snap *Snapshot, vector []uint64) {
 		if bayeux.IsPattern(sub.channel) {
 			s.regain.patterns++
 			least = 0
+			continue
+		}
+		if sub.isRoster() {
 			continue
 		}
 		i, _ := s.slot(shard.Of(sub.channel))

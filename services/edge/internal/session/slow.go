@@ -96,7 +96,7 @@ func (s *Session) overflow(e *event.Event, out *Effects) bool {
 		l.add(e)
 	}
 	out.Dropped.Overflow += l.events
-	s.tell(&l)
+	s.tell(&l, out)
 	return fits
 }
 
@@ -106,7 +106,7 @@ func (s *Session) expireQueue(now time.Time, out *Effects) {
 	var l losses
 	s.discard(func(i item) bool { return i.batch == 0 && l.add(i.event) })
 	out.Dropped.Age += l.events
-	s.tell(&l)
+	s.tell(&l, out)
 	s.release(now, out)
 }
 
@@ -115,12 +115,19 @@ type losses struct {
 	events   int
 	channels map[string]bool
 	direct   []string // channels of messages for this session alone
+	rosters  []string // of which news are lost
 }
 
 // add adds an event; notices it leaves alone, and reports so.
 func (l *losses) add(e *event.Event) bool {
 	if e.Notice() {
 		return false
+	}
+	if isRoster(e) {
+		if !slices.Contains(l.rosters, e.Channel) {
+			l.rosters = append(l.rosters, e.Channel)
+		}
+		return true
 	}
 	if l.channels == nil {
 		l.channels = map[string]bool{}
@@ -133,8 +140,10 @@ func (l *losses) add(e *event.Event) bool {
 	return true
 }
 
-// tell leaves notices for all that is lost.
-func (s *Session) tell(l *losses) {
+// tell leaves notices for all that is lost, but for rosters, which are told
+// anew.
+func (s *Session) tell(l *losses, out *Effects) {
+	out.Stray = append(out.Stray, l.rosters...)
 	for _, sub := range s.subs {
 		if sub.state == active && sub.lost(l.channels) {
 			s.notice(sub.channel)

@@ -68,7 +68,7 @@ func (s *Session) Snapshot(handed func(shard.Slot) uint64) *Snapshot {
 	snap := s.outline()
 	snap.Live = !s.unsure || s.connect.exchange != 0 // else the number of the next batch is not certain
 	snap.User, snap.Transport, snap.ConnectID = s.user, s.Transport(), s.connect.id
-	for _, slot := range shard.SlotsOf(s.Channels()) {
+	for _, slot := range s.slots() {
 		at := s.got(slot)
 		if !s.isBehind(slot) {
 			at = max(at, handed(slot))

@@ -13,7 +13,7 @@ func (s *Session) Socket() uint64 { return s.socket }
 
 // Unbind says that a socket is gone. A connect that was held on it is lost, and
 // so are the answers that its frames await.
-func (s *Session) Unbind(now time.Time, socket uint64, _ *Effects) {
+func (s *Session) Unbind(now time.Time, socket uint64, out *Effects) {
 	if s.ended() || socket == 0 {
 		return
 	}
@@ -23,7 +23,7 @@ func (s *Session) Unbind(now time.Time, socket uint64, _ *Effects) {
 	if s.socket != socket {
 		return
 	}
-	s.bind(0)
+	s.bind(0, out)
 	if s.connect.socket && s.connect.state != over {
 		s.startClock(now)
 	}
@@ -52,14 +52,15 @@ func (s *Session) Writable(now time.Time, socket uint64, out *Effects) {
 }
 
 // bind lets events go to a socket, or with the answers to connects.
-func (s *Session) bind(socket uint64) {
+func (s *Session) bind(socket uint64, out *Effects) {
 	if s.socket == socket {
 		return
 	}
-	if s.pushing() && s.replay { // what was on its way may be lost
+	if s.pushing() { // what was on its way may be lost
 		for _, sub := range s.subs {
-			sub.gap = true
+			sub.gap = sub.gap || s.replay
 		}
+		s.strayRosters(out)
 	}
 	s.socket, s.blocked, s.stale = socket, false, 0
 }

@@ -170,8 +170,8 @@ func replayPattern(pattern string) *bayeux.Error {
 // join makes a subscription and asks for its events.
 func (s *Session) join(channel string, since map[string]int64, out *Effects) *subscription {
 	from, ok := since[channel]
-	if !ok {
-		from = bayeux.ReplayNew
+	if _, roster := bayeux.RosterOf(channel); roster || !ok {
+		from = bayeux.ReplayNew // who is there is all there is
 	}
 	channel = unique.Make(channel).Value() // many sessions have the same
 	sub := &subscription{channel: channel, pending: &pending{token: s.nextToken(), since: from}}

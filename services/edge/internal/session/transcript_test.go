@@ -66,6 +66,9 @@ func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
 		tr.deliver(t, d)
 	case "message":
 		tr.message(t, d)
+	case "tell":
+		e := event.NewMessage(d.CmdArgs[0].Key, []byte(d.Input), nil, "", false)
+		fmt.Fprintf(&tr.b, "told %v\n", tr.s.Tell(tr.now, e, &tr.out))
 	case "resync":
 		tr.s.Resync(tr.now, d.CmdArgs[0].Key)
 	case "lost":

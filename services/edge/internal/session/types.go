@@ -174,6 +174,9 @@ type Effects struct {
 	// subscribed to, or no longer, for presence. One that is in both has left.
 	Joined []string
 	Left   []string
+	// Stray are rosters (see Tell) of which news were lost: they are to be told
+	// whole.
+	Stray []string
 	// Dropped counts events that the client will not get.
 	Dropped Dropped
 	// Ended says why the session is over, else it is empty. Interests then has
@@ -272,10 +275,11 @@ type Answer struct {
 
 // Interest is a channel or pattern the session wants to be given, or no more.
 type Interest struct {
-	// Token is to be given to Subscribed; 0 with Leave.
+	// Token is to be given to Subscribed; 0 with Leave, and of a roster that is not
+	// to be answered.
 	Token   uint64
 	Channel string
-	// Leave ends the interest; it is not answered.
+	// Leave ends the interest. It is not answered.
 	Leave bool
 }
 
@@ -333,6 +337,7 @@ func (e *Effects) Reset() {
 	clear(e.Places)
 	clear(e.Joined)
 	clear(e.Left)
+	clear(e.Stray)
 	*e = Effects{
 		Answers:   e.Answers[:0],
 		Pushes:    Pushes{more: e.Pushes.more[:0]},
@@ -342,5 +347,6 @@ func (e *Effects) Reset() {
 		Places:    e.Places[:0],
 		Joined:    e.Joined[:0],
 		Left:      e.Left[:0],
+		Stray:     e.Stray[:0],
 	}
 }
