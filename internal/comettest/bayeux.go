@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/comet-push/comet/bayeux"
 )
 
 // session is a client with a session, which it keeps as long as the server does.
@@ -219,9 +221,14 @@ func (b *session) take(m *message) {
 	for _, channel := range m.Ext.Comet.Resync {
 		b.record(Record{Kind: Resync, Channel: channel})
 	}
-	if m.Successful == nil && m.Data != nil {
-		b.record(Record{Kind: Event, Channel: m.Channel, N: numberOf(m.Data)})
+	if m.Successful != nil || m.Data == nil {
+		return
 	}
+	if _, roster := bayeux.RosterOf(m.Channel); roster {
+		b.record(Record{Kind: Event, Channel: m.Channel, Data: string(m.Data)})
+		return
+	}
+	b.record(Record{Kind: Event, Channel: m.Channel, N: numberOf(m.Data)})
 }
 
 // numberOf is the number that a Publisher gave its message, 0 if it is not one.

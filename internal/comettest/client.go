@@ -24,6 +24,8 @@ type Record struct {
 	Position uint64
 	// Cursor is what a plain client was told with it, or asked with.
 	Cursor string
+	// Data is what is told of a roster, on channels under /presence.
+	Data string
 	// Detail says what a breach is.
 	Detail string
 }

@@ -322,7 +322,7 @@ func (c *client) settleLocked(now time.Time, out *session.Effects) bool {
 		c.socket = nil
 	}
 	asks := len(out.Interests) + len(out.Publishes) + len(out.Replays) + len(out.Places)
-	return asks+len(out.Joined)+len(out.Left) > 0 || out.Ended != ""
+	return asks+len(out.Joined)+len(out.Left)+len(out.Stray) > 0 || out.Ended != ""
 }
 
 func (c *client) answer(now time.Time, a *session.Answer) {

@@ -70,9 +70,9 @@ func unknownHere(session string) error {
 }
 
 func checkDeliver(req *edgev1.DeliverRequest) error {
-	if !bayeux.ValidLiteral(req.GetChannel()) || bayeux.IsMeta(req.GetChannel()) {
+	if _, roster := bayeux.RosterOf(req.GetChannel()); roster || !bayeux.ValidLiteral(req.GetChannel()) || bayeux.IsMeta(req.GetChannel()) {
 		return rpc.Error(codes.InvalidArgument, channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID,
-			"channel has to be a literal channel outside /meta")
+			"channel has to be a literal channel outside /meta and /presence")
 	}
 	depth := bayeux.DefaultLimits().Depth
 	if err := bayeux.CheckValue(req.GetData(), depth); err != nil {

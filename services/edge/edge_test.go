@@ -108,6 +108,9 @@ func TestRefusals(t *testing.T) {
 			{"wider pattern", message{"channel": "/meta/subscribe", "subscription": "/**"}, "403:denied_by_security_policy:subscribe_denied"},
 			{"for users", message{"channel": "/meta/subscribe", "subscription": "/users/a"}, "403:denied_by_security_policy:subscribe_denied"},
 			{"publish", message{"channel": "/read/a", "data": 1}, "403:denied_by_security_policy:publish_denied"},
+			{"roster of a closed channel", message{"channel": "/meta/subscribe", "subscription": "/presence/users/a"}, "403:denied_by_security_policy:subscribe_denied"},
+			{"rosters", message{"channel": "/meta/subscribe", "subscription": "/presence/open/*"}, "403:denied_by_security_policy:subscribe_denied"},
+			{"publish a roster", message{"channel": "/presence/open/a", "data": 1}, "403:denied_by_security_policy:publish_denied"},
 			{"large", message{"channel": "/open/a", "data": strings.Repeat("x", 200)}, "413::message_too_large"},
 			{"unknown session", message{"channel": "/open/a", "data": 1, "clientId": "nobody"}, "402::session_unknown"},
 			{"open", message{"channel": "/open/a", "data": 1}, "<nil>"},
@@ -116,7 +119,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 			}
 		}
-		if got := w.value("comet_edge_refused_total"); got != 6 {
+		if got := w.value("comet_edge_refused_total"); got != 9 {
 			t.Errorf("counted %v refusals", got)
 		}
 		w.end(context.Canceled)

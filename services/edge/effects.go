@@ -13,12 +13,16 @@ import (
 // carryOut does what a session asked for. Nothing here blocks.
 func (s *Service) carryOut(c *client, out *session.Effects) {
 	for _, i := range out.Interests {
-		if i.Leave {
+		switch _, roster := bayeux.RosterOf(i.Channel); {
+		case roster:
+			s.rosters.interest(c, i)
+		case i.Leave:
 			s.hub.Unsubscribe(c, i.Channel)
-		} else {
+		default:
 			s.hub.Subscribe(time.Now(), c, i.Token, i.Channel)
 		}
 	}
+	s.rosters.take(c, out)
 	for _, p := range out.Publishes {
 		s.publish(c, p)
 	}

@@ -11,7 +11,12 @@ import (
 func (s *Service) permissions(namespaces *namespace.Set) *session.Config {
 	cfg := s.cfg.sessions()
 	cfg.MaySubscribe = func(user, channel string) *bayeux.Error {
-		if namespaces.MaySubscribe(channel, caller(user)) {
+		may := namespaces.MaySubscribe
+		of, roster := bayeux.RosterOf(channel)
+		if roster {
+			channel, may = of, namespaces.MayWatch
+		}
+		if may(channel, caller(user)) {
 			return nil
 		}
 		s.refused(channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED)

@@ -85,6 +85,10 @@ func (d *plainDoor) policy(channel string) plain.Policy {
 // MaySubscribe implements [channels.Edge]. Nobody can say yet who he is.
 func (d *plainDoor) MaySubscribe(names []string) (public bool, p *web.Problem) {
 	for _, name := range names {
+		if _, roster := bayeux.RosterOf(name); roster {
+			return false, channels.Denied(channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED, name,
+				"who is on a channel is told to Bayeux clients only; ask presence, or count with GetCount")
+		}
 		if !d.namespaces.MaySubscribe(name, namespace.Anyone) {
 			return false, channels.Denied(channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED, name,
 				"not everybody may read this channel; let its namespace have subscribe: anyone")
@@ -95,6 +99,10 @@ func (d *plainDoor) MaySubscribe(names []string) (public bool, p *web.Problem) {
 
 // MayPublish implements [channels.Edge].
 func (d *plainDoor) MayPublish(channel string) (most int, p *web.Problem) {
+	if _, roster := bayeux.RosterOf(channel); roster {
+		return 0, channels.Denied(channelv1.ErrorReason_ERROR_REASON_PUBLISH_DENIED, channel,
+			"nobody publishes to channels under /presence: they tell who is on others")
+	}
 	options := d.namespaces.Of(channel)
 	if !options.Publish.Allows(namespace.Anyone) {
 		return 0, channels.Denied(channelv1.ErrorReason_ERROR_REASON_PUBLISH_DENIED, channel,

@@ -201,6 +201,7 @@ func TestPermissions(t *testing.T) {
 			"/channels/members/a":                              "SUBSCRIBE_DENIED /members/a",
 			"/channels/x":                                      "SUBSCRIBE_DENIED /x",
 			"/channels/**":                                     "SUBSCRIBE_DENIED /**",
+			"/channels/presence/open/a":                        "SUBSCRIBE_DENIED /presence/open/a",
 			"/channels?channel=/open/a&channel=/x":             "SUBSCRIBE_DENIED /x",
 			"/channels?channel=/x&transport=sse":               "SUBSCRIBE_DENIED /x",
 			"/channels?channel=/service/a&transport=long-poll": "SUBSCRIBE_DENIED /service/a",
@@ -220,6 +221,7 @@ func TestPermissions(t *testing.T) {
 			"/channels/open/a":                    "",
 			"/channels/members/a":                 "PUBLISH_DENIED /members/a",
 			"/channels/x":                         "PUBLISH_DENIED /x",
+			"/channels/presence/open/a":           "PUBLISH_DENIED /presence/open/a",
 			"/channels/open/a?since=0&channel=/x": "SUBSCRIBE_DENIED /x",
 		} {
 			res := w.post(path, "1")

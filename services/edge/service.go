@@ -78,6 +78,7 @@ type Service struct {
 	hub       *hub.Hub[subscriber]
 	reads     reads
 	reports   *report.Reporter
+	rosters   *rosters
 	plain     *plainDoor
 
 	hint       string // what the ids made here begin with
@@ -160,6 +161,7 @@ func build(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.metrics = newMetrics(deps.Registerer, s.registry.len, s.sockets.len, s.hub.Topics)
 	s.sessions = s.permissions(deps.Namespaces)
+	s.rosters = newRosters(s, deps)
 	s.reports = report.New(report.Config{
 		Edge: deps.Node.Member(), Directory: deps.Directory, Conns: deps.Conns,
 		Registerer: deps.Registerer, Logger: deps.Logger,
@@ -318,6 +320,7 @@ func (s *Service) components() []run.Component {
 		run.Named("directory", run.Func(s.follow)),
 		run.Named("reports", s.reports),
 		run.Named("reads", &s.reads),
+		run.Named("rosters", run.Func(s.rosters.run)),
 		run.Named("fronts", s.fronts),
 		run.Named("arrivals", run.Func(s.arrivals.run)),
 		run.Named("vectors", run.Func(s.vectors)),

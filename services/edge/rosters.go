@@ -1,0 +1,395 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/comet-push/comet/bayeux"
+	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
+	"github.com/comet-push/comet/internal/backoff"
+	"github.com/comet-push/comet/internal/membership"
+	"github.com/comet-push/comet/internal/namespace"
+	"github.com/comet-push/comet/internal/roster"
+	"github.com/comet-push/comet/services/edge/internal/event"
+	watched "github.com/comet-push/comet/services/edge/internal/roster"
+	"github.com/comet-push/comet/services/edge/internal/session"
+)
+
+const (
+	// mostRosters is how many rosters sessions of one edge can watch at a time.
+	mostRosters = 10_000
+	// rosterLinger is how long a roster is followed that nobody watches any more.
+	rosterLinger = 5 * time.Second
+	// owedAgain is after how long those are told again to whom nothing could be.
+	owedAgain = time.Second
+)
+
+// rosters tells sessions who is on channels. Sessions subscribe to /presence/…;
+// presence is asked about each channel once for all of them.
+type rosters struct {
+	namespaces *namespace.Set
+	conns      rosterSource
+	breaks     prometheus.Counter
+	logger     *slog.Logger
+	most       int // members that fit into half a queue
+
+	wake chan struct{} // has room for one
+
+	mu     sync.Mutex // taken before that of a feed
+	feeds  map[string]*feed
+	begins []*feed // to be run
+}
+
+// rosterSource returns a way to some presence process.
+type rosterSource func() (edgev1.RosterServiceClient, error)
+
+// feed is one roster, and the sessions that watch it. All that these are told is
+// told by its goroutine.
+type feed struct {
+	rosters *rosters
+	name    string // under /presence
+	channel string // of which it tells
+	limit   int    // members that are listed
+	wake    chan struct{}
+
+	mu     sync.Mutex // leaf
+	roster *watched.Roster[*client]
+}
+
+// newRosters returns rosters that are told once they run.
+func newRosters(s *Service, deps Deps) *rosters {
+	f := promauto.With(deps.Registerer)
+	r := &rosters{
+		namespaces: deps.Namespaces, logger: s.logger, wake: make(chan struct{}, 1), feeds: map[string]*feed{},
+		most: min(roster.Most, s.sessions.QueueBytes/2/mostMember),
+		breaks: f.NewCounter(prometheus.CounterOpts{
+			Name: "comet_edge_roster_breaks_total", Help: "Times a roster could not be followed at presence, or not any more.",
+		}),
+	}
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "comet_edge_rosters", Help: "Rosters that sessions of this edge watch.",
+	}, func() float64 { return float64(r.len()) })
+	r.conns = func() (edgev1.RosterServiceClient, error) {
+		var nodes []membership.Node
+		for _, n := range s.edges.known().With(membership.Presence) {
+			if !n.Draining {
+				nodes = append(nodes, n)
+			}
+		}
+		if len(nodes) == 0 {
+			return nil, errors.New("there is no presence process")
+		}
+		conn, err := s.conns.Conn(nodes[rand.IntN(len(nodes))].Addr)
+		if err != nil {
+			return nil, err
+		}
+		return edgev1.NewRosterServiceClient(conn), nil
+	}
+	return r
+}
+
+// mostMember is how many bytes a member takes at most that has no strange name.
+const mostMember = 400
+
+func (r *rosters) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.feeds)
+}
+
+// take takes what a session asks of rosters.
+func (r *rosters) take(c *client, out *session.Effects) {
+	for _, channel := range out.Joined {
+		if f := r.find(channel); f != nil {
+			f.signal() // now it can be told
+		}
+	}
+	for _, channel := range out.Stray {
+		if f := r.find(channel); f != nil {
+			f.do(func(w *watched.Roster[*client]) { w.Owe(c) })
+		}
+	}
+}
+
+// interest lets a session watch, or not any more, and answers it.
+func (r *rosters) interest(c *client, i session.Interest) {
+	switch {
+	case i.Leave:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if f := r.feeds[i.Channel]; f != nil {
+			f.do(func(w *watched.Roster[*client]) { w.Remove(c) })
+		}
+		return
+	case !r.add(c, i):
+		c.watches(i.Token, bayeux.LimitExceeded("rosters"))
+	case i.Token != 0:
+		c.watches(i.Token, nil)
+	}
+}
+
+// add reports whether there was room. Who watched at another edge finds some.
+func (r *rosters) add(c *client, i session.Interest) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.feeds[i.Channel]
+	if f == nil {
+		if len(r.feeds) >= mostRosters && i.Token != 0 {
+			return false
+		}
+		f = &feed{rosters: r, name: i.Channel, wake: make(chan struct{}, 1)}
+		f.channel, _ = bayeux.RosterOf(i.Channel)
+		if r.namespaces.Presence(f.channel) == namespace.Members {
+			f.limit = r.most
+		}
+		f.roster = watched.New[*client](f.limit > 0)
+		r.feeds[i.Channel] = f
+		r.begins = append(r.begins, f)
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+	f.do(func(w *watched.Roster[*client]) { w.Add(c) })
+	return true
+}
+
+func (r *rosters) find(channel string) *feed {
+	if _, ok := bayeux.RosterOf(channel); !ok {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.feeds[channel]
+}
+
+// run follows rosters until ctx ends.
+func (r *rosters) run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+		}
+		for _, f := range r.begun() {
+			running.Go(func() { f.run(ctx) })
+		}
+	}
+}
+
+func (r *rosters) begun() []*feed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	begun := r.begins
+	r.begins = nil
+	return begun
+}
+
+// end ends a feed unless somebody watches.
+func (r *rosters) end(f *feed) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.watchers() > 0 {
+		return false
+	}
+	delete(r.feeds, f.name)
+	return true
+}
+
+func (f *feed) signal() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// do changes the roster.
+func (f *feed) do(change func(*watched.Roster[*client])) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f.roster)
+	f.signal()
+}
+
+func (f *feed) watchers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.roster.Len()
+}
+
+// run tells who watches until nobody has for a while, or ctx ends.
+func (f *feed) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	changes := make(chan roster.Change)
+	var following sync.WaitGroup
+	defer following.Wait()
+	defer cancel()
+	following.Go(func() { f.follow(ctx, changes) })
+
+	var due, left time.Time // when news may be told; since when nobody watches
+	timer := time.NewTimer(rosterLinger)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		if !now.Before(due) && f.tellNews() {
+			due = now.Add(roster.Every)
+		}
+		f.tellOwed()
+		wait, watched := f.rest(now, due)
+		if watched {
+			left = time.Time{}
+		} else {
+			if left.IsZero() {
+				left = now
+			}
+			if wait = left.Add(rosterLinger).Sub(now); wait <= 0 && f.rosters.end(f) {
+				return
+			}
+		}
+		timer.Reset(max(wait, 0))
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-changes:
+			f.learn(c)
+		case <-f.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+func (f *feed) learn(c roster.Change) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.roster.Learn(c)
+}
+
+// tellNews tells what is new, and reports whether something was.
+func (f *feed) tellNews() bool {
+	f.mu.Lock()
+	data, to := f.roster.News()
+	f.mu.Unlock()
+	f.tell(data, to)
+	return data != nil
+}
+
+// tellOwed tells all of it to whom it is owed.
+func (f *feed) tellOwed() {
+	f.mu.Lock()
+	data, to := f.roster.Owed()
+	f.mu.Unlock()
+	f.tell(data, to)
+}
+
+func (f *feed) tell(data []byte, to []*watched.Watcher[*client]) {
+	if data == nil {
+		return
+	}
+	e := event.NewMessage(f.name, data, nil, "", false) // one for all
+	for _, w := range to {
+		told := w.Who.tell(e)
+		f.mu.Lock()
+		f.roster.Told(w, told)
+		f.mu.Unlock()
+	}
+}
+
+// rest is how long there is nothing to do, and whether somebody watches.
+func (f *feed) rest(now, due time.Time) (wait time.Duration, watched bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	wait = time.Hour
+	if f.roster.Pending() {
+		wait = due.Sub(now)
+	}
+	if _, owed := f.roster.Owed(); owed != nil {
+		wait = min(wait, owedAgain)
+	}
+	return wait, f.roster.Len() > 0
+}
+
+// follow hands on what presence says until ctx ends, and asks again when that
+// ends.
+func (f *feed) follow(ctx context.Context, changes chan<- roster.Change) {
+	pace := backoff.Policy{Base: 100 * time.Millisecond, Max: 5 * time.Second}
+	for failures := 1; ; failures++ {
+		heard, err := f.listen(ctx, changes)
+		if ctx.Err() != nil {
+			return
+		}
+		f.rosters.breaks.Inc()
+		if heard {
+			failures = 1
+		}
+		if failures == warnAfter {
+			f.rosters.logger.Warn("presence does not tell who is on a channel", slog.String("channel", f.channel), slog.Any("error", err))
+		}
+		backoff.Pause(ctx, pace.Delay(failures))
+	}
+}
+
+// warnAfter is how many failures in a row are worth a word.
+const warnAfter = 5
+
+// listen follows at one presence process, and reports whether that told anything.
+func (f *feed) listen(ctx context.Context, changes chan<- roster.Change) (heard bool, err error) {
+	presence, err := f.rosters.conns()
+	if err != nil {
+		return false, err
+	}
+	stream, err := presence.Follow(ctx, &edgev1.FollowRequest{Channel: f.channel, Limit: uint32(f.limit)})
+	if err != nil {
+		return false, err
+	}
+	for {
+		resp, err := stream.Recv()
+		if err != nil {
+			return heard, err
+		}
+		heard = true
+		select {
+		case changes <- rosterChange(resp.GetChange()):
+		case <-ctx.Done():
+			return heard, ctx.Err()
+		}
+	}
+}
+
+func rosterChange(m *edgev1.RosterChange) roster.Change {
+	c := roster.Change{Count: m.GetCount(), Listed: m.GetListed(), Whole: m.GetWhole()}
+	for _, j := range m.GetJoined() {
+		c.Joined = append(c.Joined, roster.Member{Session: j.GetSession(), User: j.GetUser(), Since: j.GetSince().AsTime()})
+	}
+	for _, session := range m.GetLeft() {
+		c.Left = append(c.Left, roster.Member{Session: session})
+	}
+	return c
+}
+
+// tell tells the client news of a roster, and reports whether that was possible.
+func (c *client) tell(e *event.Event) bool {
+	var out session.Effects
+	c.mu.Lock()
+	now := time.Now()
+	told := c.session.Tell(now, e, &out)
+	c.settle(now, &out)
+	return told
+}
+
+// watches answers an interest in a roster.
+func (c *client) watches(token uint64, err *bayeux.Error) {
+	var out session.Effects
+	c.mu.Lock()
+	now := time.Now()
+	c.session.Subscribed(now, token, nil, err, &out)
+	c.settle(now, &out)
+}
