@@ -11,6 +11,7 @@ const differs = {
     cometd: {
         neighbours: "it accepts empty segments",
         resume: "an event that was written to a dead connection is lost",
+        roster: "no such channels",
         refused: "other errors; inner wildcards and wildcard publishes are accepted",
         timesync: "no such extension",
         wildcard: "one copy per matching subscription",
@@ -18,6 +19,7 @@ const differs = {
     },
     faye: {
         exact: "payloads are parsed and written anew",
+        roster: "no such channels",
     },
 };
 
