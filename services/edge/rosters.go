@@ -39,6 +39,7 @@ type rosters struct {
 	breaks     prometheus.Counter
 	logger     *slog.Logger
 	most       int // members that fit into half a queue
+	room       int // rosters that can be watched at a time
 
 	wake chan struct{} // has room for one
 
@@ -68,6 +69,7 @@ func newRosters(s *Service, deps Deps) *rosters {
 	f := promauto.With(deps.Registerer)
 	r := &rosters{
 		namespaces: deps.Namespaces, logger: s.logger, wake: make(chan struct{}, 1), feeds: map[string]*feed{},
+		room: mostRosters,
 		most: min(roster.Most, s.sessions.QueueBytes/2/mostMember),
 		breaks: f.NewCounter(prometheus.CounterOpts{
 			Name: "comet_edge_roster_breaks_total", Help: "Times a roster could not be followed at presence, or not any more.",
@@ -141,7 +143,7 @@ func (r *rosters) add(c *client, i session.Interest) bool {
 	defer r.mu.Unlock()
 	f := r.feeds[i.Channel]
 	if f == nil {
-		if len(r.feeds) >= mostRosters && i.Token != 0 {
+		if len(r.feeds) >= r.room && i.Token != 0 {
 			return false
 		}
 		f = &feed{rosters: r, name: i.Channel, wake: make(chan struct{}, 1)}

@@ -198,3 +198,13 @@ func TestFollowParts(t *testing.T) {
 		s.follow("/a", 1000).want("3 = +b +c +d")
 	})
 }
+
+// TestFollowWaitsForEdges asks before an edge has told of its sessions.
+func TestFollowWaitsForEdges(t *testing.T) {
+	play(t, presence.Config{}, func(s *stage) {
+		_, err := s.follow("/a", 1000).stream.Recv()
+		s.wantError(err, codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_NOT_READY)
+		s.announced[0].report(there("a", "", "/a"))
+		s.follow("/a", 1000).want("1 = +a")
+	}, "edge-1")
+}
