@@ -242,7 +242,7 @@ func TestRosterBetweenSockets(t *testing.T) {
 
 // TestTooManyRosters refuses a roster beyond those that an edge follows.
 func TestTooManyRosters(t *testing.T) {
-	besidePresence(t, Config{}, func(w *world, p *fakePresence) {
+	besidePresence(t, Config{}, func(w *world, _ *fakePresence) {
 		w.service.rosters.room = 1
 		b := w.client().open("/presence/a")
 		if got := b.send(message{"channel": "/meta/subscribe", "subscription": "/presence/b"})[0]["error"]; got != "429:rosters:limit_exceeded" {
