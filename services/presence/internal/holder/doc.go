@@ -32,7 +32,9 @@
 //
 //  8. Members, counts, users and watches are of the sessions whose shards this
 //     process is the first holder of. A session that moves, or is lost, neither
-//     leaves nor joins. It leaves with the generation that ends (S12).
+//     leaves nor joins. It leaves with the generation that ends (S12). From a channel
+//     that waits less for those who are lost (Config.Leave) it leaves before, and
+//     joins again when a home has reported it.
 //  9. A Watch hears of each member it has been told of when it leaves, and of
 //     every other one when it joins or is listed, each once, in order; or it is
 //     told that it fell behind, or that the shards changed.

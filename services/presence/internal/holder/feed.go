@@ -167,6 +167,7 @@ func (f *Feed) resubscribe(r *record, channels []string, at int64) error {
 		}
 		return !keep
 	})
+	f.holder.comeBack(r)
 	return f.subscribe(r, wanted, at)
 }
 

@@ -43,6 +43,10 @@ type Config struct {
 	Queue int
 	// Grace is the least time for which a lost session can be claimed.
 	Grace time.Duration
+	// Leave is how long after its home was lost a session leaves the roster of a
+	// channel, if that is sooner than its record is over; 0: with that. It may be
+	// nil: so for all channels.
+	Leave func(channel string) time.Duration
 	// Ended hears of every session that is over, unless it is nil. It must not
 	// call back.
 	Ended func(Ended)
@@ -99,7 +103,8 @@ type Holder struct {
 	tombs    map[string]tomb
 	buried   []grave // from the oldest
 	claims   []*record
-	due      time.Time // when a lost record may be over; zero: none is lost
+	away     map[membership]struct{} // that rosters do not show, for their homes are lost
+	due      time.Time               // when a lost record may be over; zero: none is lost
 	watches  map[*Watch]struct{}
 }
 
@@ -137,6 +142,7 @@ func New(cfg Config) *Holder {
 	return &Holder{
 		cfg: cfg, edges: make(map[string]*edge), channels: make(map[string]*channel),
 		users: make(map[string]*record), tombs: make(map[string]tomb), watches: make(map[*Watch]struct{}),
+		away: make(map[membership]struct{}),
 	}
 }
 
@@ -206,6 +212,7 @@ func (h *Holder) forget(s shard.PresenceShard) {
 	for _, r := range p.records {
 		h.index(r, false)
 		for _, sub := range r.subs {
+			h.forgive(r, sub.channel)
 			h.release(sub.channel)
 		}
 		r.claim = nil
@@ -230,7 +237,7 @@ func (h *Holder) SetEdges(members []string, now time.Time) {
 		delete(h.edges, member)
 		e.fed, e.lost, e.told = false, now, nil
 		e.wake()
-		h.dueAt(now.Add(h.cfg.Grace))
+		h.dueAt(now)
 	}
 }
 
@@ -251,17 +258,21 @@ func (h *Holder) Tick(now time.Time) {
 	}
 	h.due = time.Time{}
 	for s := range h.parts {
-		var over []*record
+		var over, leave []*record
 		for _, r := range h.parts[s].records {
 			if r.home.lost.IsZero() {
 				continue
 			}
 			if at := r.home.lost.Add(max(r.adoptable, h.cfg.Grace)); now.Before(at) {
 				h.dueAt(at)
+				if h.leaves(r, now) {
+					leave = append(leave, r)
+				}
 			} else {
 				over = append(over, r)
 			}
 		}
+		h.withdraw(leave, now)
 		h.endAll(over, Lost, now)
 	}
 }
@@ -288,7 +299,7 @@ func (h *Holder) tickClaims(now time.Time) {
 func (h *Holder) lose(r *record, now time.Time) {
 	if r.home.lost.IsZero() {
 		r.home = &edge{member: r.home.member, vector: r.home.vector, lost: now}
-		h.dueAt(now.Add(h.cfg.Grace))
+		h.dueAt(now)
 	}
 }
 

@@ -324,3 +324,75 @@ func TestSaidBeforeItWasHeld(t *testing.T) {
 		t.Errorf("%d sessions and %d channels are left", h.Sessions(), len(h.channels))
 	}
 }
+
+// TestLeave has an edge die whose session is on a channel that waits little, and
+// on one that does not.
+func TestLeave(t *testing.T) {
+	cfg := config()
+	cfg.Watches = 2
+	cfg.Leave = func(channel string) time.Duration {
+		return map[string]time.Duration{"/a": 5 * time.Second, "/late": time.Hour}[channel]
+	}
+	h, feeds := begin(t, cfg, "e@1", "f@1")
+	now := time.Unix(1000, 0)
+	present := func(f *Feed, count uint64, channels ...string) {
+		t.Helper()
+		if err := f.Present("s", there(count, channels...), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	present(feeds[0], 1, "/a", "/b", "/late")
+	syncAll(feeds[0])
+	syncAll(feeds[1])
+	told := ""
+	w, err := h.Watch("/a", func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(after time.Duration, news, rosters string) {
+		t.Helper()
+		now = now.Add(after)
+		h.Tick(now)
+		events, err := w.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = ""
+		for _, e := range events {
+			sign := map[bool]string{true: "+", false: "-"}[e.Joined]
+			told += fmt.Sprint(sign, e.Member.Generation.Count, "#", e.Count)
+		}
+		if got := fmt.Sprint(h.Count("/a"), h.Count("/b"), h.Count("/late")); told != news || got != rosters {
+			t.Errorf("told %q, rosters have %s, want %q, %s", told, got, news, rosters)
+		}
+	}
+	want(0, "+1#1", "1 1 1")
+	h.SetEdges([]string{"f@1"}, now)
+	want(0, "", "1 1 1")
+	want(5*time.Second-1, "", "1 1 1")
+	want(1, "-1#0", "0 1 1")
+	for _, first := range []bool{false, true} { // nor does it show it as a new first holder
+		h.SetHeld(all(1, first))
+	}
+	if got := h.Count("/a"); got != 0 {
+		t.Errorf("a new first holder counts %d", got)
+	}
+	w.Close()
+	if w, err = h.Watch("/a", func() {}); err != nil {
+		t.Fatal(err)
+	}
+	want(time.Second, "", "0 1 1")
+	claimed, err := h.Claim("s", "f@1", home.First(1), now)
+	if err != nil || len(claimed.State.Channels) != 3 {
+		t.Fatalf("claimed %+v, %v", claimed, err)
+	}
+	want(time.Second, "", "0 1 1")
+	present(feeds[1], 2, "/a", "/b", "/late")
+	want(0, "+2#1", "1 1 1")
+	h.SetEdges(nil, now)
+	want(5*time.Second, "-2#0", "0 1 1")
+	want(time.Minute, "", "0 0 0") // of whom it has told already
+	if len(h.away) != 0 || len(h.channels) != 1 {
+		t.Errorf("%d are away, %d channels are known", len(h.away), len(h.channels))
+	}
+}

@@ -43,6 +43,8 @@ var mutations = []mutation{
 	{"17 go on after the hand-over", homeDir + "seat.go", "Serves() bool { return ", `s.left() == nil`, `true`, 0},
 	{"17 take the end of a copy that was given away for the end of all", "feed.go", "case ", `reason == Moved`, `false`, 3000},
 	{"18 a grace for all", "holder.go", "r.home.lost.Add(", `max(r.adoptable, h.cfg.Grace)`, `h.cfg.Grace`, 0},
+	{"18 wait for all as long as for their records", "away.go", "if ", `now.Before(at)`, `true`, 0},
+	{"18 show nobody again who was lost", "away.go", "if h.forgive(r, sub.channel) && ", `h.isFirst(r)`, `false`, 0},
 	{"19 bring back who is over", "feed.go", "h.tombs[id]; ", `over && !st.Generation.After(t.generation)`, `over && false`, 0},
 	{"19 a zombie announces without a claim", "feed.go", "st.Generation != r.generation || ", `r.home != f.edge`, `r.home.member != f.edge.member`, 0},
 }

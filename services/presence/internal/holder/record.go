@@ -69,10 +69,11 @@ func (h *Holder) add(r *record, s shard.PresenceShard) {
 // told.
 func (h *Holder) index(r *record, counts bool) {
 	for _, sub := range r.subs {
-		if counts {
-			sub.members.add(r)
-		} else {
+		switch {
+		case !counts:
 			sub.members.remove(r)
+		case !h.isAway(r, sub.channel):
+			sub.members.add(r)
 		}
 	}
 	h.link(r, counts)
@@ -172,7 +173,7 @@ func (h *Holder) join(r *record, name string, since int64, first bool) {
 
 // leave ends a membership; the caller removes it from the record.
 func (h *Holder) leave(r *record, left sub, first bool) {
-	if first {
+	if away := h.forgive(r, left.channel); first && !away {
 		left.members.remove(r)
 		left.tell(false, r.member(left))
 	}

@@ -27,6 +27,9 @@ const (
 
 var simChannels = []string{"/a", "/b", "/c/**"}
 
+// simLeave is how long channels wait for who is lost, if less than all.
+var simLeave = map[string]time.Duration{"/a": 2 * time.Second, "/c/**": time.Second}
+
 // violation is what a schedule has found.
 type violation string
 

@@ -43,6 +43,7 @@ func (h *holderNode) start() {
 	h.tombs, h.lost, h.watches = map[string]home.Generation{}, map[string]home.Generation{}, nil
 	h.real = New(Config{
 		Sessions: 1000, Channels: 10, Resume: 100, Tombstones: 1000, Watches: 10, Queue: 1000, Grace: simGrace, Ended: h.ended,
+		Leave: func(channel string) time.Duration { return simLeave[channel] },
 	})
 	life := h.life
 	runs := func() bool { return h.alive && h.life == life }
@@ -120,7 +121,28 @@ func (h *holderNode) tick() {
 		}
 	}
 	h.real.Tick(now)
+	h.waitsNoLonger(now)
 	h.check()
+}
+
+// waitsNoLonger demands that no roster shows a session that was lost for longer
+// than its channel waits, and that others do not leave.
+func (h *holderNode) waitsNoLonger(now time.Time) {
+	for channel, leave := range simLeave {
+		shown := map[string]bool{}
+		for _, m := range h.real.Members(channel, 1000) {
+			shown[m.Session] = true
+		}
+		for _, s := range simShards {
+			for id, r := range h.real.parts[s].records {
+				_, on := r.find(channel)
+				lost := !r.home.lost.IsZero() && now.Sub(r.home.lost) >= leave
+				h.w.require(!lost || !shown[id], "%s shows %s on %s, which was lost %v ago", h.member, id, channel, now.Sub(r.home.lost))
+				h.w.require(!on || lost || r.claim != nil || shown[id] || !h.real.parts[s].First || !r.home.lost.IsZero(),
+					"%s does not show %s on %s, which is not lost", h.member, id, channel)
+			}
+		}
+	}
 }
 
 // ended hears of sessions that are over for this holder.
