@@ -224,6 +224,37 @@ func TestRosterPace(t *testing.T) {
 	})
 }
 
+// TestRosterGrace crashes an edge of which one client comes back, and another does
+// not, in a namespace that does not wait long: it leaves its roster soon, but not
+// that of another channel.
+func TestRosterGrace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 1, Presence: 2, Configure: func(_ string, cfg *config.Config) {
+			cfg.Namespaces = append([]namespace.Options{
+				{Pattern: room, Subscribe: namespace.Anyone, PresenceGrace: 5 * time.Second},
+			}, cfg.Namespaces...)
+		}})
+		watcher := c.Client("watcher", "edge-1", watch)
+		c.Connect(comettest.Profile{Name: "returns", Edges: []string{"edge-0", "edge-1"}, Channels: []string{room, "/room/b"}})
+		lost := c.Client("lost", "edge-0", room, "/room/b")
+		time.Sleep(2 * time.Second)
+		lost.Vanish()
+		c.Crash("edge-0")
+		time.Sleep(11 * time.Second) // a lease of 3 s, the grace, and a bit
+		if s := show(t, watcher); s.Count != 1 || !maps.Equal(s.Members, present(t, c, room)) || len(s.flapped) != 1 {
+			t.Errorf("shown are %v, want one; %v left", s.Members, s.flapped)
+		}
+		if n := len(present(t, c, "/room/b")); n != 2 {
+			t.Errorf("%d are on another channel, want 2", n)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := len(present(t, c, "/room/b")); n != 1 {
+			t.Errorf("%d are on another channel in the end, want 1", n)
+		}
+	})
+}
+
 // TestRosterModes watches channels of which only the count, or nothing, may be
 // told, and what is not there.
 func TestRosterModes(t *testing.T) {

@@ -179,6 +179,16 @@ func namespaceFields(o *namespace.Options) map[string]func(string) error {
 			return nil
 		}
 	}
+	span := func(to *time.Duration) func(string) error {
+		return func(s string) error {
+			d, err := time.ParseDuration(s)
+			if err != nil || d < 0 {
+				return fmt.Errorf("%q is not a duration; write for example 5m or 30s", s)
+			}
+			*to = d
+			return nil
+		}
+	}
 	return map[string]func(string) error{
 		"pattern":           word(&o.Pattern),
 		"subscribe":         who(&o.Subscribe),
@@ -189,13 +199,11 @@ func namespaceFields(o *namespace.Options) map[string]func(string) error {
 		"presence":          word(&o.Presence),
 		"slow":              word(&o.Slow),
 		"on-resync":         word(&o.OnResync),
+		"presence-grace":    span(&o.PresenceGrace),
 		"age": func(s string) error {
-			age, err := time.ParseDuration(s)
-			if err != nil || age < 0 {
-				return fmt.Errorf("%q is not a duration; write for example 5m or 30s", s)
-			}
-			o.Age = orNone(age)
-			return nil
+			err := span(&o.Age)(s)
+			o.Age = orNone(o.Age)
+			return err
 		},
 	}
 }

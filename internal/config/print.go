@@ -55,6 +55,7 @@ func namespaceNode(o namespace.Options) *yaml.Node {
 		{"age", o.Age.String()},
 		{"max-message-bytes", largest.String()},
 		{"presence", o.Presence},
+		{"presence-grace", o.PresenceGrace.String()},
 		{"slow", o.Slow},
 		{"on-resync", o.OnResync},
 	} {

@@ -99,6 +99,10 @@ type Options struct {
 	// Presence says what is told of who is on a channel: Members (default), Count
 	// or Off.
 	Presence string
+	// PresenceGrace is how long after its edge was lost a session leaves the rosters
+	// of such channels; 0, the default, and what is longer than that: when it can
+	// not be taken over any more.
+	PresenceGrace time.Duration
 	// Slow says what becomes of messages that wait for a slow client: Recover
 	// (default), DropOldest or Conflate.
 	Slow string
@@ -222,6 +226,14 @@ func lesser(a, b string) string {
 	return Members
 }
 
+// PresenceGrace is that of a literal channel; of a pattern it is 0.
+func (s *Set) PresenceGrace(name string) time.Duration {
+	if bayeux.IsPattern(name) {
+		return 0
+	}
+	return s.Of(name).PresenceGrace
+}
+
 // MayWatch reports whether a caller may be told who is on a channel: if he may
 // subscribe to it, and its presence is not off. There are no rosters of patterns,
 // nor of rosters.
@@ -241,6 +253,7 @@ func (o *Options) complete() error {
 		inRange("messages", &o.Messages, DefaultMessages, maxMessages),
 		inRange("bytes", &o.Bytes, DefaultBytes, maxBytes),
 		inRange("max-message-bytes", &o.MaxMessageBytes, DefaultMaxMessageBytes, DefaultBytes),
+		inRange("presence-grace", &o.PresenceGrace, 0, time.Hour),
 		inRange("age", &o.Age, DefaultAge, 30*24*time.Hour),
 	)
 }

@@ -125,6 +125,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.holder = holder.New(holder.Config{
 		Sessions: cfg.MaxSessions, Channels: cfg.MaxChannels, Resume: maxResume, Tombstones: cfg.MaxTombstones,
 		Watches: cfg.MaxWatches, Queue: cfg.WatchQueue, Grace: cfg.Grace,
+		Leave: deps.Namespaces.PresenceGrace,
 		Ended: func(e holder.Ended) { s.metrics.end(e.Reason) },
 	})
 	s.metrics = newMetrics(deps.Registerer, s)
