@@ -121,6 +121,11 @@ func TestNewSetRefuses(t *testing.T) {
 		{"double star inside", []namespace.Options{{Pattern: "/**/a"}}, "a wildcard before the last segment"},
 		{"meta", []namespace.Options{{Pattern: "/meta/**"}}, "no options"},
 		{"rosters", []namespace.Options{{Pattern: "/presence/a/*"}}, "no options"},
+		{
+			"presence-grace",
+			[]namespace.Options{{Pattern: "/a", PresenceGrace: 2 * time.Hour}},
+			"presence-grace: 2h0m0s is not between 0 and 1h0m0s",
+		},
 		{"presence", []namespace.Options{{Pattern: "/a", Presence: "all"}}, `presence: "all" is not one of [members count off]`},
 		{
 			"who",
@@ -179,6 +184,15 @@ func TestPresence(t *testing.T) {
 		}
 		if anyone, sessions := s.MayWatch(tt.name, namespace.Anyone), s.MayWatch(tt.name, namespace.Sessions); anyone != tt.anyone || sessions != tt.sessions {
 			t.Errorf("who may watch %s: %v, %v, want %v, %v", tt.name, anyone, sessions, tt.anyone, tt.sessions)
+		}
+	}
+	graces, err := namespace.NewSet([]namespace.Options{{Pattern: "/a/*", PresenceGrace: 5 * time.Second}}, namespace.Open())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]time.Duration{"/a/b": 5 * time.Second, "/a/*": 0, "/b": 0} {
+		if got := graces.PresenceGrace(name); got != want {
+			t.Errorf("grace of %s is %v, want %v", name, got, want)
 		}
 	}
 	for _, name := range []string{"/presence/b/c", "/presence/b/*", "/presence/**"} {

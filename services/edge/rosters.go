@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	// mostRosters is how many rosters sessions of one edge can watch at a time.
-	mostRosters = 10_000
+	// mostRosters is how many rosters sessions of one edge can watch at a time: half
+	// as many as a connection to presence has streams, which others need, too.
+	mostRosters = 5_000
 	// rosterLinger is how long a roster is followed that nobody watches any more.
 	rosterLinger = 5 * time.Second
 	// owedAgain is after how long those are told again to whom nothing could be.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -24,7 +25,12 @@ type rosters struct {
 	edgev1.UnimplementedRosterServiceServer
 
 	service *Service
+	follows atomic.Int32
 }
+
+// mostFollows is how many rosters are followed at one process: half as many as a
+// connection to another one has streams.
+const mostFollows = 5_000
 
 // Follow implements [edgev1.RosterServiceServer].
 func (r *rosters) Follow(req *edgev1.FollowRequest, stream grpc.ServerStreamingServer[edgev1.FollowResponse]) error {
@@ -33,6 +39,11 @@ func (r *rosters) Follow(req *edgev1.FollowRequest, stream grpc.ServerStreamingS
 		return err
 	}
 	limit = min(limit, int(req.GetLimit()))
+	defer r.follows.Add(-1)
+	if r.follows.Add(1) > mostFollows {
+		return rpc.Error(codes.ResourceExhausted, channelv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
+			"%d rosters are followed here already; try another presence process", mostFollows)
+	}
 	return r.service.followRoster(stream.Context(), req.GetChannel(), limit, func(c roster.Change) error {
 		return stream.Send(&edgev1.FollowResponse{Change: encodeChange(c)})
 	})
@@ -180,7 +191,7 @@ func (s *Service) look(w *holder.Watch, channel string, limit int, before bool) 
 		return roster.Counted(uint64(n)), nil
 	}
 	members := make([]roster.Member, 0, n)
-	for _, m := range s.holder.Members(channel, n) {
+	for m := range s.holder.Everyone(channel) {
 		members = append(members, roster.Member{Session: m.Session, User: m.User, Since: m.Since})
 	}
 	return roster.Of(members), nil

@@ -243,3 +243,28 @@ func TestWhatIsTold(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkNews is what one change of a full roster costs, for all watchers.
+func BenchmarkNews(b *testing.B) {
+	r := watched.New[int](true)
+	var members []roster.Member
+	for n := range roster.Most - 1 {
+		members = append(members, roster.Member{Session: fmt.Sprintf("0123456789abcdef%04d", n), User: "somebody"})
+	}
+	r.Add(1)
+	r.Learn(roster.Of(members).Whole())
+	r.News()
+	_, to := r.Owed()
+	r.Told(to[0], true)
+	other := []roster.Member{{Session: "another"}}
+	for n := 0; b.Loop(); n++ {
+		c := roster.Change{Count: roster.Most, Listed: true, Joined: other}
+		if n%2 == 1 {
+			c = roster.Change{Count: roster.Most - 1, Listed: true, Left: other}
+		}
+		r.Learn(c)
+		if data, _ := r.News(); data == nil {
+			b.Fatal("no news")
+		}
+	}
+}

@@ -396,3 +396,28 @@ func TestLeave(t *testing.T) {
 		t.Errorf("%d are away, %d channels are known", len(h.away), len(h.channels))
 	}
 }
+
+// BenchmarkEveryone looks at a channel with as many members as are ever listed.
+func BenchmarkEveryone(b *testing.B) {
+	h := New(config())
+	h.SetHeld(all(1, true))
+	h.SetEdges([]string{"e@1"}, time.Time{})
+	f, err := h.Attach("e@1", func() {})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range 1000 {
+		if err := f.Present(id(i), there(1, "/a", "/b"), time.Time{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		n := 0
+		for range h.Everyone("/a") {
+			n++
+		}
+		if n != 1000 {
+			b.Fatal(n)
+		}
+	}
+}

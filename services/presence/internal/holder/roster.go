@@ -69,6 +69,21 @@ func (h *Holder) Members(name string, limit int) []Member {
 	return c.list("", limit)
 }
 
+// Everyone is all members of a channel, in no order.
+func (h *Holder) Everyone(name string) iter.Seq[Member] {
+	return func(yield func(Member) bool) {
+		c, ok := h.channels[name]
+		if !ok {
+			return
+		}
+		for r := range c.members.all() {
+			if i, _ := r.find(name); !yield(r.member(r.subs[i])) {
+				return
+			}
+		}
+	}
+}
+
 // list returns the first members whose sessions come after an id.
 func (c *channel) list(after string, limit int) []Member {
 	var list []Member
