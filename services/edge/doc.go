@@ -16,4 +16,7 @@
 //  6. A drain refuses handshakes, answers every held request and closes every
 //     WebSocket over some time, and ends with no session left: each is in its
 //     record at presence with all that waits in it or, without presence, ended.
+//  7. Who subscribes to /presence/<channel> is told who is on the channel, first all
+//     and then what changes, as presence says. What presence cannot be asked of
+//     does not change.
 package edge

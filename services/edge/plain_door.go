@@ -87,7 +87,7 @@ func (d *plainDoor) MaySubscribe(names []string) (public bool, p *web.Problem) {
 	for _, name := range names {
 		if _, roster := bayeux.RosterOf(name); roster {
 			return false, channels.Denied(channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED, name,
-				"who is on a channel is told to Bayeux clients only; ask presence, or count with GetCount")
+				"who is on a channel is told to Bayeux clients only; backends ask presence")
 		}
 		if !d.namespaces.MaySubscribe(name, namespace.Anyone) {
 			return false, channels.Denied(channelv1.ErrorReason_ERROR_REASON_SUBSCRIBE_DENIED, name,
