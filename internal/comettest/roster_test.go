@@ -164,6 +164,12 @@ func TestRosters(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			guests[4*i+2].Leave()
 		}
+		c.Node("edge-2").Directory.Disconnect(true) // its sessions are lost, as far as presence knows
+		time.Sleep(30 * time.Second)
+		c.Node("edge-2").Directory.Disconnect(false)
+		for _, edge := range edges {
+			c.Net.Cut(edge, "presence-0")
+		}
 		time.Sleep(2 * time.Minute) // presence waits for who may come back
 		truth := present(t, c, room)
 		if len(truth) != len(residents)+len(faults) {
