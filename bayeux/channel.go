@@ -9,6 +9,7 @@ const (
 	metaPrefix    = "/meta/"
 	servicePrefix = "/service/"
 	rosters       = "/presence" // Comet's own
+	privatePrefix = "/@"
 )
 
 // ChannelError says why a name is not that of a channel.
@@ -57,9 +58,13 @@ func RosterOf(name string) (channel string, ok bool) {
 	return channel, ok && strings.HasPrefix(channel, "/")
 }
 
+// IsPrivate reports whether a channel or pattern begins with /@. The protocol
+// knows no such kind: Comet keeps these names for itself.
+func IsPrivate(name string) bool { return strings.HasPrefix(name, privatePrefix) }
+
 // IsBroadcast reports whether a channel or pattern is neither under /meta/ nor
-// under /service/.
-func IsBroadcast(name string) bool { return !IsMeta(name) && !IsService(name) }
+// under /service/, nor private.
+func IsBroadcast(name string) bool { return !IsMeta(name) && !IsService(name) && !IsPrivate(name) }
 
 // Match reports whether a pattern, or a literal channel, matches a literal
 // channel. Both must be valid.

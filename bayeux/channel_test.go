@@ -50,6 +50,9 @@ func TestMatch(t *testing.T) {
 		{"/service/x", "/service/x /service/* /service/**", "/** /*"},
 		{"/service/x/y", "/service/x/y /service/** /service/x/* /service/x/**", "/** /* /service/*"},
 		{"/service", "/service /* /**", "/service/** /service/*"},
+		{"/@a/b", "/@a/b /@a/* /@a/**", "/** /* /@a/b/**"},
+		{"/@a", "/@a", "/** /*"},
+		{"/a/@b", "/a/@b /a/* /**", "/@b"},
 		{"/metal/x", "/metal/* /**", "/meta/**"},
 		{"/a/bc", "/a/bc /a/*", "/a/b* /a/b /a/b**"},
 		{"/a/b*", "/a/b* /a/*", "/a/b"},
@@ -97,6 +100,9 @@ func TestKinds(t *testing.T) {
 		{"/service/a", false, false, true, false},
 		{"/service/**", true, false, true, false},
 		{"/services/a", false, false, false, true},
+		{"/@a", false, false, false, false},
+		{"/@a/**", true, false, false, false},
+		{"/a/@b", false, false, false, true},
 	}
 	for _, tt := range tests {
 		if IsPattern(tt.name) != tt.pattern || IsMeta(tt.name) != tt.meta || IsService(tt.name) != tt.service || IsBroadcast(tt.name) != tt.broadcast {

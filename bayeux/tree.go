@@ -55,15 +55,15 @@ func (t *Tree[V]) Match(channel string, fn func(V)) {
 	if last < 0 {
 		return
 	}
-	if v, ok := t.one[channel[:last]]; ok {
+	rooted := IsBroadcast(channel) // /* and /** may reach it
+	if v, ok := t.one[channel[:last]]; ok && (rooted || last > 0) {
 		fn(v)
 	}
 	if len(t.deep) == 0 {
 		return
 	}
-	private := !IsBroadcast(channel)
 	for i := 0; i <= last; i++ {
-		if channel[i] != '/' || i == 0 && private {
+		if channel[i] != '/' || i == 0 && !rooted {
 			continue
 		}
 		if v, ok := t.deep[channel[:i]]; ok {

@@ -166,6 +166,9 @@ func (s *Set) Of(channel string) Options {
 		o.Subscribe, o.Publish = Nobody, Nobody
 		return o
 	}
+	if bayeux.IsPrivate(channel) {
+		return private(channel)
+	}
 	for i := range s.list {
 		if bayeux.Match(s.list[i].Pattern, channel) {
 			return s.list[i]
@@ -183,7 +186,7 @@ func (s *Set) MayPublish(channel string, caller Who) bool {
 // to a pattern: then every namespace whose channels the pattern can match has
 // to let it. Rosters are not subscribed to like other channels: see MayWatch.
 func (s *Set) MaySubscribe(name string, caller Who) bool {
-	if _, roster := bayeux.RosterOf(name); roster {
+	if _, roster := bayeux.RosterOf(name); roster || bayeux.IsPrivate(name) {
 		return false
 	}
 	for _, o := range s.list {

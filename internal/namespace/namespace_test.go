@@ -103,6 +103,26 @@ func TestMaySubscribe(t *testing.T) {
 	}
 }
 
+// TestPrivate: no namespace opens what begins with /@.
+func TestPrivate(t *testing.T) {
+	open, err := namespace.NewSet([]namespace.Options{{Pattern: "/**", Subscribe: namespace.Anyone, Publish: namespace.Anyone}}, namespace.Open())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/@a", "/@presence/events/0", "/@presence/**", "/@presence/events/*"} {
+		if open.MaySubscribe(name, namespace.Backends) || open.MayPublish(name, namespace.Backends) {
+			t.Errorf("%s is open", name)
+		}
+	}
+	events, cursor := open.Of(namespace.PresenceEvents+"3"), open.Of(namespace.PresenceWebhook+"3")
+	if events.Age != 24*time.Hour || events.Bytes != 2<<20 || cursor.Messages != 4 || cursor.Age <= events.Age {
+		t.Errorf("events %+v, cursors %+v", events, cursor)
+	}
+	if !open.MaySubscribe("/**", namespace.Anyone) || !open.MaySubscribe("/a/@b", namespace.Anyone) {
+		t.Error("what is private closes other channels")
+	}
+}
+
 func TestNobodyIsNoCaller(t *testing.T) {
 	if namespace.Anyone.Allows(namespace.Nobody) || namespace.Nobody.Allows(namespace.Backends) ||
 		namespace.Anyone.Allows("stranger") {
@@ -127,6 +147,7 @@ func TestNewSetRefuses(t *testing.T) {
 			"presence-grace: 2h0m0s is not between 0 and 1h0m0s",
 		},
 		{"presence", []namespace.Options{{Pattern: "/a", Presence: "all"}}, `presence: "all" is not one of [members count off]`},
+		{"private", []namespace.Options{{Pattern: "/@presence/**"}}, "reserved"},
 		{
 			"who",
 			[]namespace.Options{{Pattern: "/a", Publish: "all"}},

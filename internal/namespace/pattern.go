@@ -18,6 +18,9 @@ func checkPattern(p string) error {
 	if _, roster := bayeux.RosterOf(p); roster {
 		return fmt.Errorf("%q: channels under /presence have no options; those of the channel count of whom they tell", p)
 	}
+	if bayeux.IsPrivate(p) {
+		return fmt.Errorf("%q: names that begin with /@ are reserved", p)
+	}
 	return nil
 }
 
@@ -52,7 +55,7 @@ func cut(pattern string) (prefix string, deep bool) {
 }
 
 // below reports whether a prefix is under another, with the exception that
-// wildcards in the first place do not reach /service.
+// wildcards in the first place reach neither /service nor what is private.
 func below(upper, lower string) bool {
 	return strings.HasPrefix(lower, upper) && (upper != "/" || bayeux.IsBroadcast(lower))
 }

@@ -60,7 +60,7 @@ func publication(m *pubsubv1.PublishRequest) upstream.Publication {
 	return upstream.Publication{Channel: m.GetChannel(), Data: m.GetData(), Ext: m.GetExt(), Key: m.GetIdempotencyKey()}
 }
 
-// checkLiteral accepts literal channels outside /meta.
+// checkLiteral accepts literal channels that are not reserved.
 func checkLiteral(channel string) error {
 	if err := bayeux.ParseChannel(channel); err != nil {
 		return invalid(channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID, "%v", err)
@@ -69,13 +69,17 @@ func checkLiteral(channel string) error {
 		return invalid(channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID,
 			"%s is a pattern; a literal channel is needed here", channel)
 	}
-	return checkNoMeta(channel)
+	return checkReserved(channel)
 }
 
-func checkNoMeta(channel string) error {
+func checkReserved(channel string) error {
 	if channel == "/meta" || bayeux.IsMeta(channel) {
 		return invalid(channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID,
 			"%s is reserved for the protocol", channel)
+	}
+	if bayeux.IsPrivate(channel) {
+		return invalid(channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID,
+			"%s is reserved: names that begin with /@ are Comet's own; choose another", channel)
 	}
 	return nil
 }
@@ -136,7 +140,7 @@ func checkInterest(channel string, anyPattern bool) error {
 	if err := bayeux.ParseChannel(channel); err != nil {
 		return invalid(channelv1.ErrorReason_ERROR_REASON_CHANNEL_INVALID, "%v", err)
 	}
-	if err := checkNoMeta(channel); err != nil {
+	if err := checkReserved(channel); err != nil {
 		return err
 	}
 	if !anyPattern && bayeux.IsPattern(channel) && strings.Count(channel, "/") < 2 {

@@ -107,6 +107,8 @@ func TestRefusals(t *testing.T) {
 			{"subscribe", message{"channel": "/meta/subscribe", "subscription": "/closed"}, "403:denied_by_security_policy:subscribe_denied"},
 			{"wider pattern", message{"channel": "/meta/subscribe", "subscription": "/**"}, "403:denied_by_security_policy:subscribe_denied"},
 			{"for users", message{"channel": "/meta/subscribe", "subscription": "/users/a"}, "403:denied_by_security_policy:subscribe_denied"},
+			{"private", message{"channel": "/meta/subscribe", "subscription": "/@presence/**"}, "403:denied_by_security_policy:subscribe_denied"},
+			{"publish what is private", message{"channel": "/@presence/events/0", "data": 1}, "403:denied_by_security_policy:publish_denied"},
 			{"publish", message{"channel": "/read/a", "data": 1}, "403:denied_by_security_policy:publish_denied"},
 			{"roster of a closed channel", message{"channel": "/meta/subscribe", "subscription": "/presence/users/a"}, "403:denied_by_security_policy:subscribe_denied"},
 			{"rosters", message{"channel": "/meta/subscribe", "subscription": "/presence/open/*"}, "403:denied_by_security_policy:subscribe_denied"},
@@ -119,7 +121,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 			}
 		}
-		if got := w.value("comet_edge_refused_total"); got != 9 {
+		if got := w.value("comet_edge_refused_total"); got != 11 {
 			t.Errorf("counted %v refusals", got)
 		}
 		w.end(context.Canceled)

@@ -60,6 +60,7 @@ func TestPublish(t *testing.T) {
 		{"channel as parameter", "/channels?channel=/a", "1", []string{"Content-Type", "application/json"}, nil, 400, "CHANNEL_INVALID"},
 		{"pattern", "/channels/a/*", "1", []string{"Content-Type", "application/json"}, nil, 400, "CHANNEL_INVALID"},
 		{"meta", "/channels/meta/x", "1", []string{"Content-Type", "application/json"}, nil, 400, "CHANNEL_INVALID"},
+		{"private", "/channels/@presence/events/0", "1", []string{"Content-Type", "application/json"}, nil, 400, "CHANNEL_INVALID"},
 		{"denied", "/channels/closed/a", "1", []string{"Content-Type", "application/json"}, nil, 403, "PUBLISH_DENIED"},
 		{"token", "/channels/a?token=x", "1", []string{"Content-Type", "application/json"}, nil, 401, "UNAUTHENTICATED"},
 		{"no type", "/channels/a", "1", nil, nil, 415, "CONTENT_TYPE_UNSUPPORTED"},
@@ -304,7 +305,7 @@ func checkReached(t *testing.T, edge *fakeEdge, method string) {
 			t.Errorf("out of bounds: %+v", req)
 		}
 		for _, name := range req.Channels {
-			if !utf8.ValidString(name) || strings.HasPrefix(name, "/meta/") || strings.HasPrefix(name, "/service/") {
+			if !utf8.ValidString(name) || strings.HasPrefix(name, "/meta/") || strings.HasPrefix(name, "/service/") || strings.HasPrefix(name, "/@") {
 				t.Errorf("channel %q", name)
 			}
 		}

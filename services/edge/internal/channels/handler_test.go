@@ -248,6 +248,8 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/channels/%00", nil, 400, "CHANNEL_INVALID", "not allowed"},
 		{"GET", "/channels/meta/connect", nil, 400, "CHANNEL_INVALID", "reserved"},
 		{"GET", "/channels/meta", nil, 400, "CHANNEL_INVALID", "reserved"},
+		{"GET", "/channels/@presence/events/0", nil, 400, "CHANNEL_INVALID", "reserved"},
+		{"GET", "/channels/%40presence/**", nil, 400, "CHANNEL_INVALID", "reserved"},
 		{"GET", "/channels/" + strings.Repeat("x", 257), nil, 400, "CHANNEL_INVALID", "256"},
 		{"GET", "/channels" + strings.Repeat("/x", 33), nil, 400, "CHANNEL_INVALID", "segments"},
 		{"GET", "/channels?channel=a", nil, 400, "CHANNEL_INVALID", "begin with /"},

@@ -177,6 +177,9 @@ func checkChannel(name string) *web.Problem {
 	if name == "/meta" || bayeux.IsMeta(name) {
 		return badChannel("%s is reserved for the protocol; choose another name", name)
 	}
+	if bayeux.IsPrivate(name) {
+		return badChannel("%s is reserved: names that begin with /@ are Comet's own; choose another", name)
+	}
 	return nil
 }
 
