@@ -197,7 +197,7 @@ func (s *Service) changeLocked(f *holder.Feed, c *edgev1.SessionChange, now time
 		err = f.Subscribed(id, change.Subscribed.GetChannels(), now)
 	case *edgev1.SessionChange_Unsubscribed:
 		kind = unsubscribed
-		f.Unsubscribed(id, change.Unsubscribed.GetChannels())
+		f.Unsubscribed(id, change.Unsubscribed.GetChannels(), now)
 	case *edgev1.SessionChange_Gone:
 		kind = gone
 		f.Gone(id, decodeGeneration(change.Gone.GetGeneration()), change.Gone.GetReason(), now)

@@ -38,4 +38,7 @@
 //  9. A Watch hears of each member it has been told of when it leaves, and of
 //     every other one when it joins or is listed, each once, in order; or it is
 //     told that it fell behind, or that the shards changed.
+//  10. Ended and Left are told by both holders of a shard, which hear the same,
+//     but not at the same time, nor always in the same words: whose stream from
+//     an edge broke hears no reason.
 package holder

@@ -137,6 +137,9 @@ func (f *Feed) Present(id string, st State, now time.Time) error {
 	}
 	at := now.UnixNano()
 	if r == nil {
+		if _, over := h.tombs[id]; over && h.cfg.Again != nil {
+			h.cfg.Again(id, st.Generation)
+		}
 		if h.sessions >= h.cfg.Sessions {
 			return fmt.Errorf("%w: %d sessions", ErrLimit, h.cfg.Sessions)
 		}
@@ -152,11 +155,11 @@ func (f *Feed) Present(id string, st State, now time.Time) error {
 	r.home, r.claim, r.generation, r.round = f.edge, nil, st.Generation, f.round
 	r.since, r.adoptable, r.resume = st.Since.UnixNano(), st.Adoptable, string(st.Resume)
 	r.transport = unique.Make(st.Transport).Value() // one of few
-	return f.resubscribe(r, st.Channels, at)
+	return f.resubscribe(r, st.Channels, at, now)
 }
 
-// resubscribe makes these the channels of a session.
-func (f *Feed) resubscribe(r *record, channels []string, at int64) error {
+// resubscribe makes these the channels of a session; new ones it is on since at.
+func (f *Feed) resubscribe(r *record, channels []string, at int64, now time.Time) error {
 	wanted := slices.Clone(channels)
 	slices.Sort(wanted)
 	first := f.holder.isFirst(r)
@@ -164,6 +167,7 @@ func (f *Feed) resubscribe(r *record, channels []string, at int64) error {
 		_, keep := slices.BinarySearch(wanted, old.name)
 		if !keep {
 			f.holder.leave(r, old, first)
+			f.holder.tellLeft(r, old, now)
 		}
 		return !keep
 	})
@@ -207,7 +211,7 @@ func (f *Feed) subscribe(r *record, channels []string, at int64) error {
 }
 
 // Unsubscribed says that a session left channels.
-func (f *Feed) Unsubscribed(id string, channels []string) {
+func (f *Feed) Unsubscribed(id string, channels []string, now time.Time) {
 	r := f.own(id)
 	if r == nil {
 		return
@@ -218,6 +222,7 @@ func (f *Feed) Unsubscribed(id string, channels []string) {
 			left := r.subs[i]
 			r.subs = slices.Delete(r.subs, i, i+1)
 			f.holder.leave(r, left, first)
+			f.holder.tellLeft(r, left, now)
 		}
 	}
 }
@@ -234,7 +239,10 @@ func (f *Feed) Gone(id string, g home.Generation, reason string, now time.Time) 
 			h.lose(r, now)
 		}
 	case r == nil:
-		h.bury(id, g, now)
+		if t, over := h.tombs[id]; !over || g.After(t.generation) {
+			h.bury(id, g, now)
+			h.tellEnded(&record{id: id, home: f.edge}, g, reason, now) // it began since the last report
+		}
 	case g.After(r.generation), g == r.generation && r.home.member == f.edge.member:
 		h.end(r, g, reason, now)
 	}

@@ -47,31 +47,20 @@ type Config struct {
 	// channel, if that is sooner than its record is over; 0: with that. It may be
 	// nil: so for all channels.
 	Leave func(channel string) time.Duration
-	// Ended hears of every session that is over, unless it is nil. It must not
-	// call back.
+	// Ended hears of every session that is over, unless it is nil, as the next
+	// two. They must not call back.
 	Ended func(Ended)
+	// Left hears of every channel that a session left and outlived.
+	Left func(Left)
+	// Again hears of sessions that were taken for over and are there in a later
+	// generation: they had only moved.
+	Again func(session string, g home.Generation)
 }
 
 const (
 	remember = 10 * time.Minute // ends of sessions
 	install  = 30 * time.Second // for a claimer to report the session
 	maxTold  = 1 << 16          // answers that wait for one edge
-)
-
-// Ended is a session that is over.
-type Ended struct {
-	Session, User string
-	Generation    home.Generation
-	// Reason is the edge's, or one of this package's.
-	Reason string
-}
-
-// Reasons for which sessions end here.
-const (
-	// Lost: nobody claimed it after its home was lost.
-	Lost = "lost"
-	// Vanished: its home does not name it any more.
-	Vanished = "vanished"
 )
 
 // Moved is the reason for which an edge says that a session is gone if it is no

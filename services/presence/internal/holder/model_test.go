@@ -233,7 +233,7 @@ func (m *model) subscribe(t *rapid.T) {
 func (m *model) unsubscribe(t *rapid.T) {
 	f, edge, current := m.edgeOf(t)
 	id, names := rapid.SampledFrom(modelIDs).Draw(t, "id"), channels(t)
-	f.Unsubscribed(id, names)
+	f.Unsubscribed(id, names, m.now)
 	if s := m.own(id, edge, current); s != nil {
 		for _, c := range names {
 			delete(s.channels, c)

@@ -123,9 +123,7 @@ func (h *Holder) end(r *record, g home.Generation, reason string, now time.Time)
 	h.sessions--
 	r.claim = nil
 	h.bury(r.id, g, now)
-	if h.cfg.Ended != nil {
-		h.cfg.Ended(Ended{Session: r.id, User: r.user, Generation: g, Reason: reason})
-	}
+	h.tellEnded(r, g, reason, now)
 }
 
 // bury remembers the end of a session.
