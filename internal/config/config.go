@@ -136,6 +136,11 @@ const (
 type PresenceConfig struct {
 	Grace       time.Duration
 	MaxSessions int
+	// Events publishes what becomes of sessions, for backends.
+	Events bool
+	// Webhook is the URL that events are sent to, too; empty: none.
+	// WebhookSecretFile is what they are signed with.
+	Webhook, WebhookSecretFile string
 }
 
 // Dev returns the defaults of comet dev: everything in one process, open, on
@@ -171,7 +176,7 @@ func Serve() Config {
 		GRPC:     Listen{":9090"},
 		Internal: Listen{":8081"},
 		Etcd:     Etcd{Prefix: "/comet", LeaseTTL: 3 * time.Second},
-		Presence: PresenceConfig{Grace: time.Minute, MaxSessions: 2_000_000},
+		Presence: PresenceConfig{Grace: time.Minute, MaxSessions: 2_000_000, Events: true},
 		Broker: BrokerConfig{
 			SlotBytes: 4 << 20, Replicas: 2, MinInSync: 1, UncleanAfter: OrNever(30 * time.Second),
 			Sync: SyncCommit, SyncInterval: 100 * time.Millisecond,
@@ -233,8 +238,16 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Broker.DataDir, "broker.data-dir", c.Broker.DataDir, "directory in which a broker keeps its slots, too; none: in memory only")
 	fs.StringVar(&c.Broker.Sync, "broker.sync", c.Broker.Sync, "when that is synced: commit (before a publish is acknowledged) or interval")
 	fs.DurationVar(&c.Broker.SyncInterval, "broker.sync-interval", c.Broker.SyncInterval, "how often it is with broker.sync=interval")
-	fs.DurationVar(&c.Presence.Grace, "presence.grace", c.Presence.Grace, "how long the sessions of a lost edge can go on elsewhere, at least")
-	fs.IntVar(&c.Presence.MaxSessions, "presence.max-sessions", c.Presence.MaxSessions, "how many sessions presence remembers")
+	c.Presence.bind(fs)
+}
+
+func (p *PresenceConfig) bind(fs *pflag.FlagSet) {
+	fs.DurationVar(&p.Grace, "presence.grace", p.Grace, "how long the sessions of a lost edge can go on elsewhere, at least")
+	fs.IntVar(&p.MaxSessions, "presence.max-sessions", p.MaxSessions, "how many sessions presence remembers")
+	fs.BoolVar(&p.Events, "presence.events", p.Events, "publish ends of sessions, and channels they leave, for backends")
+	fs.StringVar(&p.Webhook, "presence.webhook", p.Webhook, "URL that these events are sent to, as https://example.com/comet; none: nowhere")
+	fs.StringVar(&p.WebhookSecretFile, "presence.webhook-secret-file", p.WebhookSecretFile,
+		"file with the secret that requests to it are signed with, or several, one in each line")
 }
 
 // Validate checks what single keys cannot.
@@ -290,8 +303,7 @@ func (c *Config) Validate() error {
 			fail("%s: %d is not between %d and %d", n.key, n.v, n.low, n.high)
 		}
 	}
-	errs = append(errs, c.Broker.validate(c.Etcd))
-	errs = append(errs, c.Edge.validate())
+	errs = append(errs, c.Broker.validate(c.Etcd), c.Presence.validate(), c.Edge.validate())
 	return errors.Join(errs...)
 }
 
@@ -308,6 +320,20 @@ func (e *EdgeConfig) validate() error {
 		fail("edge.tls-cert-file, edge.tls-key-file: give both or none")
 	}
 	return errors.Join(errs...)
+}
+
+func (p *PresenceConfig) validate() error {
+	switch {
+	case p.Webhook == "" && p.WebhookSecretFile == "":
+		return nil
+	case p.Webhook == "" || p.WebhookSecretFile == "":
+		return errors.New("presence.webhook, presence.webhook-secret-file: give both or none")
+	case !p.Events:
+		return errors.New("presence.webhook: there is nothing to send without presence.events")
+	case !strings.HasPrefix(p.Webhook, "https://") && !strings.HasPrefix(p.Webhook, "http://"):
+		return errors.New("presence.webhook: want a URL that begins with https:// or http://")
+	}
+	return nil
 }
 
 func (b *BrokerConfig) validate(e Etcd) error {

@@ -62,6 +62,16 @@ type Config struct {
 	// WatchQueue is how many changes may wait for one watch before it is ended
 	// as too slow. Default 1,000.
 	WatchQueue int
+	// NoEvents leaves out what becomes of sessions: it is neither published nor
+	// can it be watched.
+	NoEvents bool
+	// MaxEvents bounds the events that are not known to be published. Default
+	// 100,000.
+	MaxEvents int
+	// Webhook is sent events, too; nothing unless it is set.
+	Webhook Webhook
+	// BrokerHeartbeat is how often brokers say how far they are; 1 s.
+	BrokerHeartbeat time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -77,6 +87,7 @@ func (c Config) withDefaults() Config {
 		{&c.MaxTombstones, 500_000},
 		{&c.MaxWatches, 10_000},
 		{&c.WatchQueue, 1_000},
+		{&c.MaxEvents, 100_000},
 	} {
 		if *d.limit == 0 {
 			*d.limit = d.value
@@ -101,6 +112,7 @@ type Service struct {
 	cfg     Config
 	deps    Deps
 	metrics *metrics
+	events  *events // nil: there are none
 
 	mu     sync.Mutex
 	holder *holder.Holder
@@ -122,12 +134,21 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	cfg = cfg.withDefaults()
 	s := &Service{cfg: cfg, deps: deps, news: make(chan struct{})}
-	s.holder = holder.New(holder.Config{
+	records := holder.Config{
 		Sessions: cfg.MaxSessions, Channels: cfg.MaxChannels, Resume: maxResume, Tombstones: cfg.MaxTombstones,
 		Watches: cfg.MaxWatches, Queue: cfg.WatchQueue, Grace: cfg.Grace,
 		Leave: deps.Namespaces.PresenceGrace,
 		Ended: func(e holder.Ended) { s.metrics.end(e.Reason) },
-	})
+	}
+	if !cfg.NoEvents {
+		var err error
+		if s.events, err = newEvents(cfg, deps); err != nil {
+			return nil, err
+		}
+		records.Ended = func(e holder.Ended) { s.metrics.end(e.Reason); s.events.ended(e) }
+		records.Left, records.Again = s.events.left, s.events.again
+	}
+	s.holder = holder.New(records)
 	s.metrics = newMetrics(deps.Registerer, s)
 	return s, nil
 }
@@ -169,8 +190,14 @@ func (s *Service) readyLocked() error {
 	return s.wholeLocked()
 }
 
-// Run follows the directory and forgets lost sessions, until ctx ends.
+// Run follows the directory, forgets lost sessions, and publishes events, until
+// ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	var events sync.WaitGroup
+	defer events.Wait()
+	if s.events != nil {
+		events.Go(func() { _ = s.events.Run(ctx) }) // it never fails
+	}
 	views := s.deps.Directory.Watch(ctx)
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -205,6 +232,9 @@ func (s *Service) see(v membership.View, now time.Time) {
 	}
 	s.holder.SetHeld(held)
 	s.holder.SetEdges(edges, now)
+	if s.events != nil {
+		s.events.setFirst(s.holder.First())
+	}
 	s.view = &v
 	s.changedLocked()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"time"
 
@@ -148,9 +149,19 @@ func (p *Process) publishURL() string {
 }
 
 func (p *Process) presence(d deps) (*presence.Service, error) {
+	hook := presence.Webhook{URL: p.cfg.Presence.Webhook, Dial: d.dial}
+	if hook.URL != "" {
+		var err error
+		if hook.Secrets, err = os.ReadFile(p.cfg.Presence.WebhookSecretFile); err != nil {
+			return nil, fmt.Errorf("presence.webhook-secret-file: %w", err)
+		}
+	}
 	return presence.New(presence.Config{
-		Grace:       p.cfg.Presence.Grace,
-		MaxSessions: p.cfg.Presence.MaxSessions,
+		Grace:           p.cfg.Presence.Grace,
+		MaxSessions:     p.cfg.Presence.MaxSessions,
+		NoEvents:        !p.cfg.Presence.Events,
+		Webhook:         hook,
+		BrokerHeartbeat: d.pace,
 	}, presence.Deps{
 		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", presenceName)),

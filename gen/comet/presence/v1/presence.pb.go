@@ -624,6 +624,375 @@ func (*WatchRosterResponse_Joined) isWatchRosterResponse_Change() {}
 
 func (*WatchRosterResponse_Left) isWatchRosterResponse_Change() {}
 
+// WatchEventsRequest says where to begin.
+type WatchEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The position of the last response that was dealt with; earliest: with all
+	// that is retained; nothing: from now on. One that is too old is refused with
+	// OUT_OF_RANGE and reason HISTORY_LOST.
+	After         string `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsRequest) Reset() {
+	*x = WatchEventsRequest{}
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsRequest) ProtoMessage() {}
+
+func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
+func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
+	return file_comet_presence_v1_presence_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WatchEventsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+// WatchEventsResponse is an event, or only a position.
+type WatchEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happened; nothing if only the position is new.
+	Event *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	// Everything up to here has been sent. Opaque, about 150 characters; keep it,
+	// and watch after it.
+	Position      string `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsResponse) Reset() {
+	*x = WatchEventsResponse{}
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsResponse) ProtoMessage() {}
+
+func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
+func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
+	return file_comet_presence_v1_presence_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *WatchEventsResponse) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *WatchEventsResponse) GetPosition() string {
+	if x != nil {
+		return x.Position
+	}
+	return ""
+}
+
+// Event is something that became of a session.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The same if the event comes again, and of no other event.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The session's public id.
+	Session string `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	// The user it belongs to, or nothing.
+	User string `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	// The name of the edge that held it last.
+	Edge string `protobuf:"bytes,4,opt,name=edge,proto3" json:"edge,omitempty"`
+	// Of the session's home, as epoch.count: both are numbers, and later homes
+	// have higher ones, of which epoch counts first. Of two events of a session
+	// the one with a lower generation is older.
+	Generation string `protobuf:"bytes,5,opt,name=generation,proto3" json:"generation,omitempty"`
+	// When presence heard of it.
+	Time *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=time,proto3" json:"time,omitempty"`
+	// What it is. Others may be added.
+	//
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Event_Disconnected
+	//	*Event_Left
+	Kind          isEvent_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_comet_presence_v1_presence_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Event) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Event) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Event) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *Event) GetEdge() string {
+	if x != nil {
+		return x.Edge
+	}
+	return ""
+}
+
+func (x *Event) GetGeneration() string {
+	if x != nil {
+		return x.Generation
+	}
+	return ""
+}
+
+func (x *Event) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Event) GetKind() isEvent_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Event) GetDisconnected() *Disconnected {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Disconnected); ok {
+			return x.Disconnected
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetLeft() *LeftChannel {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_Left); ok {
+			return x.Left
+		}
+	}
+	return nil
+}
+
+type isEvent_Kind interface {
+	isEvent_Kind()
+}
+
+type Event_Disconnected struct {
+	// The session is over.
+	Disconnected *Disconnected `protobuf:"bytes,7,opt,name=disconnected,proto3,oneof"`
+}
+
+type Event_Left struct {
+	// The session goes on, but left a channel.
+	Left *LeftChannel `protobuf:"bytes,8,opt,name=left,proto3,oneof"`
+}
+
+func (*Event_Disconnected) isEvent_Kind() {}
+
+func (*Event_Left) isEvent_Kind() {}
+
+// Disconnected says how a session ended.
+type Disconnected struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, in one word. From its edge: disconnect (by the client or a backend),
+	// expired, evicted, drained. From presence: lost (its edge was, and no other
+	// took it over in time), vanished (its edge does not know it any more). Others
+	// may be added.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What it subscribed to, in order: 100 at most, and 8 KiB.
+	Channels []string `protobuf:"bytes,2,rep,name=channels,proto3" json:"channels,omitempty"`
+	// It subscribed to more.
+	ChannelsTruncated bool `protobuf:"varint,3,opt,name=channels_truncated,json=channelsTruncated,proto3" json:"channels_truncated,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Disconnected) Reset() {
+	*x = Disconnected{}
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disconnected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disconnected) ProtoMessage() {}
+
+func (x *Disconnected) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disconnected.ProtoReflect.Descriptor instead.
+func (*Disconnected) Descriptor() ([]byte, []int) {
+	return file_comet_presence_v1_presence_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Disconnected) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Disconnected) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+func (x *Disconnected) GetChannelsTruncated() bool {
+	if x != nil {
+		return x.ChannelsTruncated
+	}
+	return false
+}
+
+// LeftChannel says what a session left.
+type LeftChannel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The channel or pattern.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Why, in one word: unsubscribe. Others may be added.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeftChannel) Reset() {
+	*x = LeftChannel{}
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeftChannel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeftChannel) ProtoMessage() {}
+
+func (x *LeftChannel) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_presence_v1_presence_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeftChannel.ProtoReflect.Descriptor instead.
+func (*LeftChannel) Descriptor() ([]byte, []int) {
+	return file_comet_presence_v1_presence_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LeftChannel) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *LeftChannel) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 var File_comet_presence_v1_presence_proto protoreflect.FileDescriptor
 
 const file_comet_presence_v1_presence_proto_rawDesc = "" +
@@ -661,12 +1030,37 @@ const file_comet_presence_v1_presence_proto_rawDesc = "" +
 	"\x06joined\x18\x01 \x01(\v2\x19.comet.presence.v1.MemberH\x00R\x06joined\x12/\n" +
 	"\x04left\x18\x02 \x01(\v2\x19.comet.presence.v1.MemberH\x00R\x04left\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x04R\x05countB\b\n" +
-	"\x06change2\xff\x02\n" +
+	"\x06change\"*\n" +
+	"\x12WatchEventsRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\tR\x05after\"a\n" +
+	"\x13WatchEventsResponse\x12.\n" +
+	"\x05event\x18\x01 \x01(\v2\x18.comet.presence.v1.EventR\x05event\x12\x1a\n" +
+	"\bposition\x18\x02 \x01(\tR\bposition\"\xae\x02\n" +
+	"\x05Event\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\x12\x12\n" +
+	"\x04edge\x18\x04 \x01(\tR\x04edge\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\tR\n" +
+	"generation\x12.\n" +
+	"\x04time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12E\n" +
+	"\fdisconnected\x18\a \x01(\v2\x1f.comet.presence.v1.DisconnectedH\x00R\fdisconnected\x124\n" +
+	"\x04left\x18\b \x01(\v2\x1e.comet.presence.v1.LeftChannelH\x00R\x04leftB\x06\n" +
+	"\x04kind\"q\n" +
+	"\fDisconnected\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bchannels\x18\x02 \x03(\tR\bchannels\x12-\n" +
+	"\x12channels_truncated\x18\x03 \x01(\bR\x11channelsTruncated\"?\n" +
+	"\vLeftChannel\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason2\xdf\x03\n" +
 	"\x0fPresenceService\x12V\n" +
 	"\tGetRoster\x12#.comet.presence.v1.GetRosterRequest\x1a$.comet.presence.v1.GetRosterResponse\x12S\n" +
 	"\bGetCount\x12\".comet.presence.v1.GetCountRequest\x1a#.comet.presence.v1.GetCountResponse\x12_\n" +
 	"\fListSessions\x12&.comet.presence.v1.ListSessionsRequest\x1a'.comet.presence.v1.ListSessionsResponse\x12^\n" +
-	"\vWatchRoster\x12%.comet.presence.v1.WatchRosterRequest\x1a&.comet.presence.v1.WatchRosterResponse0\x01B>Z<github.com/comet-push/comet/gen/comet/presence/v1;presencev1b\x06proto3"
+	"\vWatchRoster\x12%.comet.presence.v1.WatchRosterRequest\x1a&.comet.presence.v1.WatchRosterResponse0\x01\x12^\n" +
+	"\vWatchEvents\x12%.comet.presence.v1.WatchEventsRequest\x1a&.comet.presence.v1.WatchEventsResponse0\x01B>Z<github.com/comet-push/comet/gen/comet/presence/v1;presencev1b\x06proto3"
 
 var (
 	file_comet_presence_v1_presence_proto_rawDescOnce sync.Once
@@ -680,7 +1074,7 @@ func file_comet_presence_v1_presence_proto_rawDescGZIP() []byte {
 	return file_comet_presence_v1_presence_proto_rawDescData
 }
 
-var file_comet_presence_v1_presence_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_comet_presence_v1_presence_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_comet_presence_v1_presence_proto_goTypes = []any{
 	(*Member)(nil),                // 0: comet.presence.v1.Member
 	(*Session)(nil),               // 1: comet.presence.v1.Session
@@ -692,28 +1086,39 @@ var file_comet_presence_v1_presence_proto_goTypes = []any{
 	(*ListSessionsResponse)(nil),  // 7: comet.presence.v1.ListSessionsResponse
 	(*WatchRosterRequest)(nil),    // 8: comet.presence.v1.WatchRosterRequest
 	(*WatchRosterResponse)(nil),   // 9: comet.presence.v1.WatchRosterResponse
-	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
+	(*WatchEventsRequest)(nil),    // 10: comet.presence.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),   // 11: comet.presence.v1.WatchEventsResponse
+	(*Event)(nil),                 // 12: comet.presence.v1.Event
+	(*Disconnected)(nil),          // 13: comet.presence.v1.Disconnected
+	(*LeftChannel)(nil),           // 14: comet.presence.v1.LeftChannel
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_comet_presence_v1_presence_proto_depIdxs = []int32{
-	10, // 0: comet.presence.v1.Member.since:type_name -> google.protobuf.Timestamp
-	10, // 1: comet.presence.v1.Session.since:type_name -> google.protobuf.Timestamp
+	15, // 0: comet.presence.v1.Member.since:type_name -> google.protobuf.Timestamp
+	15, // 1: comet.presence.v1.Session.since:type_name -> google.protobuf.Timestamp
 	0,  // 2: comet.presence.v1.GetRosterResponse.members:type_name -> comet.presence.v1.Member
 	1,  // 3: comet.presence.v1.ListSessionsResponse.sessions:type_name -> comet.presence.v1.Session
 	0,  // 4: comet.presence.v1.WatchRosterResponse.joined:type_name -> comet.presence.v1.Member
 	0,  // 5: comet.presence.v1.WatchRosterResponse.left:type_name -> comet.presence.v1.Member
-	2,  // 6: comet.presence.v1.PresenceService.GetRoster:input_type -> comet.presence.v1.GetRosterRequest
-	4,  // 7: comet.presence.v1.PresenceService.GetCount:input_type -> comet.presence.v1.GetCountRequest
-	6,  // 8: comet.presence.v1.PresenceService.ListSessions:input_type -> comet.presence.v1.ListSessionsRequest
-	8,  // 9: comet.presence.v1.PresenceService.WatchRoster:input_type -> comet.presence.v1.WatchRosterRequest
-	3,  // 10: comet.presence.v1.PresenceService.GetRoster:output_type -> comet.presence.v1.GetRosterResponse
-	5,  // 11: comet.presence.v1.PresenceService.GetCount:output_type -> comet.presence.v1.GetCountResponse
-	7,  // 12: comet.presence.v1.PresenceService.ListSessions:output_type -> comet.presence.v1.ListSessionsResponse
-	9,  // 13: comet.presence.v1.PresenceService.WatchRoster:output_type -> comet.presence.v1.WatchRosterResponse
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	12, // 6: comet.presence.v1.WatchEventsResponse.event:type_name -> comet.presence.v1.Event
+	15, // 7: comet.presence.v1.Event.time:type_name -> google.protobuf.Timestamp
+	13, // 8: comet.presence.v1.Event.disconnected:type_name -> comet.presence.v1.Disconnected
+	14, // 9: comet.presence.v1.Event.left:type_name -> comet.presence.v1.LeftChannel
+	2,  // 10: comet.presence.v1.PresenceService.GetRoster:input_type -> comet.presence.v1.GetRosterRequest
+	4,  // 11: comet.presence.v1.PresenceService.GetCount:input_type -> comet.presence.v1.GetCountRequest
+	6,  // 12: comet.presence.v1.PresenceService.ListSessions:input_type -> comet.presence.v1.ListSessionsRequest
+	8,  // 13: comet.presence.v1.PresenceService.WatchRoster:input_type -> comet.presence.v1.WatchRosterRequest
+	10, // 14: comet.presence.v1.PresenceService.WatchEvents:input_type -> comet.presence.v1.WatchEventsRequest
+	3,  // 15: comet.presence.v1.PresenceService.GetRoster:output_type -> comet.presence.v1.GetRosterResponse
+	5,  // 16: comet.presence.v1.PresenceService.GetCount:output_type -> comet.presence.v1.GetCountResponse
+	7,  // 17: comet.presence.v1.PresenceService.ListSessions:output_type -> comet.presence.v1.ListSessionsResponse
+	9,  // 18: comet.presence.v1.PresenceService.WatchRoster:output_type -> comet.presence.v1.WatchRosterResponse
+	11, // 19: comet.presence.v1.PresenceService.WatchEvents:output_type -> comet.presence.v1.WatchEventsResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_comet_presence_v1_presence_proto_init() }
@@ -725,13 +1130,17 @@ func file_comet_presence_v1_presence_proto_init() {
 		(*WatchRosterResponse_Joined)(nil),
 		(*WatchRosterResponse_Left)(nil),
 	}
+	file_comet_presence_v1_presence_proto_msgTypes[12].OneofWrappers = []any{
+		(*Event_Disconnected)(nil),
+		(*Event_Left)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_presence_v1_presence_proto_rawDesc), len(file_comet_presence_v1_presence_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	PresenceService_GetCount_FullMethodName     = "/comet.presence.v1.PresenceService/GetCount"
 	PresenceService_ListSessions_FullMethodName = "/comet.presence.v1.PresenceService/ListSessions"
 	PresenceService_WatchRoster_FullMethodName  = "/comet.presence.v1.PresenceService/WatchRoster"
+	PresenceService_WatchEvents_FullMethodName  = "/comet.presence.v1.PresenceService/WatchEvents"
 )
 
 // PresenceServiceClient is the client API for PresenceService service.
@@ -48,6 +49,10 @@ type PresenceServiceClient interface {
 	// each present member. With "presence: count" it streams how many there are,
 	// from the first on, and after changes at most about four times a second.
 	WatchRoster(ctx context.Context, in *WatchRosterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchRosterResponse], error)
+	// WatchEvents streams what becomes of sessions, each at least once, from a
+	// position on, whoever is asked. Events of one session come in order. The
+	// first response, and then one at least every 10 s, has a position.
+	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
 }
 
 type presenceServiceClient struct {
@@ -107,6 +112,25 @@ func (c *presenceServiceClient) WatchRoster(ctx context.Context, in *WatchRoster
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PresenceService_WatchRosterClient = grpc.ServerStreamingClient[WatchRosterResponse]
 
+func (c *presenceServiceClient) WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PresenceService_ServiceDesc.Streams[1], PresenceService_WatchEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchEventsRequest, WatchEventsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PresenceService_WatchEventsClient = grpc.ServerStreamingClient[WatchEventsResponse]
+
 // PresenceServiceServer is the server API for PresenceService service.
 // All implementations must embed UnimplementedPresenceServiceServer
 // for forward compatibility.
@@ -128,6 +152,10 @@ type PresenceServiceServer interface {
 	// each present member. With "presence: count" it streams how many there are,
 	// from the first on, and after changes at most about four times a second.
 	WatchRoster(*WatchRosterRequest, grpc.ServerStreamingServer[WatchRosterResponse]) error
+	// WatchEvents streams what becomes of sessions, each at least once, from a
+	// position on, whoever is asked. Events of one session come in order. The
+	// first response, and then one at least every 10 s, has a position.
+	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error
 	mustEmbedUnimplementedPresenceServiceServer()
 }
 
@@ -149,6 +177,9 @@ func (UnimplementedPresenceServiceServer) ListSessions(context.Context, *ListSes
 }
 func (UnimplementedPresenceServiceServer) WatchRoster(*WatchRosterRequest, grpc.ServerStreamingServer[WatchRosterResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchRoster not implemented")
+}
+func (UnimplementedPresenceServiceServer) WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchEvents not implemented")
 }
 func (UnimplementedPresenceServiceServer) mustEmbedUnimplementedPresenceServiceServer() {}
 func (UnimplementedPresenceServiceServer) testEmbeddedByValue()                         {}
@@ -236,6 +267,17 @@ func _PresenceService_WatchRoster_Handler(srv interface{}, stream grpc.ServerStr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PresenceService_WatchRosterServer = grpc.ServerStreamingServer[WatchRosterResponse]
 
+func _PresenceService_WatchEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchEventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PresenceServiceServer).WatchEvents(m, &grpc.GenericServerStream[WatchEventsRequest, WatchEventsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PresenceService_WatchEventsServer = grpc.ServerStreamingServer[WatchEventsResponse]
+
 // PresenceService_ServiceDesc is the grpc.ServiceDesc for PresenceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -260,6 +302,11 @@ var PresenceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchRoster",
 			Handler:       _PresenceService_WatchRoster_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchEvents",
+			Handler:       _PresenceService_WatchEvents_Handler,
 			ServerStreams: true,
 		},
 	},
