@@ -1,6 +1,7 @@
 package comettest_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -112,4 +113,137 @@ func TestEventsOfSessions(t *testing.T) {
 		}
 		w.finish()
 	})
+}
+
+// TestEventsOutliveTheirPublisher parts presence from brokers while sessions
+// end, and then kills one of two holders: the other one publishes what that one
+// could not.
+func TestEventsOutliveTheirPublisher(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWitnesses(t, 2, 2, 2, 2)
+		const clients = 12
+		for i := range clients {
+			w.join(fmt.Sprint("c", i), fmt.Sprint("edge-", i%2))
+		}
+		time.Sleep(time.Second)
+		part := func(parted bool) {
+			for _, presence := range []string{"presence-0", "presence-1"} {
+				for _, broker := range []string{"broker-0", "broker-1"} {
+					if parted {
+						w.Net.Partition(presence, broker)
+					} else {
+						w.Net.Cut(presence, broker) // what is under way is lost
+						w.Net.Heal(presence, broker)
+					}
+				}
+			}
+		}
+		part(true)
+		for _, c := range w.all {
+			c.Leave()
+		}
+		time.Sleep(15 * time.Second) // longer than a publish may take
+		w.Crash("presence-0")
+		part(false)
+		time.Sleep(30 * time.Second)
+		for i := range clients {
+			w.check(fmt.Sprint("c", i), "disconnect")
+		}
+		if n := w.Value("presence-1", "comet_presence_events_waiting"); n != 0 {
+			t.Errorf("%v events wait", n)
+		}
+		w.finish()
+	})
+}
+
+// TestEventsUnderKills kills edges, presence processes and brokers, one of a
+// kind at a time, while sessions begin, end and leave channels.
+func TestEventsUnderKills(t *testing.T) {
+	t.Parallel()
+	seeds := uint64(1)
+	if *all {
+		seeds = 8
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWitnesses(t, seed, 3, 3, 3)
+				random := rand.New(rand.NewPCG(seed, 2))
+				for i := range 4 {
+					w.round(i, random)
+				}
+				w.finish()
+			})
+		})
+	}
+}
+
+// round is some minutes in which each kind of process dies once.
+func (w *witnesses) round(n int, random *rand.Rand) {
+	w.t.Helper()
+	name := func(what string) string { return fmt.Sprintf("%s-%d", what, n) }
+	victim := func(kind string) string { return fmt.Sprintf("%s-%d", kind, random.IntN(3)) }
+	edge, presence, broker := victim("edge"), victim("presence"), victim("broker")
+	var others []string
+	for _, e := range []string{"edge-0", "edge-1", "edge-2"} {
+		if e != edge {
+			others = append(others, e)
+		}
+	}
+	stays := w.Connect(comettest.Profile{Name: name("stays"), Edges: append([]string{edge}, others...), Channels: []string{own(name("stays"))}})
+	leaves, vanishes, parts := w.join(name("leaves"), others[0]), w.join(name("vanishes"), others[1]), w.join(name("parts"), others[0])
+	orphan := w.join(name("orphan"), edge)
+	before := []int{w.told[0].Leaves("/all"), w.told[1].Leaves("/all")}
+	time.Sleep(2 * time.Second)
+
+	type act struct {
+		at time.Duration
+		do func()
+	}
+	within := func(d time.Duration) time.Duration { return time.Duration(random.Int64N(int64(d))) }
+	dies := within(20 * time.Second)
+	acts := []act{
+		{dies, func() { orphan.Vanish(); w.Crash(edge) }},
+		{dies + within(100*time.Second), func() { w.Crash(presence) }},
+		{within(30 * time.Second), func() { w.Crash(broker) }},
+		{dies + 20*time.Second + within(60*time.Second), leaves.Leave},
+		{within(20 * time.Second), vanishes.Vanish},
+		{dies + 20*time.Second + within(60*time.Second), func() {
+			if err := parts.Unsubscribe("/all"); err != nil {
+				w.t.Error(err)
+			}
+		}},
+	}
+	for cut := within(10 * time.Second); cut < 3*time.Minute; cut += within(20 * time.Second) {
+		acts = append(acts, act{cut, func() { w.Net.Cut("watcher", victim("presence")) }})
+	}
+	slices.SortFunc(acts, func(a, b act) int { return int(a.at - b.at) })
+	begun := time.Now()
+	for _, a := range acts {
+		time.Sleep(a.at - time.Since(begun))
+		a.do()
+	}
+	time.Sleep(30 * time.Second)
+	for _, node := range []string{edge, presence, broker} {
+		w.Start(node)
+	}
+	w.Ready(time.Minute)
+	w.Balanced(2 * time.Minute)
+	time.Sleep(2 * time.Minute)
+
+	w.check(name("leaves"), "disconnect")
+	w.check(name("vanishes"), "expired")
+	w.check(name("orphan"), "lost")
+	w.check(name("parts"))
+	if len(stays.Of(comettest.Session)) == 1 {
+		w.check(name("stays"))
+	}
+	for i, e := range w.told {
+		if e.Leaves("/all") == before[i] {
+			w.t.Errorf("round %d: witness %d was not told who left", n, i)
+		}
+	}
+	parts.Leave()
+	stays.Leave()
 }

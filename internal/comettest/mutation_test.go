@@ -1,6 +1,7 @@
 package comettest_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"os"
@@ -13,10 +14,11 @@ import (
 
 var mutate = flag.Bool("mutate", false, "break rules on purpose, and demand that scenarios find it")
 
-// mutation breaks a rule of the broker's shell: in a file of it old becomes new,
-// and a scenario has to find that.
+// mutation breaks a rule of the broker's shell, or of another service: in a file
+// of it old becomes new, and a scenario has to find that.
 type mutation struct {
 	name     string
+	service  string // empty: broker
 	file     string
 	old, new string
 	play     []string
@@ -88,6 +90,33 @@ var mutations = []mutation{
 		play:  []string{"-test.run=TestReadsDuringPlannedMoves"},
 		finds: "a read took",
 	},
+	{
+		name:    "let a new first holder publish only what it hears from then on",
+		service: "presence",
+		file:    "internal/outbox/outbox.go",
+		old:     "		if !x.gone && x.channel == c && ",
+		new:     "		if false && x.channel == c && ",
+		play:    []string{"-test.run=TestEventsOutliveTheirPublisher"},
+		finds:   "was told \\[\\] of c",
+	},
+	{
+		name:    "take every answer of a webhook for a yes",
+		service: "presence",
+		file:    "webhook.go",
+		old:     "	if resp.StatusCode/100 != 2 {\n",
+		new:     "	if false {\n",
+		play:    []string{"-test.run=TestEventsOfSessions"},
+		finds:   "witness 0 was told \\[\\] of",
+	},
+	{
+		name:    "forget what a publish did not answer for",
+		service: "presence",
+		file:    "events.go",
+		old:     "	e.box.Failed(x)\n",
+		new:     "	e.box.Done(x)\n",
+		play:    []string{"-test.run=TestEventsOutliveTheirPublisher"},
+		finds:   "was told \\[\\] of",
+	},
 }
 
 // TestMutations breaks one rule after the other. Every one is built anew, so it
@@ -113,7 +142,7 @@ func TestMutations(t *testing.T) {
 // overlay returns an overlay with the rule broken.
 func (m mutation) overlay(t *testing.T) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join("../../services/broker", m.file))
+	path, err := filepath.Abs(filepath.Join("../../services", cmp.Or(m.service, "broker"), m.file))
 	if err != nil {
 		t.Fatal(err)
 	}
