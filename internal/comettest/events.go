@@ -223,10 +223,14 @@ func (e *Events) hooked(w http.ResponseWriter, r *http.Request, random *rand.Ran
 		e.breach("a request is not signed well: %v", err)
 	}
 	e.mu.Lock()
-	fate := random.IntN(9)
+	fate := random.IntN(12)
 	e.mu.Unlock()
-	if fate == 0 {
+	switch fate {
+	case 0:
 		http.Error(w, "not now", http.StatusServiceUnavailable)
+		return
+	case 1: // no answer
+		wait(r.Context(), time.Minute)
 		return
 	}
 	var batch struct{ Events []json.RawMessage }
@@ -241,10 +245,14 @@ func (e *Events) hooked(w http.ResponseWriter, r *http.Request, random *rand.Ran
 		e.take(&x)
 	}
 	switch fate {
-	case 1: // taken, but nobody hears of it
+	case 2: // taken, but nobody hears of it
 		panic(http.ErrAbortHandler)
-	case 2:
+	case 3:
 		http.Redirect(w, r, "/elsewhere", http.StatusFound)
+	case 4: // says more than anybody wants to hear
+		for chunk := make([]byte, 1<<20); err == nil; {
+			_, err = w.Write(chunk)
+		}
 	}
 }
 
@@ -289,4 +297,23 @@ func (c *Client) Unsubscribe(channel string) error {
 		err = fmt.Errorf("unsubscribe: %s", answer)
 	}
 	return err
+}
+
+// Lines asks for a document that never ends, and returns what of it comes
+// within a time.
+func (c *Cluster) Lines(url string, within time.Duration) (status int, lines []string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	resp, err := c.HTTP("observer").Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, _ := io.ReadAll(resp.Body) // until the time is over
+	return resp.StatusCode, strings.Split(strings.TrimSpace(string(text)), "\n")
 }

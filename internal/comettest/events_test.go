@@ -1,15 +1,22 @@
 package comettest_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	pubsubv1 "github.com/comet-push/comet/gen/comet/pubsub/v1"
 	"github.com/comet-push/comet/internal/comettest"
 	"github.com/comet-push/comet/internal/config"
 )
@@ -93,7 +100,7 @@ func TestEventsOfSessions(t *testing.T) {
 		}
 		dies.Vanish()
 		w.Crash("edge-1")
-		time.Sleep(5 * time.Second)
+		time.Sleep(30 * time.Second)
 		w.check("leaves", "disconnect")
 		time.Sleep(4 * time.Minute)
 		w.check("vanishes", "expired")
@@ -240,10 +247,140 @@ func (w *witnesses) round(n int, random *rand.Rand) {
 		w.check(name("stays"))
 	}
 	for i, e := range w.told {
+		if got := e.Leaves(own(name("stays"))); got > 0 {
+			w.t.Errorf("round %d: witness %d was told of %d leaves of who stayed", n, i, got)
+		}
 		if e.Leaves("/all") == before[i] {
 			w.t.Errorf("round %d: witness %d was not told who left", n, i)
 		}
 	}
 	parts.Leave()
 	stays.Leave()
+}
+
+// TestEventsDoors: events can be had by REST, from any position that was given
+// and no other, and at no other door.
+func TestEventsDoors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 1, Brokers: 1, Presence: 1, Configure: func(_ string, cfg *config.Config) {
+			cfg.Broker.AnyPattern = true
+		}})
+		overheard := c.Client("eavesdropper", "edge-0", "/**")
+		backend := c.Backend("backend")[0]
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stream, err := backend.Subscribe(ctx, &pubsubv1.SubscribeRequest{Channels: []string{"/**"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var heard atomic.Int64
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for {
+				resp, err := stream.Recv()
+				if err != nil {
+					return
+				}
+				if resp.GetMessage() != nil {
+					heard.Add(1)
+				}
+			}
+		}()
+		for i := range 3 {
+			client := c.Client(fmt.Sprint("c", i), "edge-0", own(fmt.Sprint("c", i)))
+			time.Sleep(time.Second) // presence hears of it
+			client.Leave()
+		}
+		time.Sleep(5 * time.Second)
+
+		get := func(after string) (status int, lines []string) {
+			t.Helper()
+			return c.Lines("http://presence-0:8081/v1/presence/events?after="+after, 5*time.Second)
+		}
+		status, lines := get("earliest")
+		var ends []string
+		positions := []string{}
+		for _, line := range lines {
+			var got struct {
+				Result struct {
+					Position string
+					Event    *struct {
+						ID           string
+						Disconnected struct {
+							Reason   string
+							Channels []string
+						}
+					}
+				}
+			}
+			if err := json.Unmarshal([]byte(line), &got); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			if got.Result.Event != nil {
+				positions = append(positions, got.Result.Position)
+				ends = append(ends, got.Result.Event.Disconnected.Reason+fmt.Sprint(got.Result.Event.Disconnected.Channels))
+			}
+		}
+		slices.Sort(ends)
+		want := []string{"disconnect[/own/c0]", "disconnect[/own/c1]", "disconnect[/own/c2]"}
+		if status != 200 || !slices.Equal(ends, want) {
+			t.Fatalf("%d: %v, want %v", status, ends, want)
+		}
+		for i, position := range positions { // each brings what came after it
+			if _, lines := get(position); strings.Count(strings.Join(lines, ""), `"event":{`) != len(positions)-1-i {
+				t.Errorf("after event %d come %v", i, lines)
+			}
+		}
+		ones := base64.RawURLEncoding.EncodeToString(append([]byte{1}, bytes.Repeat([]byte{0, 0, 0, 0, 0, 0, 1}, 16)...))
+		for after, reason := range map[string]string{
+			"yesterday": "CURSOR_INVALID", "AQ": "CURSOR_INVALID", positions[0] + "A": "CURSOR_INVALID",
+			strings.Repeat("A", 4000): "CURSOR_INVALID", ones: "HISTORY_LOST",
+		} {
+			status, lines := get(after)
+			if text := strings.Join(lines, ""); status != 400 || !strings.Contains(text, reason) {
+				t.Errorf("after %.20s: %d %s, want %s", after, status, text, reason)
+			}
+		}
+		cancel()
+		<-done
+		if n := heard.Load() + int64(len(overheard.Of(comettest.Event))); n > 0 {
+			t.Errorf("%d events of Comet's own were overheard", n)
+		}
+	})
+}
+
+// TestEventsAfterQuietHours resumes a watch that was away for longer than slots
+// remember channels in which nothing stands, while others kept them busy:
+// nothing happened, so nothing is lost.
+func TestEventsAfterQuietHours(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 1, Brokers: 1, Presence: 1})
+		position := func() string {
+			_, lines := c.Lines("http://presence-0:8081/v1/presence/events", 5*time.Second)
+			var got struct{ Result struct{ Position string } }
+			if err := json.Unmarshal([]byte(lines[0]), &got); err != nil {
+				t.Fatal(err)
+			}
+			return got.Result.Position
+		}
+		time.Sleep(30 * time.Minute)
+		before := position()
+		backend := c.Backend("backend")[0]
+		for hour := range 3 {
+			for i := range 2000 { // channels that are used once
+				req := &pubsubv1.PublishRequest{Channel: fmt.Sprintf("/once/%d/%d", hour, i), Data: []byte("1")}
+				if _, err := backend.Publish(t.Context(), req); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Hour)
+		}
+		status, lines := c.Lines("http://presence-0:8081/v1/presence/events?after="+before, 5*time.Second)
+		if status != 200 || strings.Contains(strings.Join(lines, ""), `"event":{`) {
+			t.Errorf("%d: %v", status, lines)
+		}
+	})
 }

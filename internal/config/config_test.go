@@ -166,6 +166,18 @@ func TestLoadRefuses(t *testing.T) {
 		{"range", "", nil, []string{"--edge.poll-timeout=1h"}, []string{"edge.poll-timeout: 1h0m0s is not between 1s and 10m0s"}},
 		{"name", "", nil, []string{"--node.name=a@b"}, []string{`node.name: "a@b" is not a name`}},
 		{"never", "", nil, []string{"--broker.unclean-after=sometimes"}, []string{`"sometimes" is neither a duration nor never`}},
+		{"a webhook without secret", "", nil, []string{"--presence.webhook=https://a.example"}, []string{"presence.webhook-secret-file: give both"}},
+		{"a secret without webhook", "", nil, []string{"--presence.webhook-secret-file=a"}, []string{"presence.webhook-secret-file: give both"}},
+		{
+			"a webhook without events", "", nil,
+			[]string{"--presence.webhook=https://a.example", "--presence.webhook-secret-file=a", "--presence.events=false"},
+			[]string{"there is nothing to send without presence.events"},
+		},
+		{
+			"a webhook elsewhere", "", nil,
+			[]string{"--presence.webhook=ftp://a.example", "--presence.webhook-secret-file=a"},
+			[]string{"presence.webhook: want a URL"},
+		},
 		{"too soon", "", nil, []string{"--broker.unclean-after=5s"}, []string{"broker.unclean-after: 5s is less than four times"}},
 		{"more in sync than there are", "", nil, []string{"--broker.min-insync=3"}, []string{"broker.min-insync: 3 is not between 1 and 2"}},
 		{"half of TLS", "", nil, []string{"--edge.tls-cert-file=x"}, []string{"give both or none"}},

@@ -43,7 +43,8 @@ type eventLog struct {
 // eventHead is how far a channel was followed.
 type eventHead struct {
 	through uint64        // everything up to here was seen
-	last    uint64        // the newest event's offset
+	last    uint64        // the newest entry's offset
+	at      time.Time     // and its time
 	moved   chan struct{} // closed when one of them has
 }
 
@@ -77,21 +78,30 @@ func (l *eventLog) Entries(_ shard.Slot, entries []*brokerv1.Entry) {
 		if !ours {
 			continue
 		}
-		x, err := outbox.Parse(entry.GetData())
-		if err != nil {
-			l.logger.Error("an event of a session cannot be read", slog.String("channel", entry.GetChannel()),
-				slog.Uint64("position", entry.GetOffset()), slog.Any("err", err))
-		} else {
+		if x := l.parse(entry); x != nil {
 			l.seen(x)
 		}
-		l.move(c, entry.GetOffset(), entry.GetOffset())
+		l.move(c, eventHead{through: entry.GetOffset(), last: entry.GetOffset(), at: time.UnixMilli(entry.GetTimeMs())})
 	}
+}
+
+// parse reads an entry; nil is a mark, or what nobody can read.
+func (l *eventLog) parse(entry *brokerv1.Entry) *outbox.Event {
+	if string(entry.GetData()) == outbox.Mark {
+		return nil
+	}
+	x, err := outbox.Parse(entry.GetData())
+	if err != nil {
+		l.logger.Error("an event of a session cannot be read", slog.String("channel", entry.GetChannel()),
+			slog.Uint64("position", entry.GetOffset()), slog.Any("err", err))
+	}
+	return x
 }
 
 // Through implements [upstream.Sink].
 func (l *eventLog) Through(at shard.Position) {
 	for _, c := range l.slots[at.Slot] {
-		l.move(c, 0, at.Offset)
+		l.move(c, eventHead{through: at.Offset})
 	}
 }
 
@@ -102,14 +112,17 @@ func (l *eventLog) Resync(at shard.Position, _ []string) { l.Through(at) }
 // Joined implements [upstream.Sink].
 func (l *eventLog) Joined(string, []shard.Position) {}
 
-func (l *eventLog) move(c outbox.Channel, last, through uint64) {
+func (l *eventLog) move(c outbox.Channel, to eventHead) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := &l.heads[c]
-	if last <= h.last && through <= h.through {
+	if to.last <= h.last && to.through <= h.through {
 		return
 	}
-	h.last, h.through = max(h.last, last), max(h.through, through)
+	if to.last > h.last {
+		h.last, h.at = to.last, to.at
+	}
+	h.through = max(h.through, to.through)
 	close(h.moved)
 	h.moved = make(chan struct{})
 }

@@ -26,6 +26,8 @@ const (
 	keepEvents = time.Hour
 	// eventsInFlight is how many events of one channel are being published.
 	eventsInFlight = 64
+	// markEvery is how often a channel has an entry at least, see outbox.Mark.
+	markEvery = 20 * time.Minute
 	// eventPause is the longest pause before events are published again.
 	eventPause = 5 * time.Second
 )
@@ -50,6 +52,7 @@ type events struct {
 	lanes [outbox.Channels]struct {
 		failures int
 		until    time.Time // nothing is published before
+		marked   time.Time // a mark was published
 	}
 }
 
@@ -88,6 +91,7 @@ func (e *events) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	begun := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -97,6 +101,7 @@ func (e *events) Run(ctx context.Context) error {
 		case now := <-tick.C:
 			e.tick(now)
 			e.publish(now)
+			e.mark(now, begun)
 		}
 	}
 }
@@ -200,6 +205,33 @@ func (e *events) publish(now time.Time) {
 			}, func(_ upstream.Ack, err error) { e.published(c, x, err) })
 		}
 	}
+}
+
+// mark puts marks into channels that have had no entry for a while since this
+// process runs, if it is the first holder of the shard of their number.
+func (e *events) mark(now, begun time.Time) {
+	for c := range outbox.Channel(outbox.Channels) {
+		mine, _ := e.isFirst(shard.PresenceShard(c))
+		if mine && e.quiet(c, now, begun) {
+			e.publisher.Publish(upstream.Publication{
+				Channel: c.Name(namespace.PresenceEvents), Data: []byte(outbox.Mark),
+			}, func(upstream.Ack, error) {}) // else the next one will do
+		}
+	}
+}
+
+// quiet reports whether it is time to mark a channel, and notes that it is done.
+func (e *events) quiet(c outbox.Channel, now, begun time.Time) bool {
+	last := e.log.head(c).at
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range []time.Time{last, begun, e.lanes[c].marked} {
+		if now.Sub(t) < markEvery {
+			return false
+		}
+	}
+	e.lanes[c].marked = now
+	return true
 }
 
 func (e *events) take(c outbox.Channel, now time.Time) []*outbox.Event {

@@ -153,12 +153,10 @@ func (w *eventWatch) read(ctx context.Context, c outbox.Channel, after uint64) {
 func (w *eventWatch) hand(p eventPages) error {
 	for _, entry := range p.page.GetEntries() {
 		w.at[p.channel] = entry.GetOffset()
-		x, err := outbox.Parse(entry.GetData())
-		if err != nil {
-			continue // the log has it
-		}
-		if err := w.send(encodeWatched(x)); err != nil {
-			return err
+		if x := w.log.parse(entry); x != nil {
+			if err := w.send(encodeWatched(x)); err != nil {
+				return err
+			}
 		}
 	}
 	w.at[p.channel] = max(w.at[p.channel], p.page.GetThrough())

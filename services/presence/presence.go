@@ -66,7 +66,7 @@ type Config struct {
 	// can it be watched.
 	NoEvents bool
 	// MaxEvents bounds the events that are not known to be published. Default
-	// 100,000.
+	// 250,000.
 	MaxEvents int
 	// Webhook is sent events, too; nothing unless it is set.
 	Webhook Webhook
@@ -87,7 +87,7 @@ func (c Config) withDefaults() Config {
 		{&c.MaxTombstones, 500_000},
 		{&c.MaxWatches, 10_000},
 		{&c.WatchQueue, 1_000},
-		{&c.MaxEvents, 100_000},
+		{&c.MaxEvents, 250_000},
 	} {
 		if *d.limit == 0 {
 			*d.limit = d.value

@@ -162,7 +162,13 @@ func (h *webhooks) post(ctx context.Context, c outbox.Channel, courier *webhook.
 	entries := page.GetEntries()
 	var events [][]byte
 	for _, entry := range entries {
-		events = append(events, entry.GetData())
+		if string(entry.GetData()) != outbox.Mark {
+			events = append(events, entry.GetData())
+		}
+	}
+	if len(events) == 0 {
+		courier.Passed(page.GetThrough())
+		return
 	}
 	delivery := fmt.Sprintf("%d-%d-%d", c, entries[0].GetOffset(), entries[len(entries)-1].GetOffset())
 	outcome, err := h.send(ctx, delivery, webhook.Body(events))

@@ -71,7 +71,12 @@ func NewLeft(session, user, edge string, g home.Generation, channel string, at t
 	}
 }
 
-// Parse reads an event from its channel.
+// Mark is an entry of a channel of events that is none. A channel in which
+// nothing stands is forgotten, and then nobody could tell whether positions in
+// it are still complete.
+const Mark = "{}"
+
+// Parse reads an event from its channel. It must not be a Mark.
 func Parse(text []byte) (*Event, error) {
 	var e Event
 	if err := json.Unmarshal(text, &e); err != nil {

@@ -101,9 +101,9 @@ func TestCourier(t *testing.T) {
 	if due(c, 100, 0, false); c.At() != 0 {
 		t.Errorf("at %d", c.At())
 	}
-	for i, most := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
-		if d := c.Failed(); d < most*time.Second/2 || d > most*time.Second {
-			t.Errorf("pause %d is %v, want up to %v s", i, d, most)
+	for i, seconds := range []float64{1, 2, 4, 8, 16, 32, 60, 60, 60} {
+		if d := c.Failed().Seconds(); d < seconds/2 || d > seconds {
+			t.Errorf("pause %d is %v s, want up to %v", i, d, seconds)
 		}
 	}
 	c.Told(30)
