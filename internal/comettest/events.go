@@ -33,7 +33,8 @@ type Events struct {
 	mu       sync.Mutex
 	all      []*presencev1.Event
 	breaches []string
-	position string // of a watch
+	position string            // of a watch
+	bodies   map[string]string // of requests, by delivery
 }
 
 // All returns what came so far.
@@ -203,7 +204,7 @@ func (c *Cluster) Hook(host string, random *rand.Rand) *Events {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	e := &Events{name: host}
+	e := &Events{name: host, bodies: map[string]string{}}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { e.hooked(w, r, random) })}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
@@ -224,7 +225,12 @@ func (e *Events) hooked(w http.ResponseWriter, r *http.Request, random *rand.Ran
 	}
 	e.mu.Lock()
 	fate := random.IntN(12)
+	known, again := e.bodies[r.Header.Get("Comet-Delivery")]
+	e.bodies[r.Header.Get("Comet-Delivery")] = string(body)
 	e.mu.Unlock()
+	if again && known != string(body) {
+		e.breach("one delivery was %s, and is %s", known, body)
+	}
 	switch fate {
 	case 0:
 		http.Error(w, "not now", http.StatusServiceUnavailable)

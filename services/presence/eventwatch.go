@@ -30,8 +30,8 @@ type watchCount struct{ atomic.Int64 }
 func (q *queries) WatchEvents(req *presencev1.WatchEventsRequest, stream grpc.ServerStreamingServer[presencev1.WatchEventsResponse]) error {
 	e := q.service.events
 	if e == nil {
-		return rpc.Error(codes.FailedPrecondition, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
-			"this process publishes no events; start presence with --presence.events")
+		return rpc.Error(codes.Unavailable, channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
+			"this process has --presence.events=false; ask another, or start it with true")
 	}
 	at, err := parseAfter(req.GetAfter())
 	if err != nil {

@@ -16,6 +16,10 @@
 //  6. A watch tells each change once, or ends with a reason, also when shards
 //     move to other holders; watch again then. Edges follow rosters instead: they
 //     are told what has come of all changes of a quarter of a second.
+//  7. What becomes of sessions, that they end or leave a channel, the first
+//     holder publishes to channels of its own (package outbox says when): at
+//     least once, while one of the two holders lives that heard of it. There
+//     anybody can read it who has a position, and the webhook is told of it.
 package presence
 
 import (

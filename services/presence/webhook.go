@@ -132,9 +132,9 @@ func (h *webhooks) tell(ctx context.Context, c outbox.Channel) {
 			h.rest(ctx, c, courier, news)
 			continue
 		}
-		h.post(ctx, c, courier, page)
-		if due, is := courier.Due(time.Now()); is && due == 0 {
-			h.save(ctx, c, courier)
+		for again := true; again && mine && ctx.Err() == nil; mine, _ = h.events.isFirst(shard.PresenceShard(c)) {
+			again = !h.post(ctx, c, courier, page)
+			h.saveDue(ctx, c, courier)
 		}
 	}
 }
@@ -152,13 +152,11 @@ func (h *webhooks) rest(ctx context.Context, c outbox.Channel, courier *webhook.
 		backoff.Pause(ctx, hookGather)
 		return
 	}
-	if due, is := courier.Due(time.Now()); is && due == 0 {
-		h.save(ctx, c, courier)
-	}
+	h.saveDue(ctx, c, courier)
 }
 
-// post sends a page of events, once, and waits a while if that failed.
-func (h *webhooks) post(ctx context.Context, c outbox.Channel, courier *webhook.Courier, page *brokerv1.ReadResponse) {
+// post sends a page of events, once, and waits a while if they were not taken.
+func (h *webhooks) post(ctx context.Context, c outbox.Channel, courier *webhook.Courier, page *brokerv1.ReadResponse) (taken bool) {
 	entries := page.GetEntries()
 	var events [][]byte
 	for _, entry := range entries {
@@ -168,23 +166,24 @@ func (h *webhooks) post(ctx context.Context, c outbox.Channel, courier *webhook.
 	}
 	if len(events) == 0 {
 		courier.Passed(page.GetThrough())
-		return
+		return true
 	}
 	delivery := fmt.Sprintf("%d-%d-%d", c, entries[0].GetOffset(), entries[len(entries)-1].GetOffset())
 	outcome, err := h.send(ctx, delivery, webhook.Body(events))
-	if ctx.Err() != nil {
-		return
+	if err != nil && ctx.Err() != nil {
+		return false
 	}
 	h.events.metrics.deliveries.WithLabelValues(outcome).Inc()
 	if err == nil {
 		courier.Told(page.GetThrough())
 		h.owe(c, nil)
-		return
+		return true
 	}
 	pause := courier.Failed()
 	h.logger.Warn("the webhook did not take events; they are sent again", slog.String("delivery", delivery),
 		slog.Any("err", err), slog.Duration("after", pause))
 	backoff.Pause(ctx, pause)
+	return false
 }
 
 // send makes a request; nil is an answer of 2xx.
@@ -216,6 +215,13 @@ func (h *webhooks) load(ctx context.Context, c outbox.Channel) (uint64, error) {
 		return 0, err
 	}
 	return webhook.ParseCursor(page.GetEntries()[0].GetData())
+}
+
+// saveDue saves the position if it is time to.
+func (h *webhooks) saveDue(ctx context.Context, c outbox.Channel, courier *webhook.Courier) {
+	if due, is := courier.Due(time.Now()); is && due == 0 {
+		h.save(ctx, c, courier)
+	}
 }
 
 // save writes the position down. If it cannot be, it is tried again later.
