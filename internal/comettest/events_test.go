@@ -168,16 +168,16 @@ func TestEventsOutliveTheirPublisher(t *testing.T) {
 // kind at a time, while sessions begin, end and leave channels.
 func TestEventsUnderKills(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(1)
+	seeds, rounds := uint64(1), 2
 	if *all {
-		seeds = 8
+		seeds, rounds = 8, 6
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWitnesses(t, seed, 3, 3, 3)
 				random := rand.New(rand.NewPCG(seed, 2))
-				for i := range 4 {
+				for i := range rounds {
 					w.round(i, random)
 				}
 				w.finish()
@@ -369,8 +369,8 @@ func TestEventsAfterQuietHours(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		before := position()
 		backend := c.Backend("backend")[0]
-		for hour := range 3 {
-			for i := range 2000 { // channels that are used once
+		for hour := range 2 {
+			for i := range 1000 { // channels that are used once
 				req := &pubsubv1.PublishRequest{Channel: fmt.Sprintf("/once/%d/%d", hour, i), Data: []byte("1")}
 				if _, err := backend.Publish(t.Context(), req); err != nil {
 					t.Fatal(err)
