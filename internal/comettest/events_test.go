@@ -209,10 +209,13 @@ func (w *witnesses) round(n int, random *rand.Rand) {
 		do func()
 	}
 	within := func(d time.Duration) time.Duration { return time.Duration(random.Int64N(int64(d))) }
-	dies := within(20 * time.Second)
+	dies, end := within(20*time.Second), w.Crash
+	if random.IntN(3) == 0 {
+		end = w.Stop
+	}
 	acts := []act{
 		{dies, func() { orphan.Vanish(); w.Crash(edge) }},
-		{dies + within(100*time.Second), func() { w.Crash(presence) }},
+		{dies + within(100*time.Second), func() { end(presence) }},
 		{within(30 * time.Second), func() { w.Crash(broker) }},
 		{dies + 20*time.Second + within(60*time.Second), leaves.Leave},
 		{within(20 * time.Second), vanishes.Vanish},
@@ -223,7 +226,9 @@ func (w *witnesses) round(n int, random *rand.Rand) {
 		}},
 	}
 	for cut := within(10 * time.Second); cut < 3*time.Minute; cut += within(20 * time.Second) {
-		acts = append(acts, act{cut, func() { w.Net.Cut("watcher", victim("presence")) }})
+		acts = append(acts,
+			act{cut, func() { w.Net.Cut("watcher", victim("presence")) }},
+			act{cut + within(10*time.Second), func() { w.Net.Cut(victim("edge"), victim("presence")) }})
 	}
 	slices.SortFunc(acts, func(a, b act) int { return int(a.at - b.at) })
 	begun := time.Now()
@@ -239,8 +244,8 @@ func (w *witnesses) round(n int, random *rand.Rand) {
 	w.Balanced(2 * time.Minute)
 	time.Sleep(2 * time.Minute)
 
-	w.check(name("leaves"), "disconnect")
-	w.check(name("vanishes"), "expired")
+	w.check(name("leaves"), "disconnect", "vanished") // if a report of it was cut off
+	w.check(name("vanishes"), "expired", "vanished")
 	w.check(name("orphan"), "lost")
 	w.check(name("parts"))
 	if len(stays.Of(comettest.Session)) == 1 {
