@@ -95,4 +95,10 @@
 //  25. A subscription that cannot be joined is asked for again as long as the
 //     client has it, and its slots are behind until then: nothing is told, for
 //     nothing is lost before history is.
+//
+// What backends order:
+//
+//  26. Enlist and Withdraw do what a subscribe and an unsubscribe message of the
+//     client would, but ask nobody whether it may, and tell it nothing. The client
+//     has the subscriptions that it made and those that were made for it alike.
 package session

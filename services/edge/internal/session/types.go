@@ -171,6 +171,9 @@ type Effects struct {
 	// subscribed to, or no longer, for presence. One that is in both has left.
 	Joined []string
 	Left   []string
+	// Carried answers calls of Enlist, each once; those that are open when the
+	// session ends are not answered.
+	Carried []Carried
 	// Dropped counts events that the client will not get.
 	Dropped Dropped
 	// Ended says why the session is over, else it is empty. Interests then has
@@ -327,6 +330,7 @@ func (e *Effects) Reset() {
 	clear(e.Places)
 	clear(e.Joined)
 	clear(e.Left)
+	clear(e.Carried)
 	*e = Effects{
 		Answers:   e.Answers[:0],
 		Pushes:    Pushes{more: e.Pushes.more[:0]},
@@ -336,5 +340,6 @@ func (e *Effects) Reset() {
 		Places:    e.Places[:0],
 		Joined:    e.Joined[:0],
 		Left:      e.Left[:0],
+		Carried:   e.Carried[:0],
 	}
 }
