@@ -100,6 +100,8 @@ const (
 	// An operator's order cannot be carried out as things are, or could not after
 	// all; the message says why.
 	ErrorReason_ERROR_REASON_ORDER_REFUSED ErrorReason = 31
+	// There is no edge of that name.
+	ErrorReason_ERROR_REASON_EDGE_UNKNOWN ErrorReason = 34
 )
 
 // Enum value maps for ErrorReason.
@@ -137,6 +139,7 @@ var (
 		29: "ERROR_REASON_NO_CONTROLLER",
 		30: "ERROR_REASON_BROKER_UNKNOWN",
 		31: "ERROR_REASON_ORDER_REFUSED",
+		34: "ERROR_REASON_EDGE_UNKNOWN",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":              0,
@@ -171,6 +174,7 @@ var (
 		"ERROR_REASON_NO_CONTROLLER":            29,
 		"ERROR_REASON_BROKER_UNKNOWN":           30,
 		"ERROR_REASON_ORDER_REFUSED":            31,
+		"ERROR_REASON_EDGE_UNKNOWN":             34,
 	}
 )
 
@@ -339,7 +343,7 @@ const file_comet_channel_v1_channel_proto_rawDesc = "" +
 	"\x02id\x18\a \x01(\tH\x01R\x02id\x88\x01\x01B\n" +
 	"\n" +
 	"\b_sessionB\x05\n" +
-	"\x03_id*\x9e\b\n" +
+	"\x03_id*\xbd\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_CHANNEL_INVALID\x10\x01\x12\x1f\n" +
@@ -373,7 +377,8 @@ const file_comet_channel_v1_channel_proto_rawDesc = "" +
 	"\x15ERROR_REASON_ISOLATED\x10\x1c\x12\x1e\n" +
 	"\x1aERROR_REASON_NO_CONTROLLER\x10\x1d\x12\x1f\n" +
 	"\x1bERROR_REASON_BROKER_UNKNOWN\x10\x1e\x12\x1e\n" +
-	"\x1aERROR_REASON_ORDER_REFUSED\x10\x1f:3\n" +
+	"\x1aERROR_REASON_ORDER_REFUSED\x10\x1f\x12\x1d\n" +
+	"\x19ERROR_REASON_EDGE_UNKNOWN\x10\":3\n" +
 	"\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xa1\x96\x03 \x01(\bR\x04jsonB<Z:github.com/comet-push/comet/gen/comet/channel/v1;channelv1b\x06proto3"
 
 var (
