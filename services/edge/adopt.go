@@ -121,6 +121,7 @@ func (c *client) leaveFor(give func(seat *home.Seat, until time.Time) error) err
 // next: until then presence keeps all of it.
 func (c *client) deposit() {
 	_ = c.leaveFor(func(*home.Seat, time.Time) error { return nil }) // it cannot fail
+	c.service.drain.handed.Add(1)
 	c.service.reports.Changed(c.session.PublicID())
 }
 

@@ -16,4 +16,7 @@
 //  6. A drain refuses handshakes, answers every held request and closes every
 //     WebSocket over some time, and ends with no session left: each is in its
 //     record at presence with all that waits in it or, without presence, ended.
+//     An operator may order it: then the edge stays, and takes nobody.
+//  7. Backends may end sessions, and subscribe and unsubscribe them. An edge that
+//     is told that a session has no home claims it, to end it.
 package edge

@@ -71,7 +71,7 @@ func (s *Service) homeOf(clientID string) (home membership.Node, ok bool) {
 	} else if hinted := s.edges.hinted(clientID); len(hinted) == 1 {
 		home, ok = hinted[0], true
 	}
-	return home, ok && !home.Draining
+	return home, ok && !home.EdgeLeaves()
 }
 
 // elsewhere implements [visitor]: it relays the request.
@@ -142,7 +142,7 @@ func (f *fronted) Elsewhere(home string, begun bool) {
 		f.unavailable()
 		return
 	}
-	if n, ok := f.service.edges.member(home); ok && !n.Draining {
+	if n, ok := f.service.edges.member(home); ok && !n.EdgeLeaves() {
 		f.service.homes.note(f.id, home)
 		f.elsewhere(n)
 		return
