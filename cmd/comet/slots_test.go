@@ -64,7 +64,7 @@ func TestSlots(t *testing.T) {
 		{"recover 7 8 --accept-data-loss", 1, "slot 8 needs no recovery"},
 		{"drain alone", 1, "no other broker could take its slots; start one, or undrain one (ORDER_REFUSED)"},
 		{"undrain alone", 0, "alone takes slots again"},
-		{"undrain " + strings.Repeat("x", 100_000), 1, "the broker's name has 100000 bytes"},
+		{"undrain " + strings.Repeat("x", 100_000), 1, "the name of a broker has 100000 bytes"},
 		{"list --server=" + nobody, 1, "no broker answers at " + nobody + "; give the gRPC door of one with --server"},
 		{"fly", 1, `unknown command "fly" for "comet slots"`},
 		{"", 1, "say what to do: one of list"},
