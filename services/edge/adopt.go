@@ -112,6 +112,9 @@ func (c *client) leaveFor(give func(seat *home.Seat, until time.Time) error) err
 		session: c.session.PublicID(), seat: c.seat, snapshot: encodeSnapshot(leaving),
 		record: c.recordLocked(leaving), until: until,
 	})
+	if c.service.draining.Load() {
+		c.service.drain.handed.Add(1)
+	}
 	c.session.Move(&out)
 	c.settle(now, &out)
 	return nil
@@ -121,7 +124,6 @@ func (c *client) leaveFor(give func(seat *home.Seat, until time.Time) error) err
 // next: until then presence keeps all of it.
 func (c *client) deposit() {
 	_ = c.leaveFor(func(*home.Seat, time.Time) error { return nil }) // it cannot fail
-	c.service.drain.handed.Add(1)
 	c.service.reports.Changed(c.session.PublicID())
 }
 
