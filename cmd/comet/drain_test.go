@@ -17,7 +17,7 @@ import (
 // post sends Bayeux messages to an edge.
 func post(t *testing.T, url, body string) (reply []map[string]any) {
 	t.Helper()
-	resp, err := http.Post(url, "application/json", strings.NewReader(body)) //nolint:noctx // the test's own server ends it
+	resp, err := http.Post(url, "application/json", strings.NewReader(body))
 	if err != nil {
 		t.Error(err)
 		return nil
@@ -51,7 +51,7 @@ func TestDrain(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, tt := range []struct {
-		ctx  context.Context //nolint:containedctx // of one call
+		ctx  context.Context
 		args string
 		code int
 		want string

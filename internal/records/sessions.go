@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 // most. Until all holders answer they are asked again.
 func (c *Client) Sessions(ctx context.Context, user string, most int) ([]string, error) {
 	pace := backoff.Policy{Base: 20 * time.Millisecond, Max: 500 * time.Millisecond}
+	var last error
 	for failures := 1; ; failures++ {
 		sessions, err := c.gather(ctx, user, most)
 		switch {
@@ -28,8 +30,9 @@ func (c *Client) Sessions(ctx context.Context, user string, most int) ([]string,
 		case errors.Is(err, ErrTooMany):
 			return nil, err
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("sessions of user %s: %w", user, err)
+			return nil, fmt.Errorf("sessions of user %s: %w", user, cmp.Or(last, err))
 		}
+		last = err
 		backoff.Pause(ctx, pace.Delay(failures))
 	}
 }
@@ -40,26 +43,21 @@ func (c *Client) gather(ctx context.Context, user string, most int) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	lists, errs := make([][]string, len(shares)), make([]error, len(shares))
 	var asked sync.WaitGroup
 	for i, s := range shares {
-		asked.Go(func() {
-			if lists[i], errs[i] = c.sessionsAt(ctx, s, user, most); errs[i] != nil {
-				cancel() // the others are of no use
-			}
-		})
+		asked.Go(func() { lists[i], errs[i] = c.sessionsAt(ctx, s, user, most) })
 	}
 	asked.Wait()
 	all := slices.Concat(lists...)
+	var first error // or the one that says most
 	for _, err := range errs {
-		if errors.Is(err, ErrTooMany) {
-			return nil, err
+		if err != nil && (first == nil || errors.Is(err, ErrTooMany)) {
+			first = err
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	if first != nil {
+		return nil, first
 	}
 	if len(all) > most {
 		return nil, ErrTooMany
