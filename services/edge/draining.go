@@ -107,12 +107,17 @@ func (s *Service) standing() slog.Attr {
 
 // progress is how far the drain is, or would be.
 func (s *Service) progress() *edgev1.DrainResponse {
-	told, all := s.drain.told.Load(), s.drain.clients.Load()
-	return &edgev1.DrainResponse{
+	p := &edgev1.DrainResponse{
 		Sessions: uint32(s.registry.len()), Sockets: uint32(s.sockets.len()), Readers: uint32(s.registry.readers.Load()),
-		SentAway: uint32(told), Waiting: uint32(max(all-told, 0)),
 		HandedOver: uint32(s.drain.handed.Load()), Done: s.drain.over(),
 	}
+	switch all, told := s.drain.clients.Load(), s.drain.told.Load(); {
+	case all > 0:
+		p.SentAway, p.Waiting = uint32(told), uint32(max(all-told, 0))
+	case s.draining.Load() && !p.GetDone(): // it is just beginning
+		p.Waiting = p.GetSessions() + p.GetReaders()
+	}
+	return p
 }
 
 // drainState is what the metric shows: 0 it serves, 1 it drains, 2 it is drained.
