@@ -329,3 +329,41 @@ func TestDrainByOrder(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionBetweenEdges orders what becomes of a session whose edge was drained
+// while its client was away: it cannot be subscribed, but ended.
+func TestSessionBetweenEdges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 1, Presence: 1})
+		backend := c.Backend("backend")[0]
+		client := c.Connect(comettest.Profile{Name: "client", Edges: []string{"edge-0", "edge-1"}, Channels: []string{"/own"}})
+		id := sessionOf(t, c, "/own")
+		client.Stop()
+		if last, err := drainByOrder(t, c, &adminv1.DrainEdgeRequest{Edge: "edge-0"}); err != nil || last.GetHandedOver() != 1 {
+			t.Fatalf("drain: %v, %v", last, err)
+		}
+		began := time.Now()
+		_, err := backend.SubscribeSession(t.Context(), &pubsubv1.SubscribeSessionRequest{Session: id, Channels: []string{"/a"}})
+		if rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_UNAVAILABLE || time.Since(began) > 11*time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		began = time.Now()
+		ended, err := backend.Disconnect(t.Context(), &pubsubv1.DisconnectRequest{Session: id})
+		if err != nil || ended.GetDisconnected() != 1 || time.Since(began) > time.Second {
+			t.Errorf("disconnect: %v, %v after %v", ended, err, time.Since(began))
+		}
+		_, err = backend.Disconnect(t.Context(), &pubsubv1.DisconnectRequest{Session: id})
+		if rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN {
+			t.Errorf("once more: %v", err)
+		}
+		client.Return()
+		time.Sleep(20 * time.Second)
+		if n := len(client.Of(comettest.Session)); n != 2 {
+			t.Errorf("the client had %d sessions, want a new one", n)
+		}
+		if all := sessions(t, c, ""); len(all) != 1 || all[0].GetSession() == id {
+			t.Errorf("presence lists %v", all)
+		}
+	})
+}

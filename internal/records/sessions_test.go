@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +30,7 @@ type holder struct {
 
 	shards   int // that it expects to be asked about
 	sessions []string
-	refuses  int // calls, before it answers
+	refuses  atomic.Int32 // calls, before it answers
 }
 
 func (h *holder) Sessions(_ context.Context, req *edgev1.SessionsRequest) (*edgev1.SessionsResponse, error) {
@@ -39,7 +40,7 @@ func (h *holder) Sessions(_ context.Context, req *edgev1.SessionsRequest) (*edge
 			asked++
 		}
 	}
-	if h.refuses--; h.refuses >= 0 || asked != h.shards {
+	if h.refuses.Add(-1) >= 0 || asked != h.shards {
 		return nil, rpc.Error(codes.FailedPrecondition, channelv1.ErrorReason_ERROR_REASON_MOVED, "%d shards, %d are held", asked, h.shards)
 	}
 	list := &presencev1.ListSessionsResponse{}
@@ -64,7 +65,8 @@ func TestSessions(t *testing.T) {
 		var holders []*holder
 		for i := range 2 {
 			name := fmt.Sprintf("p%d", i)
-			h := &holder{shards: shard.PresenceShards / 2, refuses: 2 * i}
+			h := &holder{shards: shard.PresenceShards / 2}
+			h.refuses.Store(int32(2 * i))
 			for j := range 3 + 4*i {
 				h.sessions = append(h.sessions, fmt.Sprintf("s%d-%d", j, i))
 			}
@@ -73,7 +75,8 @@ func TestSessions(t *testing.T) {
 			listeners[name] = bufconn.Listen(1 << 16)
 			server := grpc.NewServer()
 			edgev1.RegisterHolderServiceServer(server, h)
-			go func() { _ = server.Serve(listeners[name]) }()
+			listener := listeners[name]
+			go func() { _ = server.Serve(listener) }()
 			defer server.Stop()
 		}
 		slices.Sort(want)
@@ -96,7 +99,7 @@ func TestSessions(t *testing.T) {
 				t.Errorf("at most %d: %v, %v", most, got, err)
 			}
 		}
-		holders[0].refuses = 1000
+		holders[0].refuses.Store(1000)
 		if got, err := ask("ann", 100); rpc.Reason(err) != channelv1.ErrorReason_ERROR_REASON_MOVED {
 			t.Errorf("without an answer: %v, %v", got, err)
 		}

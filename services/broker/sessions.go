@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
@@ -23,6 +24,8 @@ const (
 	maxUserBytes    = 256
 	maxUserSessions = 10_000 // of a user, in one call
 	sessionsAtOnce  = 32     // of a user, that edges are asked about
+
+	movesWithin = time.Second // that a session takes to its next home
 )
 
 // Disconnect implements [pubsubv1.PubSubServiceServer].
@@ -168,24 +171,28 @@ func (p *pubsub) disconnect(ctx context.Context, session string) error {
 		_, err := edge.Disconnect(ctx, &edgev1.DisconnectRequest{Session: session})
 		return err
 	}
+	began := time.Now()
 	return p.persist(ctx, session, func() error {
 		if err := p.atHint(ctx, session, at); status.Code(err) != codes.NotFound && !isSilent(err) {
 			return concluded(session, err)
 		}
 		err := p.atHome(ctx, session, at)
 		if errors.Is(err, errBetween) {
-			err = p.disconnectHomeless(ctx, session)
+			err = p.disconnectHomeless(ctx, session, time.Since(began) < movesWithin)
 		}
 		return err
 	})
 }
 
 // disconnectHomeless has some edge claim and end a session that its home does not
-// have any more.
-func (p *pubsub) disconnectHomeless(ctx context.Context, session string) error {
+// have any more, or not yet; early: then that may still come.
+func (p *pubsub) disconnectHomeless(ctx context.Context, session string, early bool) error {
 	found, err := p.locate(ctx, session)
 	if err != nil {
 		return err
+	}
+	if home, announced := p.view().Node(found.GetHome()); early && announced && !found.GetLost() && !home.EdgeLeaves() {
+		return errBetween
 	}
 	edges := p.view().With(membership.Edge)
 	rand.Shuffle(len(edges), func(i, j int) { edges[i], edges[j] = edges[j], edges[i] })

@@ -910,8 +910,8 @@ type DisconnectRequest struct {
 	// The public id of the session, as /service/** messages and presence give it.
 	// One that does not exist is NOT_FOUND with reason SESSION_UNKNOWN.
 	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
-	// All sessions of this user. That there are none is no error; more than 10,000
-	// are refused with reason LIMIT_EXCEEDED.
+	// All sessions that this user has now. That there are none is no error; more
+	// than 10,000 are refused with reason LIMIT_EXCEEDED.
 	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
