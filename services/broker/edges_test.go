@@ -33,7 +33,11 @@ func (e *drainingEdge) Drain(req *edgev1.DrainRequest, stream grpc.ServerStreami
 		if err := stream.Send(p); err != nil {
 			return err
 		}
-		time.Sleep(time.Second)
+		select {
+		case <-time.After(time.Second):
+		case <-stream.Context().Done(): // the server ends, and waits for this
+			return context.Cause(stream.Context())
+		}
 	}
 	return nil
 }

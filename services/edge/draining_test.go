@@ -48,6 +48,9 @@ func TestDrainByOrder(t *testing.T) {
 		for range 8 {
 			polls = append(polls, w.client().open("/a").poll(t.Context()))
 		}
+		late := w.client().open("/a")
+		record, _ := (*presence)(w.service).State(publicID(late.clientID))
+		late.send(message{"channel": "/meta/disconnect"})
 		server := &deliverServer{s: w.service}
 		refused := server.Drain(&edgev1.DrainRequest{}, &watcher{ctx: t.Context()})
 		if rpc.Reason(refused) != channelv1.ErrorReason_ERROR_REASON_ORDER_REFUSED || errors.Is(w.service.Ready(), run.ErrDraining) {
@@ -97,6 +100,14 @@ func TestDrainByOrder(t *testing.T) {
 		}
 		if got := w.value("comet_edge_drain_state"); got != 2 {
 			t.Errorf("the state is %v", got)
+		}
+		late.adopt(nil, record, nil) // its client asked for something
+		if n := w.service.registry.len(); n != 1 {
+			t.Errorf("%d sessions were brought here", n)
+		}
+		time.Sleep(time.Second)
+		if n := w.service.registry.len(); n != 0 {
+			t.Errorf("%d sessions stay at a drained edge", n)
 		}
 		time.Sleep(time.Minute)
 		began := time.Now()

@@ -158,6 +158,7 @@ func TestSubscribeForEnds(t *testing.T) {
 			t.Errorf("the call ended with %v", err)
 		}
 		time.Sleep(w.service.cfg.JoinTimeout + 2*time.Second)
+		synctest.Wait()
 		if n := len(w.service.orders.by); n != 0 {
 			t.Errorf("%d sessions have orders under way", n)
 		}
