@@ -88,6 +88,7 @@ type EdgeConfig struct {
 	MaxSessions   int
 	SessionRate   int
 	BindCookie    bool
+	AckExact      string
 	ResumeRate    int
 	// BrowserConnects bounds the connects held for one browser; -1: no bound.
 	BrowserConnects int
@@ -96,6 +97,14 @@ type EdgeConfig struct {
 	// FollowCopies lets slots be followed at copies that are in sync.
 	FollowCopies bool
 }
+
+// What sessions with the ack extension survive without seeing a message twice.
+const (
+	// AckExactKill: moves, drains and the loss of their edge.
+	AckExactKill = "kill"
+	// AckExactHandover: moves and drains.
+	AckExactHandover = "handover"
+)
 
 // BrokerConfig says what a broker keeps, and how many others keep it, too.
 type BrokerConfig struct {
@@ -157,7 +166,7 @@ func Serve() Config {
 		Edge: EdgeConfig{
 			Listen: ":8080", PollTimeout: 30 * time.Second, MaxInterval: 10 * time.Second,
 			Heartbeat: 25 * time.Second, FrameMaxBytes: 1 << 20,
-			MaxSessions: 100_000, SessionRate: 5_000, ResumeRate: 10_000, BrowserConnects: 1, QueueMessages: 1000, QueueBytes: 1 << 20,
+			MaxSessions: 100_000, SessionRate: 5_000, AckExact: AckExactKill, ResumeRate: 10_000, BrowserConnects: 1, QueueMessages: 1000, QueueBytes: 1 << 20,
 		},
 		GRPC:     Listen{":9090"},
 		Internal: Listen{":8081"},
@@ -194,6 +203,8 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Edge.TLSKeyFile, "edge.tls-key-file", c.Edge.TLSKeyFile, "PEM file with the key of it")
 	fs.IntVar(&c.Edge.MaxSessions, "edge.max-sessions", c.Edge.MaxSessions, "how many sessions an edge takes")
 	fs.BoolVar(&c.Edge.BindCookie, "edge.bind-cookie", c.Edge.BindCookie, "refuse a clientId that comes without the browser cookie of its handshake")
+	fs.StringVar(&c.Edge.AckExact, "edge.ack-exact", c.Edge.AckExact,
+		"what sessions with the ack extension survive without seeing a message twice: kill (also the loss of their edge) or handover")
 	fs.IntVar(&c.Edge.SessionRate, "edge.session-rate", c.Edge.SessionRate, "how many sessions and readers may begin in a second")
 	fs.IntVar(&c.Edge.ResumeRate, "edge.resume-rate", c.Edge.ResumeRate, "how many readers may go on where they were in a second")
 	fs.IntVar(&c.Edge.BrowserConnects, "edge.browser-connects", c.Edge.BrowserConnects,
@@ -280,10 +291,20 @@ func (c *Config) Validate() error {
 		}
 	}
 	errs = append(errs, c.Broker.validate(c.Etcd))
-	if c.Edge.Heartbeat%time.Second != 0 {
-		fail("edge.heartbeat: %v is not whole seconds", c.Edge.Heartbeat)
+	errs = append(errs, c.Edge.validate())
+	return errors.Join(errs...)
+}
+
+func (e *EdgeConfig) validate() error {
+	var errs []error
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if e.Heartbeat%time.Second != 0 {
+		fail("edge.heartbeat: %v is not whole seconds", e.Heartbeat)
 	}
-	if (c.Edge.TLSCertFile == "") != (c.Edge.TLSKeyFile == "") {
+	if e.AckExact != AckExactKill && e.AckExact != AckExactHandover {
+		fail("edge.ack-exact: %q is not one of %s, %s", e.AckExact, AckExactKill, AckExactHandover)
+	}
+	if (e.TLSCertFile == "") != (e.TLSKeyFile == "") {
 		fail("edge.tls-cert-file, edge.tls-key-file: give both or none")
 	}
 	return errors.Join(errs...)

@@ -289,7 +289,9 @@ func (c *client) settle(now time.Time, out *session.Effects) {
 // whether there is more to carry out.
 func (c *client) settleLocked(now time.Time, out *session.Effects) bool {
 	for i := range out.Answers {
-		c.answer(now, &out.Answers[i])
+		if a := &out.Answers[i]; !a.Record || !c.record(*a) {
+			c.answer(now, a)
+		}
 	}
 	if out.Pushes.Socket != 0 {
 		c.push(now, &out.Pushes)

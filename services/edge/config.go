@@ -35,6 +35,9 @@ type Config struct {
 	// FrameMaxBytes is how much goes into one forever-frame; 1 MiB.
 	FrameMaxBytes int
 
+	// AckExact says what sessions with the ack extension survive without seeing a
+	// message twice; ExactAfterKill.
+	AckExact string
 	// BindCookie binds a clientId to the browser cookie of its handshake: without
 	// that it is refused.
 	BindCookie bool
@@ -98,6 +101,16 @@ type Config struct {
 	DrainWindow  time.Duration
 }
 
+// The values of Config.AckExact.
+const (
+	// ExactAfterKill: what such a session is sent is recorded at presence before it
+	// is written, so the loss of its edge repeats nothing.
+	ExactAfterKill = "kill"
+	// ExactAfterHandover: only moves and drains repeat nothing. An edge that is lost
+	// takes with it what the last seconds brought: that comes again.
+	ExactAfterHandover = "handover"
+)
+
 // Deps is what an edge needs of the process it runs in.
 type Deps struct {
 	// Node is this process as it is announced.
@@ -116,6 +129,7 @@ func (c Config) withDefaults() Config {
 	c.PollTimeout = cmp.Or(c.PollTimeout, 30*time.Second)
 	c.MaxInterval = cmp.Or(c.MaxInterval, 10*time.Second)
 	c.Heartbeat = cmp.Or(c.Heartbeat, 25*time.Second)
+	c.AckExact = cmp.Or(c.AckExact, ExactAfterKill)
 	c.FrameMaxBytes = cmp.Or(c.FrameMaxBytes, 1<<20)
 	c.MaxSessions = cmp.Or(c.MaxSessions, 100_000)
 	c.SessionRate = cmp.Or(c.SessionRate, 5_000)

@@ -16,6 +16,7 @@ type metrics struct {
 	refused    *prometheus.CounterVec
 	ended      *prometheus.CounterVec
 	adopted    *prometheus.CounterVec
+	answers    *prometheus.CounterVec
 	resyncs    prometheus.Counter
 	dropped    *prometheus.CounterVec
 	cuts       *prometheus.CounterVec
@@ -52,6 +53,9 @@ func newMetrics(reg prometheus.Registerer, sessions, sockets, topics func() int)
 		adopted: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "comet_edge_sessions_adopted_total", Help: "Sessions that came here from another edge: taken from it, or from what was recorded.",
 		}, []string{"from"}),
+		answers: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "comet_edge_answers_recorded_total", Help: "Answers with events of sessions with the ack extension, by whether presence kept in time what they bring.",
+		}, []string{"outcome"}),
 		resyncs: f.NewCounter(prometheus.CounterOpts{
 			Name: "comet_edge_resyncs_total", Help: "Times a session was to be told that a subscription lost messages upstream.",
 		}),

@@ -129,7 +129,7 @@ func TestRestoreFromRecord(t *testing.T) {
 		}
 		c.mu.Lock()
 		var err error
-		state.Resume, err = encodeResume(c.session.Resume(vector))
+		state.Resume, err = encodeResume(c.session.Resume(vector, nil))
 		c.mu.Unlock()
 		if err != nil {
 			t.Fatal(err)

@@ -43,6 +43,21 @@ func (p *presence) State(publicID string) (*edgev1.SessionState, bool) {
 	return left, left != nil
 }
 
+// Resume implements [report.Source].
+func (p *presence) Resume(publicID string) ([]byte, bool) {
+	c := p.registry.findPublic(publicID)
+	if c == nil {
+		return nil, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session.Ended() != "" {
+		return nil, false
+	}
+	resume, err := encodeResume(c.resumeLocked())
+	return resume, err == nil
+}
+
 // gone is how presence is told of the end.
 func (c *client) gone(why session.Reason) *edgev1.SessionGone {
 	c.mu.Lock()
@@ -50,13 +65,9 @@ func (c *client) gone(why session.Reason) *edgev1.SessionGone {
 	return &edgev1.SessionGone{Reason: string(why), Generation: generationProto(c.seat.Generation())}
 }
 
-// resumeLocked is where the session stands, as far as the vector does not say so.
+// resumeLocked is where the session stands, as far as vectors do not say so.
 func (c *client) resumeLocked() *session.Snapshot {
-	var vector []uint64
-	if v := c.service.vector.Load(); v != nil {
-		vector = *v
-	}
-	return c.session.Resume(vector)
+	return c.session.Resume(valueOf(&c.service.vector), c.service.settledVector())
 }
 
 // recordLocked is what presence keeps of a session: a snapshot, or less if that
@@ -79,10 +90,7 @@ func (c *client) recordLocked(snapshot *session.Snapshot) *edgev1.SessionState {
 
 // Vector implements [report.Source].
 func (p *presence) Vector() []uint64 {
-	if v := p.reported.Load(); v != nil {
-		return *v
-	}
-	return nil
+	return valueOf(&p.reported)
 }
 
 // Superseded implements [report.Source].

@@ -93,6 +93,7 @@ type Service struct {
 	homes      homes
 	vector     atomic.Pointer[[]uint64] // that records count from
 	reported   atomic.Pointer[[]uint64] // it, once all records are marked that it changes
+	settled    atomic.Pointer[[]uint64] // an older one, which all holders of records have
 	newcomers  *admission.Gate
 	resumers   *admission.Gate
 	browsers   browsers

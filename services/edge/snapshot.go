@@ -44,6 +44,16 @@ func encodeSnapshot(snap *session.Snapshot) *edgev1.SessionSnapshot {
 	for _, i := range snap.Items {
 		m.Items = append(m.Items, encodeItem(i))
 	}
+	for _, sent := range snap.Sent {
+		one := &edgev1.SentBatch{Batch: sent.Batch}
+		for _, p := range sent.Through {
+			one.Through = append(one.Through, &edgev1.SlotPosition{Slot: uint32(p.Slot), Offset: p.Offset})
+		}
+		for _, p := range sent.Read {
+			one.Read = append(one.Read, &edgev1.ChannelPosition{Channel: p.Channel, Offset: p.Offset})
+		}
+		m.Sent = append(m.Sent, one)
+	}
 	return m
 }
 
@@ -97,7 +107,25 @@ func decodeSnapshot(m *edgev1.SessionSnapshot) (*session.Snapshot, error) {
 		}
 		snap.Items = append(snap.Items, session.Item{Batch: i.GetBatch(), Event: e})
 	}
-	return snap, nil
+	return snap, decodeSent(m.GetSent(), snap)
+}
+
+// decodeSent reads what of a snapshot is of unacknowledged answers.
+func decodeSent(sent []*edgev1.SentBatch, snap *session.Snapshot) error {
+	for _, m := range sent {
+		one := session.Sent{Batch: m.GetBatch()}
+		for _, p := range m.GetThrough() {
+			if p.GetSlot() >= shard.Slots {
+				return fmt.Errorf("%w: it was sent something of slot %d", errSnapshot, p.GetSlot())
+			}
+			one.Through = append(one.Through, shard.Position{Slot: shard.Slot(p.GetSlot()), Offset: p.GetOffset()})
+		}
+		for _, p := range m.GetRead() {
+			one.Read = append(one.Read, session.Place{Channel: p.GetChannel(), Offset: p.GetOffset()})
+		}
+		snap.Sent = append(snap.Sent, one)
+	}
+	return nil
 }
 
 func decodeItem(i *edgev1.SnapshotItem) *event.Event {

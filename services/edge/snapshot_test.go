@@ -145,7 +145,7 @@ func TestResumeIsSmall(t *testing.T) {
 			vector[slot] = w.service.hub.Handed(slot)
 		}
 		c.mu.Lock()
-		snap := c.session.Resume(vector)
+		snap := c.session.Resume(vector, nil)
 		c.mu.Unlock()
 		resume, err := encodeResume(snap)
 		if err != nil {

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/comet-push/comet/internal/shard"
@@ -14,6 +15,9 @@ const (
 	// count from: nearly all clients have confirmed everything by then, so that
 	// nothing has to be recorded of them (CORRECTNESS rule 10).
 	vectorLag = 3
+	// settledLag is how many vectors old the one is that all holders of records have,
+	// unless they are behind by seconds.
+	settledLag = 2
 )
 
 // vectors finds out once a second up to where all sessions have been given and
@@ -21,7 +25,7 @@ const (
 func (s *Service) vectors(ctx context.Context) error {
 	tick := time.NewTicker(vectorEvery)
 	defer tick.Stop()
-	var past [][]uint64
+	var past, told [][]uint64
 	for {
 		select {
 		case <-ctx.Done():
@@ -30,6 +34,10 @@ func (s *Service) vectors(ctx context.Context) error {
 			past = append(past, s.handed())
 			if len(past) <= vectorLag {
 				continue
+			}
+			if told = append(told, past[0]); len(told) > settledLag {
+				s.settled.Store(&told[0])
+				told = told[1:]
 			}
 			s.except(past[0])
 			past = past[1:]
@@ -63,7 +71,27 @@ func (s *Service) except(vector []uint64) {
 func (c *client) fallsBehind(vector []uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	was := c.behind
-	c.behind = c.session.Behind(vector)
-	return was || c.behind
+	was, behind := c.behind, c.session.Behind(vector)
+	settled := c.service.settledVector()
+	beyond := was && settled != nil && c.session.Beyond(settled) // its record says so
+	c.behind = behind || beyond
+	return behind || was && !beyond
+}
+
+// settledVector is what records count from that are to be exact; nil: none is.
+func (s *Service) settledVector() []uint64 {
+	if s.cfg.AckExact != ExactAfterKill {
+		return nil
+	}
+	if v := s.settled.Load(); v != nil {
+		return *v
+	}
+	return []uint64{}
+}
+
+func valueOf(v *atomic.Pointer[[]uint64]) []uint64 {
+	if p := v.Load(); p != nil {
+		return *p
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 const (
 	present      = "present"
 	subscribed   = "subscribed"
+	resumed      = "resumed"
 	unsubscribed = "unsubscribed"
 	gone         = "gone"
 )
@@ -45,7 +46,7 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 			Name: "comet_presence_slow_watchers_total", Help: "Watches that were ended because they fell behind.",
 		}),
 	}
-	for _, kind := range []string{present, subscribed, unsubscribed, gone} {
+	for _, kind := range []string{present, resumed, subscribed, unsubscribed, gone} {
 		m.changes.WithLabelValues(kind)
 	}
 	for _, how := range []string{told, holder.Lost, holder.Vanished} {

@@ -189,6 +189,9 @@ func (s *Service) changeLocked(f *holder.Feed, c *edgev1.SessionChange, now time
 	case *edgev1.SessionChange_Present:
 		kind = present
 		err = f.Present(id, decodeState(change.Present), now)
+	case *edgev1.SessionChange_Resumed:
+		kind = resumed
+		err = f.Resumed(id, change.Resumed)
 	case *edgev1.SessionChange_Subscribed:
 		kind = subscribed
 		err = f.Subscribed(id, change.Subscribed.GetChannels(), now)

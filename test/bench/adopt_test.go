@@ -37,6 +37,7 @@ func BenchmarkAdopt(b *testing.B) {
 func adopt(b *testing.B, sessions int, end func(*cluster.Process)) {
 	b.Helper()
 	c := cluster.Split(b, 3, 2, "--drain-timeout=60s")
+	c.AddPresence(b)
 	c.Settle(b)
 	h := &herd{http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: sessions}}, over: make(chan struct{})}
 	for _, edge := range c.Edges {
@@ -121,12 +122,16 @@ func (h *herd) publish(b *testing.B, broker *cluster.Process) {
 func (h *herd) report(b *testing.B, before, after time.Duration) {
 	b.Helper()
 	var took, back []time.Duration
-	again, lost, twice, failed := 0, 0, 0, 0
+	again, lost, twice, twiceWithAck, failed := 0, 0, 0, 0, 0
 	perSecond := map[int64]int{}
 	last := int(h.published.Load()) - 2 // what came last may be on its way
 	for _, p := range h.pollers {
 		again += p.shakes - 1
-		twice += p.twice
+		if p.ack {
+			twiceWithAck += p.twice
+		} else {
+			twice += p.twice
+		}
 		failed += p.failed
 		lost += p.missing
 		if p.seen != 0 && p.seen < last {
@@ -144,6 +149,7 @@ func (h *herd) report(b *testing.B, before, after time.Duration) {
 	b.ReportMetric(float64(again), "handshakes-again")
 	b.ReportMetric(float64(lost), "lost")
 	b.ReportMetric(float64(twice), "came-twice")
+	b.ReportMetric(float64(twiceWithAck), "came-twice-with-ack")
 	b.ReportMetric(float64(failed), "5xx")
 	if len(took) > 0 {
 		b.ReportMetric(took[len(took)/2].Seconds()*1000, "adoption-p50-ms")

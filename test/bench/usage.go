@@ -65,3 +65,6 @@ func family(pid int) ([]int, error) {
 	}
 	return family, nil
 }
+
+// milliseconds is a time as metrics have it.
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }

@@ -1,9 +1,11 @@
-// Follows channels with the CometD client, as an application would: it
-// subscribes after every handshake. With --replay it asks for what it missed.
+// Follows channels with the CometD client and its ack extension, as an
+// application would: it subscribes after every handshake. With --replay it asks
+// for what it missed.
 // Prints a line of JSON for each event:
 //   node watch.mjs --url http://127.0.0.1:8080/cometd --channel /a [--channel /b …] [--replay]
 //   {"event":"session"|"subscribed"|"message"|"resync"|"lost","at":<ms since 1970>,"channel","n":<data.n>,"sent":<data.at>}
 import {parseArgs} from "node:util";
+import {AckExtension} from "cometd/AckExtension.js";
 import {Client} from "./lib/cometd.mjs";
 
 const {values: options} = parseArgs({
@@ -17,6 +19,7 @@ const tell = (event, more) => console.log(JSON.stringify({event, at: Date.now(),
 
 const {native} = new Client(options.url, "long-polling");
 native.configure({url: options.url, logLevel: "error", backoffIncrement: 200, maxBackoff: 1000});
+native.registerExtension("ack", new AckExtension());
 
 const retained = -2; // everything that there is
 const last = new Map(options.channel.map(channel => [channel, retained]));

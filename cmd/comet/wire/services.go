@@ -103,6 +103,7 @@ func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
 		MaxSessions:     p.cfg.Edge.MaxSessions,
 		SessionRate:     p.cfg.Edge.SessionRate,
 		BindCookie:      p.cfg.Edge.BindCookie,
+		AckExact:        p.cfg.Edge.AckExact,
 		ResumeRate:      p.cfg.Edge.ResumeRate,
 		BrowserConnects: p.cfg.Edge.BrowserConnects,
 		QueueMessages:   p.cfg.Edge.QueueMessages,

@@ -13,6 +13,8 @@ type Topology struct {
 	Edges    []*Process
 	Brokers  []*Process
 	Presence []*Process
+
+	startPresence func()
 }
 
 // Alone starts one process that serves everything.
@@ -62,7 +64,10 @@ func split(t testing.TB, edges, brokers int, own func() []string, args []string)
 	for i := range brokers {
 		c.Brokers = append(c.Brokers, start(fmt.Sprintf("broker-%d", i), "broker", own()...))
 	}
-	c.Presence = append(c.Presence, start("presence-0", "presence"))
+	c.startPresence = func() {
+		c.Presence = append(c.Presence, start(fmt.Sprintf("presence-%d", len(c.Presence)), "presence"))
+	}
+	c.startPresence()
 	for i := range edges {
 		c.Edges = append(c.Edges, start(fmt.Sprintf("edge-%d", i), "edge"))
 	}
@@ -70,6 +75,13 @@ func split(t testing.TB, edges, brokers int, own func() []string, args []string)
 		p.Ready(t, 60*time.Second)
 	}
 	return c
+}
+
+// AddPresence starts one more presence process.
+func (c *Topology) AddPresence(t testing.TB) {
+	t.Helper()
+	c.startPresence()
+	c.Presence[len(c.Presence)-1].Ready(t, 60*time.Second)
 }
 
 // All returns the processes.

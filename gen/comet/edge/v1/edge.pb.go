@@ -862,6 +862,7 @@ type SessionChange struct {
 	//	*SessionChange_Subscribed
 	//	*SessionChange_Unsubscribed
 	//	*SessionChange_Gone
+	//	*SessionChange_Resumed
 	Change        isSessionChange_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -947,6 +948,15 @@ func (x *SessionChange) GetGone() *SessionGone {
 	return nil
 }
 
+func (x *SessionChange) GetResumed() []byte {
+	if x != nil {
+		if x, ok := x.Change.(*SessionChange_Resumed); ok {
+			return x.Resumed
+		}
+	}
+	return nil
+}
+
 type isSessionChange_Change interface {
 	isSessionChange_Change()
 }
@@ -971,6 +981,11 @@ type SessionChange_Gone struct {
 	Gone *SessionGone `protobuf:"bytes,5,opt,name=gone,proto3,oneof"`
 }
 
+type SessionChange_Resumed struct {
+	// This is SessionState.resume now; all else is as it was.
+	Resumed []byte `protobuf:"bytes,6,opt,name=resumed,proto3,oneof"`
+}
+
 func (*SessionChange_Present) isSessionChange_Change() {}
 
 func (*SessionChange_Subscribed) isSessionChange_Change() {}
@@ -978,6 +993,8 @@ func (*SessionChange_Subscribed) isSessionChange_Change() {}
 func (*SessionChange_Unsubscribed) isSessionChange_Change() {}
 
 func (*SessionChange_Gone) isSessionChange_Change() {}
+
+func (*SessionChange_Resumed) isSessionChange_Change() {}
 
 // SessionState is a whole session record.
 type SessionState struct {
@@ -2045,7 +2062,10 @@ type SessionSnapshot struct {
 	// What waits for its client, what was sent and is not confirmed first.
 	Items []*SnapshotItem `protobuf:"bytes,11,rep,name=items,proto3" json:"items,omitempty"`
 	// The home itself made it: nothing is missing, and batches go on behind batch.
-	Live          bool `protobuf:"varint,12,opt,name=live,proto3" json:"live,omitempty"`
+	Live bool `protobuf:"varint,12,opt,name=live,proto3" json:"live,omitempty"`
+	// What answers brought that the client has not acknowledged, by batch: once it
+	// does, that is not sent again.
+	Sent          []*SentBatch `protobuf:"bytes,13,rep,name=sent,proto3" json:"sent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2164,6 +2184,132 @@ func (x *SessionSnapshot) GetLive() bool {
 	return false
 }
 
+func (x *SessionSnapshot) GetSent() []*SentBatch {
+	if x != nil {
+		return x.Sent
+	}
+	return nil
+}
+
+// SentBatch is what one answer to a connect brought.
+type SentBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of the answer.
+	Batch uint32 `protobuf:"varint,1,opt,name=batch,proto3" json:"batch,omitempty"`
+	// By slot, the last of what was pushed.
+	Through []*SlotPosition `protobuf:"bytes,2,rep,name=through,proto3" json:"through,omitempty"`
+	// By channel, the last of what was sent of those that read history.
+	Read          []*ChannelPosition `protobuf:"bytes,3,rep,name=read,proto3" json:"read,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SentBatch) Reset() {
+	*x = SentBatch{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SentBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SentBatch) ProtoMessage() {}
+
+func (x *SentBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SentBatch.ProtoReflect.Descriptor instead.
+func (*SentBatch) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SentBatch) GetBatch() uint32 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *SentBatch) GetThrough() []*SlotPosition {
+	if x != nil {
+		return x.Through
+	}
+	return nil
+}
+
+func (x *SentBatch) GetRead() []*ChannelPosition {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+// ChannelPosition is a place in a channel.
+type ChannelPosition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The literal channel.
+	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The position.
+	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelPosition) Reset() {
+	*x = ChannelPosition{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelPosition) ProtoMessage() {}
+
+func (x *ChannelPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelPosition.ProtoReflect.Descriptor instead.
+func (*ChannelPosition) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ChannelPosition) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *ChannelPosition) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
 // Subscription is one channel or pattern of a session.
 type Subscription struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2180,7 +2326,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2338,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2351,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{34}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Subscription) GetChannel() string {
@@ -2242,7 +2388,7 @@ type SlotPosition struct {
 
 func (x *SlotPosition) Reset() {
 	*x = SlotPosition{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2400,7 @@ func (x *SlotPosition) String() string {
 func (*SlotPosition) ProtoMessage() {}
 
 func (x *SlotPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2413,7 @@ func (x *SlotPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotPosition.ProtoReflect.Descriptor instead.
 func (*SlotPosition) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{35}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SlotPosition) GetSlot() uint32 {
@@ -2301,7 +2447,7 @@ type SnapshotItem struct {
 
 func (x *SnapshotItem) Reset() {
 	*x = SnapshotItem{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2459,7 @@ func (x *SnapshotItem) String() string {
 func (*SnapshotItem) ProtoMessage() {}
 
 func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2472,7 @@ func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotItem.ProtoReflect.Descriptor instead.
 func (*SnapshotItem) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{36}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SnapshotItem) GetBatch() uint32 {
@@ -2379,7 +2525,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2537,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2550,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{37}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RelayRequest) GetFront() string {
@@ -2513,7 +2659,7 @@ type RelayedRequest struct {
 
 func (x *RelayedRequest) Reset() {
 	*x = RelayedRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2671,7 @@ func (x *RelayedRequest) String() string {
 func (*RelayedRequest) ProtoMessage() {}
 
 func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2684,7 @@ func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedRequest.ProtoReflect.Descriptor instead.
 func (*RelayedRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{38}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RelayedRequest) GetBody() []byte {
@@ -2589,7 +2735,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2747,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2760,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{39}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RelayResponse) GetExchange() uint64 {
@@ -2687,7 +2833,7 @@ type RelayedAnswer struct {
 
 func (x *RelayedAnswer) Reset() {
 	*x = RelayedAnswer{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2845,7 @@ func (x *RelayedAnswer) String() string {
 func (*RelayedAnswer) ProtoMessage() {}
 
 func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2858,7 @@ func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedAnswer.ProtoReflect.Descriptor instead.
 func (*RelayedAnswer) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{40}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RelayedAnswer) GetStatus() uint32 {
@@ -2744,7 +2890,7 @@ type NotHome struct {
 
 func (x *NotHome) Reset() {
 	*x = NotHome{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +2902,7 @@ func (x *NotHome) String() string {
 func (*NotHome) ProtoMessage() {}
 
 func (x *NotHome) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2769,7 +2915,7 @@ func (x *NotHome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotHome.ProtoReflect.Descriptor instead.
 func (*NotHome) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{41}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NotHome) GetHome() string {
@@ -2843,7 +2989,7 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\n" +
 	"Generation\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05count\x18\x02 \x01(\x04R\x05count\"\x9e\x02\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xba\x02\n" +
 	"\rSessionChange\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x127\n" +
 	"\apresent\x18\x02 \x01(\v2\x1b.comet.edge.v1.SessionStateH\x00R\apresent\x12<\n" +
@@ -2851,7 +2997,8 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"subscribed\x18\x03 \x01(\v2\x1a.comet.edge.v1.ChannelListH\x00R\n" +
 	"subscribed\x12@\n" +
 	"\funsubscribed\x18\x04 \x01(\v2\x1a.comet.edge.v1.ChannelListH\x00R\funsubscribed\x120\n" +
-	"\x04gone\x18\x05 \x01(\v2\x1a.comet.edge.v1.SessionGoneH\x00R\x04goneB\b\n" +
+	"\x04gone\x18\x05 \x01(\v2\x1a.comet.edge.v1.SessionGoneH\x00R\x04gone\x12\x1a\n" +
+	"\aresumed\x18\x06 \x01(\fH\x00R\aresumedB\b\n" +
 	"\x06change\"\x84\x02\n" +
 	"\fSessionState\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x1c\n" +
@@ -2929,7 +3076,7 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x04edge\x18\x03 \x01(\tR\x04edge\"`\n" +
 	"\fTakeResponse\x12:\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x1e.comet.edge.v1.SessionSnapshotR\bsnapshot\x12\x14\n" +
-	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xb0\x03\n" +
+	"\x05exact\x18\x02 \x01(\bR\x05exact\"\xde\x03\n" +
 	"\x0fSessionSnapshot\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12\x10\n" +
 	"\x03ack\x18\x02 \x01(\bR\x03ack\x12\x16\n" +
@@ -2945,7 +3092,15 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x04seen\x18\n" +
 	" \x03(\v2\x1b.comet.edge.v1.SlotPositionR\x04seen\x121\n" +
 	"\x05items\x18\v \x03(\v2\x1b.comet.edge.v1.SnapshotItemR\x05items\x12\x12\n" +
-	"\x04live\x18\f \x01(\bR\x04live\"f\n" +
+	"\x04live\x18\f \x01(\bR\x04live\x12,\n" +
+	"\x04sent\x18\r \x03(\v2\x18.comet.edge.v1.SentBatchR\x04sent\"\x8c\x01\n" +
+	"\tSentBatch\x12\x14\n" +
+	"\x05batch\x18\x01 \x01(\rR\x05batch\x125\n" +
+	"\athrough\x18\x02 \x03(\v2\x1b.comet.edge.v1.SlotPositionR\athrough\x122\n" +
+	"\x04read\x18\x03 \x03(\v2\x1e.comet.edge.v1.ChannelPositionR\x04read\"C\n" +
+	"\x0fChannelPosition\x12\x18\n" +
+	"\achannel\x18\x01 \x01(\tR\achannel\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\"f\n" +
 	"\fSubscription\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x14\n" +
 	"\x05start\x18\x02 \x01(\x04R\x05start\x12\x1b\n" +
@@ -3017,7 +3172,7 @@ func file_comet_edge_v1_edge_proto_rawDescGZIP() []byte {
 	return file_comet_edge_v1_edge_proto_rawDescData
 }
 
-var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*DeliverRequest)(nil),             // 0: comet.edge.v1.DeliverRequest
 	(*DeliverResponse)(nil),            // 1: comet.edge.v1.DeliverResponse
@@ -3053,19 +3208,21 @@ var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*TakeRequest)(nil),                // 31: comet.edge.v1.TakeRequest
 	(*TakeResponse)(nil),               // 32: comet.edge.v1.TakeResponse
 	(*SessionSnapshot)(nil),            // 33: comet.edge.v1.SessionSnapshot
-	(*Subscription)(nil),               // 34: comet.edge.v1.Subscription
-	(*SlotPosition)(nil),               // 35: comet.edge.v1.SlotPosition
-	(*SnapshotItem)(nil),               // 36: comet.edge.v1.SnapshotItem
-	(*RelayRequest)(nil),               // 37: comet.edge.v1.RelayRequest
-	(*RelayedRequest)(nil),             // 38: comet.edge.v1.RelayedRequest
-	(*RelayResponse)(nil),              // 39: comet.edge.v1.RelayResponse
-	(*RelayedAnswer)(nil),              // 40: comet.edge.v1.RelayedAnswer
-	(*NotHome)(nil),                    // 41: comet.edge.v1.NotHome
-	(*timestamppb.Timestamp)(nil),      // 42: google.protobuf.Timestamp
-	(*v1.GetRosterResponse)(nil),       // 43: comet.presence.v1.GetRosterResponse
-	(*v1.ListSessionsResponse)(nil),    // 44: comet.presence.v1.ListSessionsResponse
-	(*v1.WatchRosterResponse)(nil),     // 45: comet.presence.v1.WatchRosterResponse
-	(*v11.Entry)(nil),                  // 46: comet.broker.v1.Entry
+	(*SentBatch)(nil),                  // 34: comet.edge.v1.SentBatch
+	(*ChannelPosition)(nil),            // 35: comet.edge.v1.ChannelPosition
+	(*Subscription)(nil),               // 36: comet.edge.v1.Subscription
+	(*SlotPosition)(nil),               // 37: comet.edge.v1.SlotPosition
+	(*SnapshotItem)(nil),               // 38: comet.edge.v1.SnapshotItem
+	(*RelayRequest)(nil),               // 39: comet.edge.v1.RelayRequest
+	(*RelayedRequest)(nil),             // 40: comet.edge.v1.RelayedRequest
+	(*RelayResponse)(nil),              // 41: comet.edge.v1.RelayResponse
+	(*RelayedAnswer)(nil),              // 42: comet.edge.v1.RelayedAnswer
+	(*NotHome)(nil),                    // 43: comet.edge.v1.NotHome
+	(*timestamppb.Timestamp)(nil),      // 44: google.protobuf.Timestamp
+	(*v1.GetRosterResponse)(nil),       // 45: comet.presence.v1.GetRosterResponse
+	(*v1.ListSessionsResponse)(nil),    // 46: comet.presence.v1.ListSessionsResponse
+	(*v1.WatchRosterResponse)(nil),     // 47: comet.presence.v1.WatchRosterResponse
+	(*v11.Entry)(nil),                  // 48: comet.broker.v1.Entry
 }
 var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	14, // 0: comet.edge.v1.DisconnectRequest.homeless:type_name -> comet.edge.v1.Generation
@@ -3076,7 +3233,7 @@ var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	17, // 5: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
 	17, // 6: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
 	18, // 7: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
-	42, // 8: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
+	44, // 8: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
 	14, // 9: comet.edge.v1.SessionState.generation:type_name -> comet.edge.v1.Generation
 	14, // 10: comet.edge.v1.SessionGone.generation:type_name -> comet.edge.v1.Generation
 	20, // 11: comet.edge.v1.ReportResponse.superseded:type_name -> comet.edge.v1.Superseded
@@ -3086,53 +3243,56 @@ var file_comet_edge_v1_edge_proto_depIdxs = []int32{
 	14, // 15: comet.edge.v1.ClaimResponse.generation:type_name -> comet.edge.v1.Generation
 	16, // 16: comet.edge.v1.ClaimResponse.state:type_name -> comet.edge.v1.SessionState
 	13, // 17: comet.edge.v1.ClaimResponse.vector:type_name -> comet.edge.v1.Vector
-	43, // 18: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
-	44, // 19: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
-	45, // 20: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
+	45, // 18: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
+	46, // 19: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
+	47, // 20: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
 	14, // 21: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
 	33, // 22: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
-	42, // 23: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
-	34, // 24: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
-	35, // 25: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
-	36, // 26: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
-	46, // 27: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
-	0,  // 28: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
-	38, // 29: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
-	40, // 30: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
-	41, // 31: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
-	0,  // 32: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
-	2,  // 33: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
-	4,  // 34: comet.edge.v1.EdgeService.SubscribeSession:input_type -> comet.edge.v1.SubscribeSessionRequest
-	6,  // 35: comet.edge.v1.EdgeService.UnsubscribeSession:input_type -> comet.edge.v1.UnsubscribeSessionRequest
-	10, // 36: comet.edge.v1.EdgeService.Drain:input_type -> comet.edge.v1.DrainRequest
-	8,  // 37: comet.edge.v1.EdgeService.Inspect:input_type -> comet.edge.v1.InspectRequest
-	37, // 38: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
-	31, // 39: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
-	12, // 40: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
-	21, // 41: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
-	23, // 42: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
-	25, // 43: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
-	27, // 44: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
-	29, // 45: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
-	1,  // 46: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
-	3,  // 47: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
-	5,  // 48: comet.edge.v1.EdgeService.SubscribeSession:output_type -> comet.edge.v1.SubscribeSessionResponse
-	7,  // 49: comet.edge.v1.EdgeService.UnsubscribeSession:output_type -> comet.edge.v1.UnsubscribeSessionResponse
-	11, // 50: comet.edge.v1.EdgeService.Drain:output_type -> comet.edge.v1.DrainResponse
-	9,  // 51: comet.edge.v1.EdgeService.Inspect:output_type -> comet.edge.v1.InspectResponse
-	39, // 52: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
-	32, // 53: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
-	19, // 54: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
-	22, // 55: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
-	24, // 56: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
-	26, // 57: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
-	28, // 58: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
-	30, // 59: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
-	46, // [46:60] is the sub-list for method output_type
-	32, // [32:46] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	44, // 23: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
+	36, // 24: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
+	37, // 25: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
+	38, // 26: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
+	34, // 27: comet.edge.v1.SessionSnapshot.sent:type_name -> comet.edge.v1.SentBatch
+	37, // 28: comet.edge.v1.SentBatch.through:type_name -> comet.edge.v1.SlotPosition
+	35, // 29: comet.edge.v1.SentBatch.read:type_name -> comet.edge.v1.ChannelPosition
+	48, // 30: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
+	0,  // 31: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
+	40, // 32: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
+	42, // 33: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
+	43, // 34: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
+	0,  // 35: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
+	2,  // 36: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
+	4,  // 37: comet.edge.v1.EdgeService.SubscribeSession:input_type -> comet.edge.v1.SubscribeSessionRequest
+	6,  // 38: comet.edge.v1.EdgeService.UnsubscribeSession:input_type -> comet.edge.v1.UnsubscribeSessionRequest
+	10, // 39: comet.edge.v1.EdgeService.Drain:input_type -> comet.edge.v1.DrainRequest
+	8,  // 40: comet.edge.v1.EdgeService.Inspect:input_type -> comet.edge.v1.InspectRequest
+	39, // 41: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
+	31, // 42: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
+	12, // 43: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
+	21, // 44: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
+	23, // 45: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
+	25, // 46: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
+	27, // 47: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
+	29, // 48: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
+	1,  // 49: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
+	3,  // 50: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
+	5,  // 51: comet.edge.v1.EdgeService.SubscribeSession:output_type -> comet.edge.v1.SubscribeSessionResponse
+	7,  // 52: comet.edge.v1.EdgeService.UnsubscribeSession:output_type -> comet.edge.v1.UnsubscribeSessionResponse
+	11, // 53: comet.edge.v1.EdgeService.Drain:output_type -> comet.edge.v1.DrainResponse
+	9,  // 54: comet.edge.v1.EdgeService.Inspect:output_type -> comet.edge.v1.InspectResponse
+	41, // 55: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
+	32, // 56: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
+	19, // 57: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
+	22, // 58: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
+	24, // 59: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
+	26, // 60: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
+	28, // 61: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
+	30, // 62: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
+	49, // [49:63] is the sub-list for method output_type
+	35, // [35:49] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_comet_edge_v1_edge_proto_init() }
@@ -3145,15 +3305,16 @@ func file_comet_edge_v1_edge_proto_init() {
 		(*SessionChange_Subscribed)(nil),
 		(*SessionChange_Unsubscribed)(nil),
 		(*SessionChange_Gone)(nil),
+		(*SessionChange_Resumed)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[34].OneofWrappers = []any{}
-	file_comet_edge_v1_edge_proto_msgTypes[37].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[36].OneofWrappers = []any{}
+	file_comet_edge_v1_edge_proto_msgTypes[39].OneofWrappers = []any{
 		(*RelayRequest_Request)(nil),
 		(*RelayRequest_Written)(nil),
 		(*RelayRequest_Lost)(nil),
 		(*RelayRequest_Hurry)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[39].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[41].OneofWrappers = []any{
 		(*RelayResponse_Answer)(nil),
 		(*RelayResponse_NotHome)(nil),
 	}
@@ -3163,7 +3324,7 @@ func file_comet_edge_v1_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_edge_v1_edge_proto_rawDesc), len(file_comet_edge_v1_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   4,
 		},

@@ -2,6 +2,7 @@ package report
 
 import (
 	"slices"
+	"time"
 
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/shard"
@@ -16,14 +17,17 @@ type feed struct {
 	pending []shard.PresenceShard      // newly held: all their sessions are to be sent
 	dirty   map[string]marks           // by session; nil while there is no stream
 	gone    int                        // of these
+	urgent  bool                       // somebody waits until some of them are kept
 	// overflow: too many ends waited.
 	overflow bool
 }
 
 // marks are what was marked of one session and has not been sent.
 type marks struct {
-	gone    *edgev1.SessionGone // its end, nil: none
-	changed bool                // since then
+	gone     *edgev1.SessionGone // its end, nil: none
+	changed  bool                // since then
+	resumed  bool                // where it stands has changed; no more, unless changed
+	confirms []*confirmation     // wait until all this is kept
 }
 
 // assign says which shards a node holds now. What it does not hold any more is
@@ -58,6 +62,8 @@ func (f *feed) signal() {
 	}
 }
 
+func (f *feed) holds(session string) bool { return f.held[shard.OfSession(session)] }
+
 func (f *feed) mark(session string, gone *edgev1.SessionGone) {
 	if f.dirty == nil {
 		return // no stream: all will be sent
@@ -69,7 +75,7 @@ func (f *feed) mark(session string, gone *edgev1.SessionGone) {
 		if m.gone == nil {
 			f.gone++
 		}
-		m = marks{gone: gone}
+		m.gone, m.changed, m.resumed = gone, false, false
 	}
 	if f.gone > maxGone {
 		f.overflow, f.dirty = true, nil
@@ -85,7 +91,7 @@ func (f *feed) mark(session string, gone *edgev1.SessionGone) {
 func (r *Reporter) begin(f *feed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f.dirty, f.gone, f.overflow = map[string]marks{}, 0, false
+	f.dirty, f.gone, f.overflow, f.urgent = map[string]marks{}, 0, false, false
 	f.pending = nil
 	for n, held := range f.held {
 		if held {
@@ -121,9 +127,9 @@ func (r *Reporter) takeShards(f *feed) (shards []shard.PresenceShard) {
 	return shards
 }
 
-// take takes at most a batch of changes out of the feed; ok is false if it
-// overflowed.
-func (r *Reporter) take(f *feed) (changes map[string]marks, ok bool) {
+// take takes at most a batch of changes out of the feed, and who waits for
+// others, which are not sent; ok is false if it overflowed.
+func (r *Reporter) take(f *feed) (changes map[string]marks, unsent []*confirmation, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	changes = map[string]marks{}
@@ -135,9 +141,22 @@ func (r *Reporter) take(f *feed) (changes map[string]marks, ok bool) {
 		if m.gone != nil {
 			f.gone--
 		}
-		if f.held[shard.OfSession(session)] {
+		if f.holds(session) {
 			changes[session] = m
+		} else {
+			unsent = append(unsent, m.confirms...)
 		}
 	}
-	return changes, !f.overflow
+	f.urgent = f.urgent && len(f.dirty) > 0
+	return changes, unsent, !f.overflow
+}
+
+// wait is how long what was marked waits for more.
+func (r *Reporter) wait(f *feed) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.urgent {
+		return confirmEvery
+	}
+	return batchEvery
 }

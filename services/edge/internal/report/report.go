@@ -13,7 +13,9 @@
 //     that came back since follows it.
 //  5. The vector is sent once a second, if it is another, behind all that was
 //     marked, and all shards that were newly held, before it was asked for.
-//  6. When Run ends, what changed last has been sent, if the node took it.
+//  6. A record that somebody waits for (Confirm) is sent within 2 ms, with others
+//     that come meanwhile.
+//  7. When Run ends, what changed last has been sent, if the node took it.
 package report
 
 import (
@@ -40,6 +42,8 @@ type Source interface {
 	Sessions() iter.Seq[string]
 	// State returns the state of one; false if it is gone.
 	State(session string) (*edgev1.SessionState, bool)
+	// Resume returns the resume of its state.
+	Resume(session string) ([]byte, bool)
 	// Vector returns up to where all sessions have been given each slot and have
 	// confirmed it, as far as states do not say less that were marked before; nil:
 	// nothing can be said. It is not changed afterwards.
@@ -77,9 +81,11 @@ type Reporter struct {
 	cfg    Config
 	source Source
 	syncs  prometheus.Counter
+	bytes  prometheus.Counter
 
-	mu    sync.Mutex // leaf
-	feeds map[*feed]struct{}
+	mu      sync.Mutex // leaf
+	feeds   map[*feed]struct{}
+	waiting []*confirmation // by time; some are over
 }
 
 // New returns a Reporter that reports once it runs.
@@ -88,6 +94,9 @@ func New(cfg Config, source Source) *Reporter {
 		cfg: cfg, source: source, feeds: map[*feed]struct{}{},
 		syncs: promauto.With(cfg.Registerer).NewCounter(prometheus.CounterOpts{
 			Name: "comet_edge_report_syncs_total", Help: "Times all sessions of its shards were sent to a presence node.",
+		}),
+		bytes: promauto.With(cfg.Registerer).NewCounter(prometheus.CounterOpts{
+			Name: "comet_edge_report_bytes_total", Help: "Bytes sent to presence nodes, before compression and framing.",
 		}),
 	}
 }
@@ -153,6 +162,7 @@ func (r *Reporter) keep(ctx context.Context, f *feed, n membership.Node) {
 	for failures := 1; ; failures++ {
 		begun := time.Now()
 		err := r.stream(ctx, f, n)
+		r.abandon(f)
 		if ctx.Err() != nil {
 			return
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/membership"
@@ -60,6 +61,13 @@ func (s *sessions) State(id string) (*edgev1.SessionState, bool) {
 	return &edgev1.SessionState{Channels: channels}, ok
 }
 
+func (s *sessions) Resume(id string) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.of[id]
+	return []byte("at " + id), ok
+}
+
 func (s *sessions) Vector() []uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,12 +96,14 @@ type node struct {
 	mu      sync.Mutex
 	edge    string
 	known   map[string][]string
+	resumed map[string]string // since it was known whole
 	gone    map[string]*edgev1.SessionGone
 	shards  map[shard.PresenceShard]int // how often they were synced
 	vectors [][]uint64
 	seen    []int // of known sessions, when each vector came
 	streams int
 	batches int
+	bytes   int
 	refused []*edgev1.Superseded // told with the next answer
 	mute    bool                 // does not answer
 	fail    error                // ends the next stream it hears from
@@ -102,7 +112,7 @@ type node struct {
 func (n *node) Report(stream grpc.BidiStreamingServer[edgev1.ReportRequest, edgev1.ReportResponse]) error {
 	n.mu.Lock()
 	n.streams++
-	n.known, n.gone = map[string][]string{}, map[string]*edgev1.SessionGone{}
+	n.known, n.resumed, n.gone = map[string][]string{}, map[string]string{}, map[string]*edgev1.SessionGone{}
 	n.shards, n.vectors, n.seen = map[shard.PresenceShard]int{}, nil, nil
 	n.mu.Unlock()
 	for applied := uint64(1); ; applied++ {
@@ -131,12 +141,16 @@ func (n *node) apply(b *edgev1.ReportRequest) (mute bool, err error) {
 		return false, err
 	}
 	n.batches++
+	n.bytes += proto.Size(b)
 	if b.GetEdge() != "" {
 		n.edge = b.GetEdge()
 	}
 	for _, c := range b.GetChanges() {
 		if p := c.GetPresent(); p != nil {
 			n.known[c.GetSession()] = p.GetChannels()
+			delete(n.resumed, c.GetSession())
+		} else if c.GetGone() == nil {
+			n.resumed[c.GetSession()] = string(c.GetResumed())
 		} else {
 			delete(n.known, c.GetSession())
 			n.gone[c.GetSession()] = c.GetGone()

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/membership"
 	"github.com/comet-push/comet/internal/rpc"
@@ -29,7 +31,14 @@ type stream struct {
 	cancel   func()
 	sent     uint64
 	applied  uint64
-	vector   []uint64 // as it was sent last
+	vector   []uint64  // as it was sent last
+	awaited  []awaited // by batch
+}
+
+// awaited is who waits until a batch was applied.
+type awaited struct {
+	batch    uint64
+	confirms []*confirmation
 }
 
 // stream sends all sessions of the node's shards, then changes, until the stream
@@ -48,6 +57,7 @@ func (r *Reporter) stream(ctx context.Context, f *feed, n membership.Node) error
 	}
 	s := &stream{reporter: r, feed: f, out: out, cancel: cancel}
 	s.answers, s.failed = rpc.Receive(out)
+	defer s.giveUp()
 	r.begin(f)
 	if err := s.send(ctx, &edgev1.ReportRequest{Edge: r.cfg.Edge}); err != nil {
 		return err
@@ -103,7 +113,7 @@ func (s *stream) run(ctx context.Context) error {
 	defer silence.Stop()
 	vector := time.NewTicker(vectorEach)
 	defer vector.Stop()
-	for due := true; ; {
+	for due := time.Now(); ; {
 		var err error
 		select {
 		case <-ctx.Done():
@@ -113,12 +123,12 @@ func (s *stream) run(ctx context.Context) error {
 				silence.Reset(patience)
 			}
 		case <-s.feed.marked:
-			if !due {
-				batch.Reset(batchEvery)
+			if at := time.Now().Add(s.reporter.wait(s.feed)); due.IsZero() || at.Before(due) {
+				due = at
+				batch.Reset(time.Until(at))
 			}
-			due = true
 		case <-batch.C:
-			due = false
+			due = time.Time{}
 			s.rested(silence)
 			err = s.flush(ctx)
 		case <-vector.C:
@@ -161,7 +171,8 @@ func (s *stream) flush(ctx context.Context) error {
 		if err := s.sync(ctx); err != nil {
 			return err
 		}
-		changes, ok := s.reporter.take(s.feed)
+		changes, unsent, ok := s.reporter.take(s.feed)
+		s.reporter.settle(unsent, false)
 		if !ok {
 			return errOverflow
 		}
@@ -169,21 +180,39 @@ func (s *stream) flush(ctx context.Context) error {
 			return nil
 		}
 		request := &edgev1.ReportRequest{}
+		var confirms []*confirmation
 		for session, m := range changes {
-			if m.gone != nil {
-				request.Changes = append(request.Changes, gone(session, m.gone))
-			}
-			if !m.changed {
-				continue
-			}
-			if state, ok := s.reporter.source.State(session); ok {
-				request.Changes = append(request.Changes, present(session, state))
-			} // else its end is about to be marked
+			request.Changes = append(request.Changes, s.changes(session, m)...)
+			confirms = append(confirms, m.confirms...)
+		}
+		if len(confirms) > 0 {
+			s.awaited = append(s.awaited, awaited{s.sent + 1, confirms})
 		}
 		if err := s.send(ctx, request); err != nil {
 			return err
 		}
 	}
+}
+
+// changes is what there is to tell of a session.
+func (s *stream) changes(session string, m marks) (changes []*edgev1.SessionChange) {
+	if m.gone != nil {
+		changes = append(changes, gone(session, m.gone))
+	}
+	source := s.reporter.source
+	switch { // what is not there any more is about to be marked as gone
+	case m.changed:
+		if state, ok := source.State(session); ok {
+			changes = append(changes, present(session, state))
+		}
+	case m.resumed:
+		if resume, ok := source.Resume(session); ok {
+			changes = append(changes, &edgev1.SessionChange{
+				Session: session, Change: &edgev1.SessionChange_Resumed{Resumed: resume},
+			})
+		}
+	}
+	return changes
 }
 
 func present(session string, state *edgev1.SessionState) *edgev1.SessionChange {
@@ -212,6 +241,7 @@ func (s *stream) send(ctx context.Context, request *edgev1.ReportRequest) error 
 		}
 	}
 	s.sent++
+	s.reporter.bytes.Add(float64(proto.Size(request)))
 	blocked := time.AfterFunc(patience, s.cancel) // a node that does not read
 	defer blocked.Stop()
 	if s.out.Send(request) == nil {
@@ -227,11 +257,22 @@ func (s *stream) heard(a *edgev1.ReportResponse, ok bool) error {
 		return errors.Join(errEnded, s.failed())
 	}
 	s.applied = max(s.applied, a.GetApplied())
+	for len(s.awaited) > 0 && s.awaited[0].batch <= s.applied {
+		s.reporter.settle(s.awaited[0].confirms, true)
+		s.awaited = s.awaited[1:]
+	}
 	for _, refused := range a.GetSuperseded() {
 		s.reporter.source.Superseded(refused.GetSession(), refused.GetGeneration(), refused.GetHome())
 	}
 	s.reporter.want(s.feed, a.GetWantedShards())
 	return nil
+}
+
+// giveUp ends what waits for answers that will not come.
+func (s *stream) giveUp() {
+	for _, a := range s.awaited {
+		s.reporter.settle(a.confirms, false)
+	}
 }
 
 // goodbye sends the last changes and waits until they are applied.

@@ -67,7 +67,7 @@ func (s *Session) beginConnect(now time.Time, r Request, m *bayeux.Message, out 
 	if s.connect.state == held && !s.connect.socket {
 		out.Answers = append(out.Answers, Answer{Exchange: s.connect.exchange, Status: statusReplaced})
 	}
-	s.settle(m, len(r.Messages) == 1)
+	s.settle(m, len(r.Messages) == 1, out)
 	s.bind(r.Socket)
 	s.transport = transportOf(r, m)
 	s.connect = connect{
@@ -86,15 +86,17 @@ func (s *Session) beginConnect(now time.Time, r Request, m *bayeux.Message, out 
 }
 
 // settle decides what a connect says about the answers before it.
-func (s *Session) settle(m *bayeux.Message, alone bool) {
+func (s *Session) settle(m *bayeux.Message, alone bool, out *Effects) {
 	if s.ack {
 		batch, ok := bayeux.AckBatch(m.Ext)
 		if s.unsure {
 			s.renumber(batch)
 		}
-		if ok {
-			s.acknowledge(uint64(batch))
+		if !ok {
+			batch = 0
 		}
+		s.acknowledge(uint64(batch))
+		s.acknowledgeEarlier(batch, out)
 		return
 	}
 	timeout, given := s.timeout(m)
@@ -180,6 +182,7 @@ func (s *Session) send(a *Answer) extension {
 	ext := extension{timesync: c.sync, resync: s.take(a, s.batch, true)}
 	if s.ack {
 		ext.ack = uint64(s.batch)
+		a.Record = a.Events+len(ext.resync) > 0
 	}
 	c.sync = nil
 	return ext

@@ -83,6 +83,9 @@
 //     what 18 says. What is newer than the vector, or than what Resume says
 //     instead, may come again. Batches go on 1000 numbers behind those that the
 //     record or the client knows of, so no number has two meanings.
+//     With the ack extension nothing comes again if that is the Resume, with
+//     settled, of when the last Answer with Record was made, and the client's
+//     first connect acknowledges what it has: that is told apart by Sent.
 //  22. Whoever keeps records asks Behind of every session before it tells a
 //     vector. If it is so, or was so the last time, the new Resume is told first.
 //  23. A restored session joins its subscriptions again and reads, slot by slot,

@@ -47,8 +47,11 @@ func (m *model) deliver(t *rapid.T, f flight, arrives, honest bool) {
 	m.losses = 0
 	events, reply := parse(t, f.answer.Body)
 	for _, e := range events {
+		if !f.connect { // nothing confirms a piggybacked one but a good connect
+			m.may[e.String()] = true
+		}
 		m.take(t, e)
-		if !honest || !f.connect { // nothing confirms a piggybacked one but a good connect
+		if !honest {
 			m.may[e.String()] = true
 		}
 	}

@@ -21,7 +21,7 @@ func (tr *transcript) goOn(t *testing.T, d *datadriven.TestData) {
 		tr.snap = tr.s.Snapshot(func(shard.Slot) uint64 { return handed })
 		tr.printSnapshot()
 	case "resume":
-		tr.snap = tr.s.Resume(vectorOf(t, d))
+		tr.snap = tr.s.Resume(vectorOf(t, d), nil)
 		tr.printSnapshot()
 	case "behind":
 		fmt.Fprintln(&tr.b, tr.s.Behind(vectorOf(t, d)))

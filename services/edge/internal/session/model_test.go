@@ -25,7 +25,8 @@ type model struct {
 	repl bool
 	calm bool // nothing is lost on the way to the session
 
-	slow session.Policy // of shedding
+	slow    session.Policy // of shedding
+	literal bool           // no patterns
 
 	whole bool // no subscription has a gap
 
@@ -44,6 +45,8 @@ type model struct {
 	vector []uint64          // what holders of records were told
 	record *session.Snapshot // likewise
 	behind bool              // it says more than the channels
+	before []uint64          // the vector before: what all holders have
+	exact  bool              // answers of the ack extension are recorded before they go out
 	moved  bool              // the session went on elsewhere at least once
 	old    bool              // its batches are far ahead of those of record
 	aged   bool              // they were
@@ -124,12 +127,16 @@ func channels() []string { return []string{"/a/x", "/a/347", "/a/y/z", shedding}
 // shedding is the channel that may have another policy than to recover.
 const shedding = "/b"
 
-func newModel(t *rapid.T) *model {
+func newModel(t *rapid.T) *model { return newModelWith(t, func(*model) {}) }
+
+// newModelWith lets some of what is drawn be decided.
+func newModelWith(t *rapid.T, decide func(m *model)) *model {
 	m := &model{
-		ack:  rapid.Bool().Draw(t, "ack"),
-		repl: rapid.Bool().Draw(t, "replay"),
-		calm: rapid.Bool().Draw(t, "calm"),
-		now:  time.Unix(1_800_000_000, 0),
+		ack:   rapid.Bool().Draw(t, "ack"),
+		repl:  rapid.Bool().Draw(t, "replay"),
+		exact: rapid.Bool().Draw(t, "exact"),
+		calm:  rapid.Bool().Draw(t, "calm"),
+		now:   time.Unix(1_800_000_000, 0),
 		cfg: session.Config{
 			QueueMessages: rapid.SampledFrom([]int{2, 5, 1000}).Draw(t, "queue"),
 			Piggyback:     rapid.Bool().Draw(t, "piggyback"),
@@ -144,6 +151,7 @@ func newModel(t *rapid.T) *model {
 		asked: map[session.Exchange]request{}, subs: map[string]sub{}, due: map[string]bool{}, told: map[string]bool{},
 		orders: map[session.Order][]string{}, withdrawn: map[string]bool{},
 	}
+	decide(m)
 	m.whole = m.calm && m.slow == session.Recover
 	m.cfg.Slow = func(channel string) session.Policy {
 		if channel == shedding {
@@ -265,6 +273,12 @@ func (m *model) answer(t *rapid.T, a session.Answer) {
 		delete(m.asked, a.Exchange)
 	}
 	m.sent(t, a, connect)
+	if a.Record != (m.ack && connect && a.Status == 200 && m.brings(t, a)) {
+		t.Fatalf("Record is %v: %s", a.Record, a.Body)
+	}
+	if a.Record && m.exact {
+		m.note()
+	}
 	f := flight{answer: a, connect: connect}
 	if a.Socket != 0 {
 		m.wire = append(m.wire, frame{flight: f})
@@ -377,8 +391,11 @@ func (m *model) end(slot shard.Slot) uint64 {
 	if log := m.logs[slot]; len(log) > 0 {
 		return log[len(log)-1].offset
 	}
-	return 0
+	return logsBegin
 }
+
+// logsBegin is where they do: 0 stands for a place that is not known.
+const logsBegin = 100
 
 func (m *model) write(channel string) {
 	slot := shard.Of(channel)
@@ -487,6 +504,12 @@ func (m *model) sent(t *rapid.T, a session.Answer, connect bool) {
 			t.Fatalf("%v is not acknowledged and not sent with batch %d", e, reply.batch())
 		}
 	}
+}
+
+// brings reports whether an answer tells of events or losses.
+func (m *model) brings(t *rapid.T, a session.Answer) bool {
+	events, reply := parse(t, a.Body)
+	return len(events)+len(reply.Ext.Comet.Resync) > 0
 }
 
 type connectReply struct {

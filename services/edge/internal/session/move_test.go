@@ -52,8 +52,24 @@ func (m *model) handed() []uint64 {
 
 // note has holders told of the session.
 func (m *model) note() {
-	m.record = m.s.Resume(m.vector)
-	m.behind = m.s.Behind(m.vector)
+	m.record = m.s.Resume(m.vector, m.settled())
+	m.behind = m.fallsBehind(m.vector)
+}
+
+// settled is what a record that is to be exact counts from.
+func (m *model) settled() []uint64 {
+	if !m.exact {
+		return nil
+	}
+	if m.before == nil {
+		return make([]uint64, shard.Slots)
+	}
+	return m.before
+}
+
+// fallsBehind reports whether a record has to say more than the channels.
+func (m *model) fallsBehind(vector []uint64) bool {
+	return m.s.Behind(vector) || m.exact && m.s.Beyond(m.settled())
 }
 
 // tellHolders tells them up to where all was given and confirmed some time ago;
@@ -61,10 +77,10 @@ func (m *model) note() {
 func (m *model) tellHolders(*rapid.T) {
 	vector := m.older
 	m.older = m.handed()
-	if behind := m.s.Behind(vector); behind || m.behind {
-		m.record, m.behind = m.s.Resume(vector), behind
+	if behind := m.fallsBehind(vector); behind || m.behind {
+		m.record, m.behind = m.s.Resume(vector, m.settled()), behind
 	}
-	m.vector = vector
+	m.before, m.vector = m.vector, vector
 }
 
 const batches = 5000
@@ -131,7 +147,7 @@ func (m *model) crash(t *rapid.T) {
 		m.tellHolders(t)
 	}
 	if m.aged && (!m.old || m.acked < batches) { // else they may know nothing of these, but its client does
-		m.record.Batch = m.s.Resume(nil).Batch
+		m.record.Batch = m.s.Resume(nil, nil).Batch
 	}
 	m.old = false
 	for len(m.flight) > 0 {
@@ -152,6 +168,11 @@ func (m *model) crash(t *rapid.T) {
 	clear(m.due) // nothing was lost
 	clear(m.batches)
 	m.record.Transport = m.s.Transport()
+	if m.exact && m.ack {
+		m.mayRepeat(m.record)
+		m.goOn(t, m.record, m.vector)
+		return
+	}
 	at := slices.Clone(m.vector)
 	if at == nil {
 		at = make([]uint64, shard.Slots)
@@ -190,7 +211,7 @@ func (m *model) goOn(t *rapid.T, snap *session.Snapshot, vector []uint64) {
 		m.openSocket()
 	}
 	m.s = session.Restore(m.cfg, "S", "public", snap, vector, m.now, &m.out)
-	m.vector, m.older = m.handed(), m.handed()
+	m.before, m.vector, m.older = nil, m.handed(), m.handed()
 	m.note()
 	m.flush(t)
 }

@@ -18,6 +18,7 @@ type regain struct {
 	joins    []rejoin // not answered, by token
 	patterns int      // of them that are patterns
 	slots    []behind // in order
+	earlier  []Sent   // in the life before, until the first ack says what of it has arrived
 	full     int32    // events that waited when there was no room for more, 0: there was
 }
 
@@ -142,7 +143,7 @@ func (s *Session) advanceSlots() {
 	g.slots = slices.DeleteFunc(g.slots, func(b behind) bool {
 		return g.patterns == 0 && b.waits == 0 && s.got(b.slot) >= b.target
 	})
-	if len(g.slots) == 0 {
+	if len(g.slots) == 0 && g.earlier == nil {
 		s.regain = nil
 	}
 }
@@ -242,6 +243,7 @@ func (s *Session) absorbSlot(b *behind, page Page, out *Effects) {
 		if s.wanted(e) {
 			if s.fresh.events > 0 && (s.room() <= 0 || int(s.fresh.bytes)+e.Size() > s.cfg.QueueBytes/2) {
 				s.regain.full = s.fresh.events
+				s.missed(s.seen[i])
 				return // the rest is read again later
 			}
 			s.enqueue(item{event: e}, out)
@@ -249,6 +251,7 @@ func (s *Session) absorbSlot(b *behind, page Page, out *Effects) {
 		*at = e.At.Offset
 	}
 	*at = max(*at, page.Through)
+	s.missed(s.seen[i])
 	if *at == before && *at < b.target {
 		s.forgo(b) // a page that leads nowhere; asking again would spin
 	}
@@ -268,6 +271,17 @@ func (s *Session) forgo(b *behind) {
 	}
 	i, _ := s.slot(b.slot)
 	s.seen[i].Offset = max(s.seen[i].Offset, b.target)
+	s.missed(s.seen[i])
+}
+
+// missed tells subscriptions that are being made that a slot was given up to
+// a place, without them: what is pushed of it later is taken for old.
+func (s *Session) missed(at shard.Position) {
+	for _, sub := range s.subs {
+		if sub.state != active && sub.isIn(at.Slot) {
+			sub.miss(at)
+		}
+	}
 }
 
 // miss tells of a loss up to a position; but a subscription that reads its

@@ -34,6 +34,8 @@ func Restore(
 		s.resubscribe(&snap.Subscriptions[i])
 	}
 	s.place(snap, vector)
+	s.regain.earlier = snap.Sent
+	s.advanceSlots()
 	for _, sub := range s.subs {
 		s.rejoin(sub, out)
 	}
@@ -98,7 +100,6 @@ func (s *Session) place(snap *Snapshot, vector []uint64) {
 			s.readOn(sub)
 		}
 	}
-	s.advanceSlots()
 }
 
 // readOn has a subscription go on with history. What it has to read up to where

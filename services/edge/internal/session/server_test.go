@@ -12,7 +12,7 @@ import (
 
 // enlist has a backend subscribe the client.
 func (m *model) enlist(t *rapid.T) {
-	names := rapid.SliceOfNDistinct(rapid.SampledFrom(append(channels(), "/a/*", "/a/**", "/**")), 1, 2, rapid.ID[string]).Draw(t, "names")
+	names := rapid.SliceOfNDistinct(rapid.SampledFrom(m.names()), 1, 2, rapid.ID[string]).Draw(t, "names")
 	if m.readsSince(names...) {
 		t.Skip() // who of two wins is not the matter here
 	}
@@ -20,6 +20,14 @@ func (m *model) enlist(t *rapid.T) {
 	m.orders[m.order] = names
 	m.s.Enlist(m.now, m.order, names, &m.out)
 	m.flush(t)
+}
+
+// names are what may be subscribed to.
+func (m *model) names() []string {
+	if m.literal {
+		return channels()
+	}
+	return append(channels(), "/a/*", "/a/**", "/**")
 }
 
 // readsSince reports whether the client waits for one of these with its history.

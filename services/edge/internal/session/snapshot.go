@@ -33,6 +33,9 @@ type Snapshot struct {
 	Seen []shard.Position
 	// Items wait for the client; in a record there are only losses.
 	Items []Item
+	// Sent is what answers brought that are not acknowledged, by batch; in a record
+	// that is to be exact, or of a session that has just gone on elsewhere.
+	Sent []Sent
 	// Live says that nothing is missing, and that batches go on behind Batch.
 	Live bool
 }
@@ -72,6 +75,9 @@ func (s *Session) Snapshot(handed func(shard.Slot) uint64) *Snapshot {
 		}
 		snap.Seen = append(snap.Seen, shard.Position{Slot: slot, Offset: at})
 	}
+	if s.regain != nil {
+		snap.Sent = slices.Clone(s.regain.earlier)
+	}
 	for _, i := range s.log {
 		if s.isLent(i.batch) {
 			i.batch = 0
@@ -85,7 +91,7 @@ func (s *Session) Snapshot(handed func(shard.Slot) uint64) *Snapshot {
 		if p := sub.past; p != nil && !p.done && (p.gap || p.earliest && p.withheld != 0) {
 			snap.Items = append(snap.Items, Item{Event: event.NewNotice(sub.channel)})
 		}
-		snap.Subscriptions = append(snap.Subscriptions, sub.whole(snap.given(shard.Of(sub.channel), nil)))
+		snap.Subscriptions = append(snap.Subscriptions, s.whole(sub, snap.given(shard.Of(sub.channel), nil)))
 	}
 	return snap
 }
@@ -111,16 +117,25 @@ func (snap *Snapshot) find(slot shard.Slot) (int, bool) {
 
 // whole is a subscription of a session whose queue goes with it, and that was
 // given its slot up to a position.
-func (sub *subscription) whole(given uint64) Subscription {
+func (s *Session) whole(sub *subscription, given uint64) Subscription {
 	p := sub.past
-	if p == nil || p.done && p.cursor <= given {
+	if p == nil || p.done && p.cursor <= given && !s.waitsFor(sub) {
 		return sub.plain(given)
 	}
 	cursor := p.cursor
-	if !p.done && p.from <= cursor { // that came through older subscriptions
+	switch {
+	case p.done:
+		cursor = max(cursor, given)
+	case p.from <= cursor: // that came through older subscriptions
 		cursor = max(cursor, p.to)
 	}
 	return Subscription{Channel: sub.channel, Start: p.base, Reads: true, Cursor: cursor}
+}
+
+// waitsFor reports whether something waits, or is not confirmed, that a
+// subscription has read from history.
+func (s *Session) waitsFor(sub *subscription) bool {
+	return slices.ContainsFunc(s.log, func(i item) bool { return s.reader(i.event) == sub })
 }
 
 // plain is a subscription that reads no history.
@@ -132,18 +147,30 @@ func (sub *subscription) plain(given uint64) Subscription {
 }
 
 // Resume returns what a record of the session has to have: where it stands, as
-// far as a vector does not say so. A vector has a position for each slot, or is
+// far as vectors do not say so. A vector has a position for each slot, or is
 // nil: up to there all sessions of the edge were given everything and have
-// confirmed it, but for what Resume says. User, Transport and Since are not in
-// it; records have them anyway.
-func (s *Session) Resume(vector []uint64) *Snapshot {
+// confirmed it, but for what Resume says. Holders of records may count from the
+// vector passed next; they have one that is not below settled. With the ack
+// extension Resume is exact if settled is given: it says where the client is
+// beyond that, and what it is past once it acknowledges what was sent. User,
+// Transport and Since are not in it; records have them anyway.
+func (s *Session) Resume(passed, settled []uint64) *Snapshot {
 	snap := s.outline()
+	exact := s.ack && settled != nil
+	if exact {
+		s.noteSent(snap)
+		snap.Seen = s.beyond(settled)
+	}
+	given := passed
+	if exact {
+		given = settled
+	}
 	var lag map[string]uint64 // by channel: before what it has read and is not confirmed
 	for _, i := range s.log {
 		at := i.event.At
 		switch own := s.reader(i.event); {
 		case i.event.Notice():
-			snap.Items = append(snap.Items, Item{Event: i.event})
+			snap.Items = append(snap.Items, Item{Event: i.event, Batch: i.batch})
 		case own != nil:
 			if lag == nil {
 				lag = map[string]uint64{}
@@ -152,12 +179,12 @@ func (s *Session) Resume(vector []uint64) *Snapshot {
 				lag[own.channel] = at.Offset - 1
 			}
 		case at.Offset > 0:
-			snap.except(shard.Position{Slot: at.Slot, Offset: at.Offset - 1}, vector)
+			snap.except(shard.Position{Slot: at.Slot, Offset: at.Offset - 1}, passed)
 		}
 	}
 	if s.regain != nil {
 		for _, b := range s.regain.slots {
-			snap.except(shard.Position{Slot: b.slot, Offset: s.got(b.slot)}, vector)
+			snap.except(shard.Position{Slot: b.slot, Offset: s.got(b.slot)}, passed)
 		}
 	}
 	for _, sub := range s.subs {
@@ -165,9 +192,28 @@ func (s *Session) Resume(vector []uint64) *Snapshot {
 			continue
 		}
 		at, known := lag[sub.channel]
-		snap.Subscriptions = append(snap.Subscriptions, sub.resume(snap.given(shard.Of(sub.channel), vector), at, known))
+		snap.Subscriptions = append(snap.Subscriptions, sub.resume(snap.given(shard.Of(sub.channel), given), at, known))
 	}
 	return snap
+}
+
+// beyond returns the slots of which the session was given more than a vector
+// says.
+func (s *Session) beyond(vector []uint64) (slots []shard.Position) {
+	for _, p := range s.seen {
+		if p.Offset > offsetIn(vector, p.Slot) {
+			slots = append(slots, p)
+		}
+	}
+	return slots
+}
+
+// Beyond reports whether an exact Resume says more than a vector because of what
+// the client was given lately.
+func (s *Session) Beyond(vector []uint64) bool {
+	return s.ack && (len(s.log) > 0 || slices.ContainsFunc(s.seen, func(p shard.Position) bool {
+		return p.Offset > offsetIn(vector, p.Slot)
+	}))
 }
 
 // resume is a subscription of a record; not confirmed is what it has read after
@@ -183,13 +229,14 @@ func (sub *subscription) resume(given, lag uint64, known bool) Subscription {
 	return sub.plain(given)
 }
 
-// except notes where a session stands if that is before what a vector says.
+// except notes where a session stands if that is before what a vector says, or
+// what is noted of the slot.
 func (snap *Snapshot) except(at shard.Position, vector []uint64) {
-	if at.Offset >= offsetIn(vector, at.Slot) {
-		return
-	}
 	i, known := snap.find(at.Slot)
 	if !known {
+		if at.Offset >= offsetIn(vector, at.Slot) {
+			return
+		}
 		snap.Seen = slices.Insert(snap.Seen, i, at)
 		return
 	}

@@ -265,6 +265,9 @@ type Answer struct {
 	Events int
 	// Newest is when the newest of them was appended, if known.
 	Newest time.Time
+	// Record says that what Resume returns from now on is to be recorded before the
+	// answer goes out: then another edge will understand the client's ack of it.
+	Record bool
 }
 
 // Interest is a channel or pattern the session wants to be given, or no more.

@@ -132,8 +132,8 @@ func (f *Feed) Present(id string, st State, now time.Time) error {
 		}
 		return nil
 	}
-	if len(st.Resume) > h.cfg.Resume {
-		return fmt.Errorf("%w: %d bytes to resume session %s, at most %d", ErrLimit, len(st.Resume), id, h.cfg.Resume)
+	if err := h.checkResume(id, st.Resume); err != nil {
+		return err
 	}
 	at := now.UnixNano()
 	if r == nil {
@@ -168,6 +168,19 @@ func (f *Feed) resubscribe(r *record, channels []string, at int64) error {
 		return !keep
 	})
 	return f.subscribe(r, wanted, at)
+}
+
+// Resumed says what whoever claims a session goes on from now.
+func (f *Feed) Resumed(id string, resume []byte) error {
+	r := f.own(id)
+	if r == nil {
+		return nil
+	}
+	if err := f.holder.checkResume(id, resume); err != nil {
+		return err
+	}
+	r.resume = string(resume)
+	return nil
 }
 
 // Subscribed says that a session subscribed to channels.
@@ -224,6 +237,13 @@ func (f *Feed) Gone(id string, g home.Generation, reason string, now time.Time) 
 	case g.After(r.generation), g == r.generation && r.home.member == f.edge.member:
 		h.end(r, g, reason, now)
 	}
+}
+
+func (h *Holder) checkResume(id string, resume []byte) error {
+	if len(resume) > h.cfg.Resume {
+		return fmt.Errorf("%w: %d bytes to resume session %s, at most %d", ErrLimit, len(resume), id, h.cfg.Resume)
+	}
+	return nil
 }
 
 // own returns a session of the edge; nil if it is none.
