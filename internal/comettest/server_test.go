@@ -367,3 +367,47 @@ func TestSessionBetweenEdges(t *testing.T) {
 		}
 	})
 }
+
+// TestSubscribedEdgeDies has the edge of clients die just when a backend has
+// subscribed them: where they go on they have the subscription.
+func TestSubscribedEdgeDies(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := comettest.New(t, comettest.Options{Edges: 2, Brokers: 1, Presence: 2})
+		backend := c.Backend("backend")[0]
+		var clients []*comettest.Client
+		for i := range 6 {
+			clients = append(clients, c.Connect(comettest.Profile{
+				Name: fmt.Sprintf("client-%d", i), Ack: i%2 == 0, Edges: []string{"edge-0", "edge-1"}, Repeats: repeated,
+				Channels: []string{fmt.Sprintf("/own/%d", i), "/old"}, Enlisted: []string{"/new/*"},
+			}))
+		}
+		for i, client := range clients {
+			id := sessionOf(t, c, fmt.Sprintf("/own/%d", i))
+			if _, err := backend.SubscribeSession(t.Context(), &pubsubv1.SubscribeSessionRequest{Session: id, Channels: client.Enlisted}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := backend.UnsubscribeSession(t.Context(), &pubsubv1.UnsubscribeSessionRequest{Session: id, Channels: []string{"/old"}}); err != nil {
+				t.Fatal(err)
+			}
+			client.Enlist()
+		}
+		c.Crash("edge-0")
+		publishers := []*comettest.Publisher{c.Publish("backend", "/new/a", 200*time.Millisecond)}
+		old := c.Publish("backend", "/old", 200*time.Millisecond)
+		time.Sleep(30 * time.Second)
+		old.Stop()
+		settle(t, publishers)
+		for _, client := range clients {
+			if err := comettest.Check(client, publishers...); err != nil {
+				t.Error(err)
+			}
+			for _, r := range client.Of(comettest.Event) {
+				if r.Channel == old.Channel {
+					t.Errorf("%s gets events of %s again", client.Name, r.Channel)
+					break
+				}
+			}
+		}
+	})
+}

@@ -172,18 +172,40 @@ func (d *deliverServer) SubscribeSession(
 	case <-ctx.Done():
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	return &edgev1.SubscribeSessionResponse{}, orderError(req.GetSession(), err)
+	if err != nil {
+		return nil, orderError(req.GetSession(), err)
+	}
+	d.s.recordNow(ctx, req.GetSession())
+	return &edgev1.SubscribeSessionResponse{}, nil
 }
 
 // UnsubscribeSession implements [edgev1.EdgeServiceServer].
 func (d *deliverServer) UnsubscribeSession(
-	_ context.Context, req *edgev1.UnsubscribeSessionRequest,
+	ctx context.Context, req *edgev1.UnsubscribeSessionRequest,
 ) (*edgev1.UnsubscribeSessionResponse, error) {
 	c, err := d.target(req.GetSession(), req.GetChannels())
 	if err != nil {
 		return nil, err
 	}
-	return &edgev1.UnsubscribeSessionResponse{}, orderError(req.GetSession(), c.withdraw(req.GetChannels()))
+	if err := c.withdraw(req.GetChannels()); err != nil {
+		return nil, orderError(req.GetSession(), err)
+	}
+	d.s.recordNow(ctx, req.GetSession())
+	return &edgev1.UnsubscribeSessionResponse{}, nil
+}
+
+// recordNow waits until presence has the record of a session as it is, but not for
+// long: what was ordered is done.
+func (s *Service) recordNow(ctx context.Context, id string) {
+	s.reports.Changed(id)
+	told := make(chan struct{})
+	if !s.reports.Confirm(id, func(bool) { close(told) }) {
+		return // there is nobody to tell
+	}
+	select {
+	case <-told:
+	case <-ctx.Done():
+	}
 }
 
 // Disconnect implements [edgev1.EdgeServiceServer].
