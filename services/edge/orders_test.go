@@ -71,6 +71,7 @@ func TestSubscribeFor(t *testing.T) {
 			t.Errorf("it is still subscribed to %v", got)
 		}
 		w.broker.publish("/a", "3")
+		synctest.Wait()
 		c.want(c.send(message{"channel": "/meta/subscribe", "subscription": "/a"}))
 		w.broker.publish("/a", "4")
 		synctest.Wait()
