@@ -34,7 +34,7 @@ func command(environ []string, out, errOut io.Writer) *cobra.Command {
 	serve.Use = "serve"
 	serve.Short = "Run all services or one of them, closed except for what namespaces open"
 
-	root.AddCommand(dev, serve, printConfig(environ, out), bench(out, errOut), slots(out, errOut), &cobra.Command{
+	root.AddCommand(dev, serve, printConfig(environ, out), bench(out, errOut), slots(out, errOut), drainEdge(out, errOut), listEdges(out, errOut), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(out, "comet %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)

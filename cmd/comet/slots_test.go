@@ -17,27 +17,8 @@ import (
 
 // TestSlots asks a server that has everything in one process.
 func TestSlots(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	var said, logs output
-	ended := make(chan int, 1)
-	go func() {
-		ended <- execute(ctx, []string{
-			"dev", "--edge.listen=127.0.0.1:0", "--grpc.listen=127.0.0.1:0", "--internal.listen=127.0.0.1:0", "--node.name=alone",
-		}, nil, &said, &logs)
-	}()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(20 * time.Second); !strings.Contains(said.String(), "Ctrl-C"); {
-		select {
-		case <-tick.C:
-		case code := <-ended:
-			t.Fatalf("ended with %d\n%s", code, logs.String())
-		case <-deadline:
-			t.Fatalf("no greeting\n%s\n%s", said.String(), logs.String())
-		}
-	}
-	_, rest, _ := strings.Cut(said.String(), "gRPC")
-	server := strings.Fields(rest)[0]
+	p := startDev(t)
+	server := p.door("gRPC")
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +45,7 @@ func TestSlots(t *testing.T) {
 		{"recover 7 8 --accept-data-loss", 1, "slot 8 needs no recovery"},
 		{"drain alone", 1, "no other broker could take its slots; start one, or undrain one (ORDER_REFUSED)"},
 		{"undrain alone", 0, "alone takes slots again"},
-		{"undrain " + strings.Repeat("x", 100_000), 1, "the broker's name has 100000 bytes"},
+		{"undrain " + strings.Repeat("x", 100_000), 1, "the name of a broker has 100000 bytes"},
 		{"list --server=" + nobody, 1, "no broker answers at " + nobody + "; give the gRPC door of one with --server"},
 		{"fly", 1, `unknown command "fly" for "comet slots"`},
 		{"", 1, "say what to do: one of list"},
@@ -76,7 +57,7 @@ func TestSlots(t *testing.T) {
 		}
 	}
 	var out output
-	if code := execute(t.Context(), []string{"slots", "list", "-o", "json", "--server=" + server}, nil, &out, &logs); code != 0 {
+	if code := execute(t.Context(), []string{"slots", "list", "-o", "json", "--server=" + server}, nil, &out, &p.logs); code != 0 {
 		t.Errorf("json: code %d", code)
 	}
 	var list struct {
@@ -86,9 +67,53 @@ func TestSlots(t *testing.T) {
 	if err := json.Unmarshal([]byte(out.String()), &list); err != nil || len(list.Slots) != 256 || !strings.HasPrefix(list.Slots[9].Primary, "alone@") {
 		t.Errorf("json: %v, %.300s", err, out.String())
 	}
-	cancel(run.ErrDraining)
-	if code := <-ended; code != 0 {
-		t.Errorf("ended with %d\n%s", code, logs.String())
+	p.stop()
+}
+
+// devServer is a server that has everything in one process.
+type devServer struct {
+	t          *testing.T
+	said, logs output
+	cancel     context.CancelCauseFunc
+	ended      chan int
+}
+
+// startDev starts comet dev and waits until it is ready.
+func startDev(t *testing.T) *devServer {
+	t.Helper()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	p := &devServer{t: t, cancel: cancel, ended: make(chan int, 1)}
+	go func() {
+		p.ended <- execute(ctx, []string{
+			"dev", "--edge.listen=127.0.0.1:0", "--grpc.listen=127.0.0.1:0", "--internal.listen=127.0.0.1:0", "--node.name=alone",
+		}, nil, &p.said, &p.logs)
+	}()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(20 * time.Second); !strings.Contains(p.said.String(), "Ctrl-C"); {
+		select {
+		case <-tick.C:
+		case code := <-p.ended:
+			t.Fatalf("ended with %d\n%s", code, p.logs.String())
+		case <-deadline:
+			t.Fatalf("no greeting\n%s\n%s", p.said.String(), p.logs.String())
+		}
+	}
+	return p
+}
+
+// door is where the greeting says that something is.
+func (p *devServer) door(what string) string {
+	_, rest, _ := strings.Cut(p.said.String(), what)
+	return strings.Fields(rest)[0]
+}
+
+// stop ends the server as SIGTERM does.
+func (p *devServer) stop() {
+	p.t.Helper()
+	p.cancel(run.ErrDraining)
+	if code := <-p.ended; code != 0 {
+		p.t.Errorf("ended with %d\n%s", code, p.logs.String())
 	}
 }
 

@@ -79,8 +79,10 @@ type Profile struct {
 	Roams bool
 	// Repeats is how long ago what comes again may have come, because an edge
 	// dies and its sessions go on from their records.
-	Repeats  time.Duration
+	Repeats time.Duration
+	// Channels are what it subscribes to, Enlisted what a backend subscribes it to.
 	Channels []string
+	Enlisted []string
 }
 
 // Client is a client that does what servers advise, goes on where it was after
@@ -183,6 +185,13 @@ func (c *Client) Vanish() {
 func (c *Client) Cut() {
 	for _, edge := range c.Edges {
 		c.net.Cut(c.Name, edge)
+	}
+}
+
+// Enlist says that the client was subscribed to what it is to be Enlisted to.
+func (c *Client) Enlist() {
+	for _, channel := range c.Enlisted {
+		c.record(Record{Kind: Subscribed, Channel: channel})
 	}
 }
 

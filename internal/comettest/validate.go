@@ -48,7 +48,7 @@ func Check(c *Client, publishers ...*Publisher) error {
 		errs = append(errs, fmt.Errorf("client %s: %s", c.Name, breach.Detail))
 	}
 	for _, p := range publishers {
-		for _, pattern := range c.Channels {
+		for _, pattern := range slices.Concat(c.Channels, c.Enlisted) {
 			if pattern != p.Channel && !bayeux.Match(pattern, p.Channel) {
 				continue
 			}

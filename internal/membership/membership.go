@@ -58,6 +58,9 @@ type Node struct {
 	// Cordoned is set by an operator's order: give it no slots, take what it has.
 	// Unlike one that drains it stays, so its silence is no sign of its end.
 	Cordoned bool `json:"cordoned,omitempty"`
+	// EdgeDraining is set by an operator's order: its edge sends its clients away
+	// and takes none, as if the process were Draining; its other roles go on.
+	EdgeDraining bool `json:"edge_draining,omitempty"`
 	// Durable: what it acknowledged outlives its process, on a disk; the log-id
 	// comes back with it.
 	Durable bool `json:"durable,omitempty"`
@@ -65,6 +68,9 @@ type Node struct {
 
 // Member is the node as rows name it: name@id.
 func (n Node) Member() string { return n.Name + "@" + n.ID }
+
+// EdgeLeaves reports whether sessions are not to go, or stay, at its edge.
+func (n Node) EdgeLeaves() bool { return n.Draining || n.EdgeDraining }
 
 // Has reports whether the node serves a role.
 func (n Node) Has(r Role) bool { return slices.Contains(n.Roles, r) }

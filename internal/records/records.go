@@ -30,6 +30,8 @@ var (
 	ErrUnknown = errors.New("there is no such session")
 	// ErrMoved says that the session has another generation than was expected.
 	ErrMoved = errors.New("the session was claimed meanwhile")
+	// ErrTooMany says that a user has more sessions than were asked for.
+	ErrTooMany = errors.New("the user has more sessions")
 	// errNoHolder says that nobody holds the session's shard now.
 	errNoHolder = errors.New("no presence process holds the session's record")
 )

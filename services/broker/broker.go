@@ -21,6 +21,9 @@
 //     broker that they drain announces that it is cordoned: the mark goes with
 //     its process, outlives any controller, and its slots go as in fact 5. It
 //     serves backends and followers on, ready.
+//  8. Calls about sessions go to the edge that is their home. What may be repeated
+//     is tried again while a session moves; a session that no edge has any more is
+//     ended by one that claims it.
 package broker
 
 import (

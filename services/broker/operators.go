@@ -53,7 +53,7 @@ func (o *operators) listSlots(ctx context.Context, req *adminv1.ListSlotsRequest
 		return nil, invalid(channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID, "state: there is no state %d", req.GetState())
 	}
 	if req.GetBroker() != "" {
-		if err := checkName(req.GetBroker()); err != nil {
+		if err := checkName("a broker", req.GetBroker()); err != nil {
 			return nil, err
 		}
 	}
@@ -305,7 +305,7 @@ func (o *operators) named(broker string) func(context.Context, membership.View) 
 
 // named is the announced broker of a name.
 func named(view membership.View, broker string) (membership.Node, error) {
-	if err := checkName(broker); err != nil {
+	if err := checkName("a broker", broker); err != nil {
 		return membership.Node{}, err
 	}
 	n, ok := view.Nodes[broker]
@@ -339,16 +339,16 @@ func checkSlot(n uint32) error {
 	return nil
 }
 
-// checkName says what is wrong with the name of a broker.
-func checkName(name string) error {
+// checkName says what is wrong with the name of a broker, or an edge.
+func checkName(whose, name string) error {
 	switch {
 	case name == "":
-		return invalid(channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID, "the name of a broker is needed")
+		return invalid(channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID, "the name of %s is needed", whose)
 	case len(name) > maxNameBytes:
 		return invalid(channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID,
-			"the broker's name has %d bytes; at most %d are allowed", len(name), maxNameBytes)
+			"the name of %s has %d bytes; at most %d are allowed", whose, len(name), maxNameBytes)
 	case strings.ContainsAny(name, "@/") || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return invalid(channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID, "%q is not the name of a broker; give the part before @", name)
+		return invalid(channelv1.ErrorReason_ERROR_REASON_PARAMETER_INVALID, "%q is not the name of %s; give the part before @", name, whose)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,17 @@ func TestBadInput(t *testing.T) {
 	deliver := func(r *pubsubv1.DeliverRequest) func(context.Context, pubsubv1.PubSubServiceClient) error {
 		return func(ctx context.Context, c pubsubv1.PubSubServiceClient) error {
 			_, err := c.Deliver(ctx, r)
+			return err
+		}
+	}
+	// enlist subscribes and unsubscribes sessions.
+	enlist := func(session, user string, channels ...string) func(context.Context, pubsubv1.PubSubServiceClient) error {
+		return func(ctx context.Context, c pubsubv1.PubSubServiceClient) error {
+			_, err := c.SubscribeSession(ctx, &pubsubv1.SubscribeSessionRequest{Session: session, User: user, Channels: channels})
+			_, err2 := c.UnsubscribeSession(ctx, &pubsubv1.UnsubscribeSessionRequest{Session: session, User: user, Channels: channels})
+			if rpc.Reason(err2) != rpc.Reason(err) && !slices.Contains(channels, "/**") {
+				return fmt.Errorf("subscribe: %w, unsubscribe: %w", err, err2)
+			}
 			return err
 		}
 	}
@@ -137,6 +149,25 @@ func TestBadInput(t *testing.T) {
 			_, err := c.Disconnect(ctx, &pubsubv1.DisconnectRequest{Session: "00000000-x"})
 			return err
 		}, channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN},
+		{"disconnect both", func(ctx context.Context, c pubsubv1.PubSubServiceClient) error {
+			_, err := c.Disconnect(ctx, &pubsubv1.DisconnectRequest{Session: "00000000-x", User: "ann"})
+			return err
+		}, parameterInvalid},
+		{"disconnect a long name", func(ctx context.Context, c pubsubv1.PubSubServiceClient) error {
+			_, err := c.Disconnect(ctx, &pubsubv1.DisconnectRequest{User: strings.Repeat("x", 257)})
+			return err
+		}, parameterInvalid},
+		{"disconnect a user without presence", func(ctx context.Context, c pubsubv1.PubSubServiceClient) error {
+			_, err := c.Disconnect(ctx, &pubsubv1.DisconnectRequest{User: "ann"})
+			return err
+		}, channelv1.ErrorReason_ERROR_REASON_NOT_READY},
+		{"subscribe nobody", enlist("", "", "/a"), parameterInvalid},
+		{"subscribe a stranger", enlist("00000000-x", "", "/a"), channelv1.ErrorReason_ERROR_REASON_SESSION_UNKNOWN},
+		{"subscribe to nothing", enlist("00000000-x", ""), channelInvalid},
+		{"subscribe to everything", enlist("00000000-x", "", "/**"), channelInvalid},
+		{"subscribe to a service channel", enlist("00000000-x", "", "/service/a"), channelInvalid},
+		{"subscribe to meta", enlist("00000000-x", "", "/a", "/meta/x"), channelInvalid},
+		{"subscribe to too much", enlist("00000000-x", "", many...), channelv1.ErrorReason_ERROR_REASON_TOO_MANY_CHANNELS},
 		{"deliver a pattern", deliver(&pubsubv1.DeliverRequest{Session: "00000000-x", Channel: "/*", Data: one}), channelInvalid},
 		{"deliver no data", deliver(&pubsubv1.DeliverRequest{Session: "00000000-x", Channel: "/a"}), dataInvalid},
 	}

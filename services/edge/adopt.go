@@ -112,6 +112,9 @@ func (c *client) leaveFor(give func(seat *home.Seat, until time.Time) error) err
 		session: c.session.PublicID(), seat: c.seat, snapshot: encodeSnapshot(leaving),
 		record: c.recordLocked(leaving), until: until,
 	})
+	if c.service.draining.Load() {
+		c.service.drain.handed.Add(1)
+	}
 	c.session.Move(&out)
 	c.settle(now, &out)
 	return nil

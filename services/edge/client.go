@@ -317,6 +317,12 @@ func (c *client) settleLocked(now time.Time, out *session.Effects) bool {
 		c.service.countHeld(holding)
 	}
 	c.service.dropped(&out.Dropped)
+	for _, what := range out.Carried {
+		c.service.orders.carried(c, what)
+	}
+	if out.Ended != "" {
+		c.service.orders.over(c, out.Ended)
+	}
 	if out.Ended != "" && c.socket != nil {
 		c.socket.sessionEnded(c, out.Ended)
 		c.socket = nil

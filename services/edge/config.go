@@ -114,12 +114,15 @@ const (
 // Deps is what an edge needs of the process it runs in.
 type Deps struct {
 	// Node is this process as it is announced.
-	Node       membership.Node
-	Directory  membership.Directory
-	Conns      *rpc.Pool
-	Namespaces *namespace.Set
-	Registerer prometheus.Registerer
-	Logger     *slog.Logger
+	Node membership.Node
+	// Announcement is how it is announced; an operator's order changes it. May be
+	// nil.
+	Announcement *membership.Announcement
+	Directory    membership.Directory
+	Conns        *rpc.Pool
+	Namespaces   *namespace.Set
+	Registerer   prometheus.Registerer
+	Logger       *slog.Logger
 }
 
 func (c Config) withDefaults() Config {

@@ -12,7 +12,6 @@ import (
 	"github.com/comet-push/comet/internal/rpc"
 	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/relay"
-	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
 // deliverServer is the edge's door for brokers.
@@ -33,16 +32,6 @@ func (d *deliverServer) Deliver(_ context.Context, req *edgev1.DeliverRequest) (
 		return nil, unknownHere(req.GetSession())
 	}
 	return &edgev1.DeliverResponse{}, nil
-}
-
-// Disconnect implements [edgev1.EdgeServiceServer].
-func (d *deliverServer) Disconnect(_ context.Context, req *edgev1.DisconnectRequest) (*edgev1.DisconnectResponse, error) {
-	c := d.s.registry.findPublic(req.GetSession())
-	if c == nil {
-		return nil, unknownHere(req.GetSession())
-	}
-	c.end(session.Evicted)
-	return &edgev1.DisconnectResponse{}, nil
 }
 
 // Relay implements [edgev1.EdgeServiceServer].

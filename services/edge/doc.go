@@ -16,7 +16,10 @@
 //  6. A drain refuses handshakes, answers every held request and closes every
 //     WebSocket over some time, and ends with no session left: each is in its
 //     record at presence with all that waits in it or, without presence, ended.
-//  7. Who subscribes to /presence/<channel> is told who is on the channel, first all
+//     An operator may order it: then the edge stays, and takes nobody.
+//  7. Backends may end sessions, and subscribe and unsubscribe them. An edge that
+//     is told that a session has no home claims it, to end it.
+//  8. Who subscribes to /presence/<channel> is told who is on the channel, first all
 //     and then what changes, as presence says. What presence cannot be asked of
 //     does not change.
 package edge

@@ -29,12 +29,10 @@ const drainRate = 1000
 // waits for its client to fetch it.
 const comeBack = 2 * time.Second
 
-// drain says no to handshakes, sends the clients away evenly over the window,
-// leaves their sessions to other edges once nothing of them is under way, and the
-// rest when the time is up.
-func (s *Service) drain(ctx context.Context) {
-	s.draining.Store(true)
-	ctx = context.WithoutCancel(ctx)
+// drainAll sends the clients away evenly over the window, leaves their sessions to
+// other edges once nothing of them is under way, and the rest when the time is up.
+// Handshakes are refused meanwhile. It stops at once if ctx ends.
+func (s *Service) drainAll(ctx context.Context) {
 	timely, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
 	defer cancel()
 	told := make(chan struct{})
@@ -43,6 +41,13 @@ func (s *Service) drain(ctx context.Context) {
 		s.sendAway(timely)
 	}()
 	s.part(timely, told)
+	if ctx.Err() == nil {
+		s.endRest(ctx)
+	}
+}
+
+// endRest ends the sessions that are still here, and waits for the last answers.
+func (s *Service) endRest(ctx context.Context) {
 	for c := range s.registry.all() {
 		if s.arrivals.records.Kept(c.session.PublicID()) {
 			c.deposit()
@@ -60,6 +65,7 @@ func (s *Service) part(ctx context.Context, told <-chan struct{}) {
 	const every = 50 * time.Millisecond
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	logged := time.Now()
 	var late time.Time // zero: not all are told
 	for {
 		for c := range s.registry.all() {
@@ -67,6 +73,10 @@ func (s *Service) part(ctx context.Context, told <-chan struct{}) {
 		}
 		if !late.IsZero() && s.registry.len()+s.sockets.len() == 0 {
 			return
+		}
+		if time.Since(logged) >= drainLogged {
+			logged = time.Now()
+			s.logger.Info("drains", s.standing())
 		}
 		select {
 		case <-tick.C:
@@ -79,6 +89,13 @@ func (s *Service) part(ctx context.Context, told <-chan struct{}) {
 			return
 		}
 	}
+}
+
+// drains reports whether the client has been sent away.
+func (c *client) drains() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session.Draining()
 }
 
 // part lets go of a session that drains and waits for no answer: it is left to the
@@ -101,6 +118,7 @@ func (c *client) part(hadTime bool) {
 
 func (s *Service) sendAway(ctx context.Context) {
 	all := s.drainers()
+	s.drain.clients.Store(int64(len(all)))
 	// Not more in a second than other edges take easily, if there is the time.
 	window := min(max(s.cfg.DrainWindow, time.Duration(len(all))*time.Second/drainRate), max(s.cfg.DrainTimeout/2, s.cfg.DrainWindow))
 	start := time.Now()
@@ -114,14 +132,35 @@ func (s *Service) sendAway(ctx context.Context) {
 			}
 		}
 		each.drain(s.drainInterval())
+		s.drain.told.Add(1)
 	}
 }
 
 // drainer is what is sent away: a client with all it has open, a WebSocket, or a
 // request that reads plain channels.
-type drainer interface{ drain(interval time.Duration) }
+type drainer interface {
+	drain(interval time.Duration)
+	// resumable reports whether its client can go on where it was.
+	resumable() bool
+}
 
-// drainers returns what there is, in random order.
+// resumable reports whether the session goes on elsewhere, with all that is on
+// its way.
+func (c *client) resumable() bool {
+	kept := c.service.arrivals.records.Kept(c.session.PublicID())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return kept && c.session.Resumable()
+}
+
+// resumable is true: readers have cursors.
+func (r *reader) resumable() bool { return true }
+
+// resumable is false: it has no session.
+func (k *socket) resumable() bool { return false }
+
+// drainers returns what there is in random order, those that can go on where they
+// were first: the others then have the more time for what is on its way.
 func (s *Service) drainers() []drainer {
 	var all []drainer
 	for c := range s.registry.all() {
@@ -136,7 +175,15 @@ func (s *Service) drainers() []drainer {
 		all = append(all, r)
 	}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all
+	first, last := make([]drainer, 0, len(all)), []drainer{}
+	for _, d := range all {
+		if d.resumable() {
+			first = append(first, d)
+		} else {
+			last = append(last, d)
+		}
+	}
+	return append(first, last...)
 }
 
 // closeSockets ends what WebSockets there are at once.

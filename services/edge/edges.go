@@ -52,7 +52,19 @@ func (e *edges) member(member string) (n membership.Node, ok bool) {
 // usable reports whether an edge is there and stays.
 func (e *edges) usable(member string) bool {
 	n, ok := e.member(member)
-	return ok && !n.Draining
+	return ok && !n.EdgeLeaves()
+}
+
+// others reports whether there is another edge that stays.
+func (e *edges) others() bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, n := range e.byMember {
+		if !n.EdgeLeaves() {
+			return true
+		}
+	}
+	return false
 }
 
 // hinted returns the edges that a clientId may have been made by.

@@ -23,7 +23,7 @@ const maxRelays = 4
 type fronted struct {
 	service  *Service // static, as are the next two
 	exchange *hold.Exchange
-	id       string // the clientId
+	id       string            // the clientId
 	request  transport.Request // but for Repeated, which who hears of its fate sets
 
 	mu     sync.Mutex // leaf
@@ -71,7 +71,7 @@ func (s *Service) homeOf(clientID string) (home membership.Node, ok bool) {
 	} else if hinted := s.edges.hinted(clientID); len(hinted) == 1 {
 		home, ok = hinted[0], true
 	}
-	return home, ok && !home.Draining
+	return home, ok && !home.EdgeLeaves()
 }
 
 // elsewhere implements [visitor]: it relays the request.
@@ -143,7 +143,7 @@ func (f *fronted) Elsewhere(home string, begun bool) {
 		return
 	}
 	f.request.Repeated = f.request.Repeated || begun
-	if n, ok := f.service.edges.member(home); ok && !n.Draining {
+	if n, ok := f.service.edges.member(home); ok && !n.EdgeLeaves() {
 		f.service.homes.note(f.id, home)
 		f.elsewhere(n)
 		return

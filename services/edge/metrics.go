@@ -72,6 +72,17 @@ func newMetrics(reg prometheus.Registerer, sessions, sockets, topics func() int)
 	}
 }
 
+// showDrain shows how far the drain is.
+func showDrain(reg prometheus.Registerer, s *Service) {
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "comet_edge_drain_state", Help: "Whether this edge serves (0), sends its clients away (1), or is drained (2).",
+	}, func() float64 { return float64(s.drainState()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "comet_edge_drain_waiting", Help: "Clients of an edge that drains whose turn has not come yet.",
+	}, func() float64 { return float64(s.progress().GetWaiting()) })
+}
+
 // showConnections shows what the engine's connections are doing.
 func showConnections(reg prometheus.Registerer, counts func() hold.Counts) {
 	f := promauto.With(reg)

@@ -62,15 +62,16 @@ type Reader interface {
 
 // Service is an edge.
 type Service struct {
-	cfg       Config
-	node      membership.Node
-	directory membership.Directory
-	conns     *rpc.Pool
-	logger    *slog.Logger
-	metrics   *metrics
-	engine    *hold.Engine
-	handler   http.Handler
-	sessions  *session.Config
+	cfg          Config
+	node         membership.Node
+	announcement *membership.Announcement // nil: orders of a drain are not announced
+	directory    membership.Directory
+	conns        *rpc.Pool
+	logger       *slog.Logger
+	metrics      *metrics
+	engine       *hold.Engine
+	handler      http.Handler
+	sessions     *session.Config
 
 	publisher Publisher
 	follower  Follower
@@ -89,6 +90,7 @@ type Service struct {
 	keyring    *keyring
 	departures departures
 	endings    endings
+	orders     backendOrders
 	homes      homes
 	vector     atomic.Pointer[[]uint64] // that records count from
 	reported   atomic.Pointer[[]uint64] // it, once all records are marked that it changes
@@ -103,7 +105,8 @@ type Service struct {
 	numbers    atomic.Uint64 // the last exchange or stream
 	unanswered inFlight
 
-	draining atomic.Bool
+	draining atomic.Bool // the drain has been asked for
+	drain    draining
 	ready    atomic.Bool // the cluster has been seen complete
 }
 
@@ -139,27 +142,31 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		cfg:       cfg,
-		node:      deps.Node,
-		directory: deps.Directory,
-		conns:     deps.Conns,
-		logger:    deps.Logger,
-		hub:       hub.New[subscriber](cfg.rings()),
-		hint:      shard.Hint(deps.Node.Member()),
-		registry:  newRegistry(cfg.MaxSessions),
-		edges:     edges{self: deps.Node.Member()},
-		newcomers: admission.New(cfg.SessionRate),
-		resumers:  admission.New(cfg.ResumeRate),
-		browsers:  browsers{most: cfg.BrowserConnects, seed: maphash.MakeSeed()},
-		sockets:   sockets{most: cfg.MaxSessions},
-		pings:     deadline.New[*socket](deadlineSlack),
-		ping:      frame.Ping(),
+		cfg:          cfg,
+		node:         deps.Node,
+		announcement: deps.Announcement,
+		drain:        newDraining(),
+		directory:    deps.Directory,
+		conns:        deps.Conns,
+		logger:       deps.Logger,
+		hub:          hub.New[subscriber](cfg.rings()),
+		hint:         shard.Hint(deps.Node.Member()),
+		registry:     newRegistry(cfg.MaxSessions),
+		edges:        edges{self: deps.Node.Member()},
+		newcomers:    admission.New(cfg.SessionRate),
+		resumers:     admission.New(cfg.ResumeRate),
+		browsers:     browsers{most: cfg.BrowserConnects, seed: maphash.MakeSeed()},
+		sockets:      sockets{most: cfg.MaxSessions},
+		orders:       backendOrders{most: cfg.Requests},
+		pings:        deadline.New[*socket](deadlineSlack),
+		ping:         frame.Ping(),
 	}
 	s.reads = newReads()
 	for i := range s.deadlines {
 		s.deadlines[i] = deadline.New[*client](deadlineSlack)
 	}
 	s.metrics = newMetrics(deps.Registerer, s.registry.len, s.sockets.len, s.hub.Topics)
+	showDrain(deps.Registerer, s)
 	s.sessions = s.permissions(deps.Namespaces)
 	s.rosters = newRosters(s, deps)
 	s.reports = report.New(report.Config{
@@ -292,7 +299,7 @@ func (s *Service) follow(ctx context.Context) error {
 }
 
 // Run serves until ctx ends. If it drains, every session has been told and is
-// gone when Run returns.
+// gone when Run returns; a drain that an operator has ordered goes on.
 func (s *Service) Run(ctx context.Context) error {
 	own, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -304,7 +311,13 @@ func (s *Service) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	if errors.Is(context.Cause(ctx), run.ErrDraining) {
-		s.drain(ctx)
+		s.beginDrain()
+		select {
+		case <-s.drain.done:
+			s.endRest(own) // those that came since
+		case err := <-ended:
+			return fmt.Errorf("edge: %w", err)
+		}
 	}
 	s.closeSockets()
 	cancel(context.Cause(ctx))
@@ -332,5 +345,5 @@ func (s *Service) components() []run.Component {
 			return q.Run(ctx, func(now time.Time, c *client) { c.tick(now) })
 		})))
 	}
-	return append(components, s.plain.components()...)
+	return append(append(components, s.plain.components()...), run.Named("drain", run.Func(s.drains)))
 }

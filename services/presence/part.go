@@ -43,13 +43,20 @@ func (p *parts) Roster(_ context.Context, req *edgev1.RosterRequest) (*edgev1.Ro
 func (p *parts) Sessions(_ context.Context, req *edgev1.SessionsRequest) (*edgev1.SessionsResponse, error) {
 	list := &presencev1.ListSessionsResponse{}
 	err := p.service.read(req.GetShards(), func(h *holder.Holder) error {
-		for _, s := range h.Of(req.GetUser(), maxListed) {
+		for _, s := range h.Of(req.GetUser(), req.GetAfter(), maxListed) {
+			if req.GetIdsOnly() {
+				list.Sessions = append(list.Sessions, &presencev1.Session{Session: s.ID})
+				continue
+			}
 			list.Sessions = append(list.Sessions, encodeSession(s))
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	if req.GetIdsOnly() {
+		return &edgev1.SessionsResponse{List: list, More: len(list.GetSessions()) == maxListed}, nil
 	}
 	list.Sessions = fitting(list.GetSessions())
 	return &edgev1.SessionsResponse{List: list}, nil

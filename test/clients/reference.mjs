@@ -50,6 +50,14 @@ function rest(server) {
             server.disconnect(JSON.parse(body).session);
             reply.end("{}");
         },
+        "/v1/sessions/subscribe": (_, body, reply) => {
+            server.enlist(JSON.parse(body));
+            reply.end("{}");
+        },
+        "/v1/sessions/unsubscribe": (_, body, reply) => {
+            server.withdraw(JSON.parse(body));
+            reply.end("{}");
+        },
         "/v1/subscribe": (_query, _body, reply) => {
             const send = result => reply.write(JSON.stringify({result}) + "\n");
             const listener = message => send({message});
@@ -96,6 +104,10 @@ function cometd() {
             server.getServerSession(session)._deliver(null, {channel, id, data, successful: !failed});
         },
         disconnect: session => server.getServerSession(session).disconnect(),
+        enlist: ({session, channels}) => channels.forEach(channel =>
+            (server.getServerChannel(channel) ?? server.createServerChannel(channel))._subscribe(server.getServerSession(session), null, () => {})),
+        withdraw: ({session, channels}) => channels.forEach(channel =>
+            server.getServerChannel(channel)?._unsubscribe(server.getServerSession(session), null, () => {})),
         listen: () => listen(server.handle),
     };
 }

@@ -113,7 +113,7 @@ func (p *Process) addEdge(env Env, d deps, node grpc.ServiceRegistrar) error {
 		BrokerHeartbeat: d.pace,
 		FollowCopies:    p.cfg.Edge.FollowCopies,
 	}, edge.Deps{
-		Node: d.node, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
+		Node: d.node, Announcement: p.announcement, Directory: d.directory, Conns: d.conns, Namespaces: d.namespaces,
 		Registerer: d.metrics, Logger: d.logger.With(slog.String("service", edgeName)),
 	})
 	if err != nil {

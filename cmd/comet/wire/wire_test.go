@@ -139,6 +139,8 @@ func TestAlone(t *testing.T) {
 			{internal + "/v1/admin/slots?broker=nobody", 404, "BROKER_UNKNOWN"},
 			{internal + "/v1/admin/slots/move", 405, "METHOD_NOT_ALLOWED"},
 			{internal + "/v1/admin/brokers", 200, `"name":"alone"`},
+			{internal + "/v1/admin/edges", 200, `"clients":{"sessions":0,"sockets":0,"readers":0}`},
+			{internal + "/v1/sessions/subscribe", 405, "METHOD_NOT_ALLOWED"},
 			{edge + "/", 200, "<html"},
 		} {
 			if status, text := get(t, c, tt.path); status != tt.status || !strings.Contains(text, tt.want) {
@@ -156,12 +158,22 @@ func TestAlone(t *testing.T) {
 			t.Errorf("history: %d %s", status, text)
 		}
 		for path, order := range map[string][2]string{
+			"edges/drain":     {`{"edge":"alone"}`, "ORDER_REFUSED"},
 			"slots/move":      {`{"slot":7,"broker":"alone"}`, `"slot":7`},
 			"slots/recover":   {`{"slot":7,"acceptDataLoss":true}`, "ORDER_REFUSED"},
 			"brokers/drain":   {`{"broker":"alone"}`, "ORDER_REFUSED"},
 			"brokers/undrain": {`{"broker":"alone"}`, `"state":"BROKER_STATE_SERVING"`},
 		} {
 			if _, text := post(t, c, internal+"/v1/admin/"+path, order[0]); !strings.Contains(text, order[1]) {
+				t.Errorf("%s: %s", path, text)
+			}
+		}
+		for path, order := range map[string][2]string{
+			"disconnect":           {`{"user":"ann"}`, `{"disconnected":0}`},
+			"sessions/subscribe":   {`{"user":"ann","channels":["/a"]}`, `{"sessions":0}`},
+			"sessions/unsubscribe": {`{"session":"x","channels":["/a"]}`, "SESSION_UNKNOWN"},
+		} {
+			if _, text := post(t, c, internal+"/v1/"+path, order[0]); !strings.Contains(text, order[1]) {
 				t.Errorf("%s: %s", path, text)
 			}
 		}

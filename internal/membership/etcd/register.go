@@ -118,7 +118,8 @@ func (r *registration) announce(ctx context.Context, value string) error {
 		return errRace
 	}
 	r.d.log.Info("node announced", slog.String("member", r.node.Member()),
-		slog.String("addr", r.node.Addr), slog.Bool("draining", r.node.Draining), slog.Bool("cordoned", r.node.Cordoned))
+		slog.String("addr", r.node.Addr), slog.Bool("draining", r.node.Draining), slog.Bool("cordoned", r.node.Cordoned),
+		slog.Bool("edge_draining", r.node.EdgeDraining))
 	return nil
 }
 

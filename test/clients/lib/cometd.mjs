@@ -70,6 +70,13 @@ export class Client {
         });
     }
 
+    // Listens without a subscription: the server may make one.
+    listen(channel) {
+        const inbox = new Inbox();
+        this.native.addListener(channel, m => inbox.push(m));
+        return inbox;
+    }
+
     unsubscribe(inbox) {
         return new Promise((ok, failed) => this.native.unsubscribe(inbox.handle, outcome(ok, failed)));
     }

@@ -30,6 +30,14 @@ export class Rest {
         return this.#post("/v1/disconnect", JSON.stringify({session}));
     }
 
+    subscribeSession(session, channels) {
+        return this.#post("/v1/sessions/subscribe", JSON.stringify({session, channels}));
+    }
+
+    unsubscribeSession(session, channels) {
+        return this.#post("/v1/sessions/unsubscribe", JSON.stringify({session, channels}));
+    }
+
     // Returns the reply's text.
     history(channel) {
         return this.#fetch("/v1/history?" + new URLSearchParams({channel}));

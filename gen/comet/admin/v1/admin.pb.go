@@ -4,7 +4,7 @@
 // 	protoc        (unknown)
 // source: comet/admin/v1/admin.proto
 
-// Look at slots and brokers, and give orders about them.
+// Look at slots, brokers and edges, and give orders about them.
 
 package adminv1
 
@@ -139,6 +139,63 @@ func (x BrokerState) Number() protoreflect.EnumNumber {
 // Deprecated: Use BrokerState.Descriptor instead.
 func (BrokerState) EnumDescriptor() ([]byte, []int) {
 	return file_comet_admin_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+// EdgeState says what an edge does.
+type EdgeState int32
+
+const (
+	// Not given.
+	EdgeState_EDGE_STATE_UNSPECIFIED EdgeState = 0
+	// It takes clients.
+	EdgeState_EDGE_STATE_SERVING EdgeState = 1
+	// It sends its clients away, or has done so, and stays, by order of an operator.
+	EdgeState_EDGE_STATE_DRAINING EdgeState = 2
+	// It sends its clients away because it is about to end.
+	EdgeState_EDGE_STATE_LEAVING EdgeState = 3
+)
+
+// Enum value maps for EdgeState.
+var (
+	EdgeState_name = map[int32]string{
+		0: "EDGE_STATE_UNSPECIFIED",
+		1: "EDGE_STATE_SERVING",
+		2: "EDGE_STATE_DRAINING",
+		3: "EDGE_STATE_LEAVING",
+	}
+	EdgeState_value = map[string]int32{
+		"EDGE_STATE_UNSPECIFIED": 0,
+		"EDGE_STATE_SERVING":     1,
+		"EDGE_STATE_DRAINING":    2,
+		"EDGE_STATE_LEAVING":     3,
+	}
+)
+
+func (x EdgeState) Enum() *EdgeState {
+	p := new(EdgeState)
+	*p = x
+	return p
+}
+
+func (x EdgeState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EdgeState) Descriptor() protoreflect.EnumDescriptor {
+	return file_comet_admin_v1_admin_proto_enumTypes[2].Descriptor()
+}
+
+func (EdgeState) Type() protoreflect.EnumType {
+	return &file_comet_admin_v1_admin_proto_enumTypes[2]
+}
+
+func (x EdgeState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EdgeState.Descriptor instead.
+func (EdgeState) EnumDescriptor() ([]byte, []int) {
+	return file_comet_admin_v1_admin_proto_rawDescGZIP(), []int{2}
 }
 
 // ListSlotsRequest says which slots to list.
@@ -1060,6 +1117,373 @@ func (x *UndrainBrokerResponse) GetBroker() *BrokerInfo {
 	return nil
 }
 
+// EdgeInfo is one edge.
+type EdgeInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its failure domain, or nothing.
+	Zone string `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"`
+	// What it does.
+	State EdgeState `protobuf:"varint,3,opt,name=state,proto3,enum=comet.admin.v1.EdgeState" json:"state,omitempty"`
+	// What is at it, as far as it answers.
+	Clients       *EdgeClients `protobuf:"bytes,4,opt,name=clients,proto3" json:"clients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EdgeInfo) Reset() {
+	*x = EdgeInfo{}
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EdgeInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EdgeInfo) ProtoMessage() {}
+
+func (x *EdgeInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EdgeInfo.ProtoReflect.Descriptor instead.
+func (*EdgeInfo) Descriptor() ([]byte, []int) {
+	return file_comet_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *EdgeInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EdgeInfo) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *EdgeInfo) GetState() EdgeState {
+	if x != nil {
+		return x.State
+	}
+	return EdgeState_EDGE_STATE_UNSPECIFIED
+}
+
+func (x *EdgeInfo) GetClients() *EdgeClients {
+	if x != nil {
+		return x.Clients
+	}
+	return nil
+}
+
+// EdgeClients is what is at an edge.
+type EdgeClients struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sessions.
+	Sessions uint32 `protobuf:"varint,1,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	// WebSockets of Bayeux clients.
+	Sockets uint32 `protobuf:"varint,2,opt,name=sockets,proto3" json:"sockets,omitempty"`
+	// Requests that read plain channels.
+	Readers       uint32 `protobuf:"varint,3,opt,name=readers,proto3" json:"readers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EdgeClients) Reset() {
+	*x = EdgeClients{}
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EdgeClients) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EdgeClients) ProtoMessage() {}
+
+func (x *EdgeClients) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EdgeClients.ProtoReflect.Descriptor instead.
+func (*EdgeClients) Descriptor() ([]byte, []int) {
+	return file_comet_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EdgeClients) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *EdgeClients) GetSockets() uint32 {
+	if x != nil {
+		return x.Sockets
+	}
+	return 0
+}
+
+func (x *EdgeClients) GetReaders() uint32 {
+	if x != nil {
+		return x.Readers
+	}
+	return 0
+}
+
+// ListEdgesRequest asks for all.
+type ListEdgesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEdgesRequest) Reset() {
+	*x = ListEdgesRequest{}
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEdgesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEdgesRequest) ProtoMessage() {}
+
+func (x *ListEdgesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEdgesRequest.ProtoReflect.Descriptor instead.
+func (*ListEdgesRequest) Descriptor() ([]byte, []int) {
+	return file_comet_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+// ListEdgesResponse is the edges.
+type ListEdgesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By name.
+	Edges []*EdgeInfo `protobuf:"bytes,1,rep,name=edges,proto3" json:"edges,omitempty"`
+	// The directory cannot be reached: this is as it was seen last.
+	Stale         bool `protobuf:"varint,2,opt,name=stale,proto3" json:"stale,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEdgesResponse) Reset() {
+	*x = ListEdgesResponse{}
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEdgesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEdgesResponse) ProtoMessage() {}
+
+func (x *ListEdgesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEdgesResponse.ProtoReflect.Descriptor instead.
+func (*ListEdgesResponse) Descriptor() ([]byte, []int) {
+	return file_comet_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListEdgesResponse) GetEdges() []*EdgeInfo {
+	if x != nil {
+		return x.Edges
+	}
+	return nil
+}
+
+func (x *ListEdgesResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+// DrainEdgeRequest names an edge.
+type DrainEdgeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Edge string `protobuf:"bytes,1,opt,name=edge,proto3" json:"edge,omitempty"`
+	// Also if there is no other edge to go to: its clients come back in vain until
+	// one serves again, and lose their sessions after a while.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainEdgeRequest) Reset() {
+	*x = DrainEdgeRequest{}
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainEdgeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainEdgeRequest) ProtoMessage() {}
+
+func (x *DrainEdgeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainEdgeRequest.ProtoReflect.Descriptor instead.
+func (*DrainEdgeRequest) Descriptor() ([]byte, []int) {
+	return file_comet_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DrainEdgeRequest) GetEdge() string {
+	if x != nil {
+		return x.Edge
+	}
+	return ""
+}
+
+func (x *DrainEdgeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// DrainEdgeResponse is how far the drain is.
+type DrainEdgeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is still at the edge.
+	Left *EdgeClients `protobuf:"bytes,1,opt,name=left,proto3" json:"left,omitempty"`
+	// How many clients have been sent away.
+	SentAway uint32 `protobuf:"varint,2,opt,name=sent_away,json=sentAway,proto3" json:"sent_away,omitempty"`
+	// How many wait for their turn.
+	Waiting uint32 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// How many sessions were left to other edges, with all that waits in them.
+	HandedOver uint32 `protobuf:"varint,4,opt,name=handed_over,json=handedOver,proto3" json:"handed_over,omitempty"`
+	// The edge is drained.
+	Done          bool `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainEdgeResponse) Reset() {
+	*x = DrainEdgeResponse{}
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainEdgeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainEdgeResponse) ProtoMessage() {}
+
+func (x *DrainEdgeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_admin_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainEdgeResponse.ProtoReflect.Descriptor instead.
+func (*DrainEdgeResponse) Descriptor() ([]byte, []int) {
+	return file_comet_admin_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DrainEdgeResponse) GetLeft() *EdgeClients {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *DrainEdgeResponse) GetSentAway() uint32 {
+	if x != nil {
+		return x.SentAway
+	}
+	return 0
+}
+
+func (x *DrainEdgeResponse) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *DrainEdgeResponse) GetHandedOver() uint32 {
+	if x != nil {
+		return x.HandedOver
+	}
+	return 0
+}
+
+func (x *DrainEdgeResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
 var File_comet_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_comet_admin_v1_admin_proto_rawDesc = "" +
@@ -1123,7 +1547,30 @@ const file_comet_admin_v1_admin_proto_rawDesc = "" +
 	"\x14UndrainBrokerRequest\x12\x16\n" +
 	"\x06broker\x18\x01 \x01(\tR\x06broker\"K\n" +
 	"\x15UndrainBrokerResponse\x122\n" +
-	"\x06broker\x18\x01 \x01(\v2\x1a.comet.admin.v1.BrokerInfoR\x06broker*|\n" +
+	"\x06broker\x18\x01 \x01(\v2\x1a.comet.admin.v1.BrokerInfoR\x06broker\"\x9a\x01\n" +
+	"\bEdgeInfo\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04zone\x18\x02 \x01(\tR\x04zone\x12/\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x19.comet.admin.v1.EdgeStateR\x05state\x125\n" +
+	"\aclients\x18\x04 \x01(\v2\x1b.comet.admin.v1.EdgeClientsR\aclients\"]\n" +
+	"\vEdgeClients\x12\x1a\n" +
+	"\bsessions\x18\x01 \x01(\rR\bsessions\x12\x18\n" +
+	"\asockets\x18\x02 \x01(\rR\asockets\x12\x18\n" +
+	"\areaders\x18\x03 \x01(\rR\areaders\"\x12\n" +
+	"\x10ListEdgesRequest\"Y\n" +
+	"\x11ListEdgesResponse\x12.\n" +
+	"\x05edges\x18\x01 \x03(\v2\x18.comet.admin.v1.EdgeInfoR\x05edges\x12\x14\n" +
+	"\x05stale\x18\x02 \x01(\bR\x05stale\"<\n" +
+	"\x10DrainEdgeRequest\x12\x12\n" +
+	"\x04edge\x18\x01 \x01(\tR\x04edge\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"\xb0\x01\n" +
+	"\x11DrainEdgeResponse\x12/\n" +
+	"\x04left\x18\x01 \x01(\v2\x1b.comet.admin.v1.EdgeClientsR\x04left\x12\x1b\n" +
+	"\tsent_away\x18\x02 \x01(\rR\bsentAway\x12\x18\n" +
+	"\awaiting\x18\x03 \x01(\rR\awaiting\x12\x1f\n" +
+	"\vhanded_over\x18\x04 \x01(\rR\n" +
+	"handedOver\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done*|\n" +
 	"\tSlotState\x12\x1a\n" +
 	"\x16SLOT_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SLOT_STATE_COMPLETE\x10\x01\x12\x1f\n" +
@@ -1134,14 +1581,21 @@ const file_comet_admin_v1_admin_proto_rawDesc = "" +
 	"\x14BROKER_STATE_SERVING\x10\x01\x12\x19\n" +
 	"\x15BROKER_STATE_DRAINING\x10\x02\x12\x18\n" +
 	"\x14BROKER_STATE_LEAVING\x10\x03\x12\x17\n" +
-	"\x13BROKER_STATE_ABSENT\x10\x042\x95\x04\n" +
+	"\x13BROKER_STATE_ABSENT\x10\x04*p\n" +
+	"\tEdgeState\x12\x1a\n" +
+	"\x16EDGE_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12EDGE_STATE_SERVING\x10\x01\x12\x17\n" +
+	"\x13EDGE_STATE_DRAINING\x10\x02\x12\x16\n" +
+	"\x12EDGE_STATE_LEAVING\x10\x032\xbb\x05\n" +
 	"\fAdminService\x12P\n" +
 	"\tListSlots\x12 .comet.admin.v1.ListSlotsRequest\x1a!.comet.admin.v1.ListSlotsResponse\x12M\n" +
 	"\bMoveSlot\x12\x1f.comet.admin.v1.MoveSlotRequest\x1a .comet.admin.v1.MoveSlotResponse\x12V\n" +
 	"\vRecoverSlot\x12\".comet.admin.v1.RecoverSlotRequest\x1a#.comet.admin.v1.RecoverSlotResponse\x12V\n" +
 	"\vListBrokers\x12\".comet.admin.v1.ListBrokersRequest\x1a#.comet.admin.v1.ListBrokersResponse\x12V\n" +
 	"\vDrainBroker\x12\".comet.admin.v1.DrainBrokerRequest\x1a#.comet.admin.v1.DrainBrokerResponse\x12\\\n" +
-	"\rUndrainBroker\x12$.comet.admin.v1.UndrainBrokerRequest\x1a%.comet.admin.v1.UndrainBrokerResponseB8Z6github.com/comet-push/comet/gen/comet/admin/v1;adminv1b\x06proto3"
+	"\rUndrainBroker\x12$.comet.admin.v1.UndrainBrokerRequest\x1a%.comet.admin.v1.UndrainBrokerResponse\x12P\n" +
+	"\tListEdges\x12 .comet.admin.v1.ListEdgesRequest\x1a!.comet.admin.v1.ListEdgesResponse\x12R\n" +
+	"\tDrainEdge\x12 .comet.admin.v1.DrainEdgeRequest\x1a!.comet.admin.v1.DrainEdgeResponse0\x01B8Z6github.com/comet-push/comet/gen/comet/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_comet_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -1155,55 +1609,70 @@ func file_comet_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_comet_admin_v1_admin_proto_rawDescData
 }
 
-var file_comet_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_comet_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_comet_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_comet_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_comet_admin_v1_admin_proto_goTypes = []any{
 	(SlotState)(0),                // 0: comet.admin.v1.SlotState
 	(BrokerState)(0),              // 1: comet.admin.v1.BrokerState
-	(*ListSlotsRequest)(nil),      // 2: comet.admin.v1.ListSlotsRequest
-	(*ListSlotsResponse)(nil),     // 3: comet.admin.v1.ListSlotsResponse
-	(*SlotInfo)(nil),              // 4: comet.admin.v1.SlotInfo
-	(*SlotLog)(nil),               // 5: comet.admin.v1.SlotLog
-	(*MoveSlotRequest)(nil),       // 6: comet.admin.v1.MoveSlotRequest
-	(*MoveSlotResponse)(nil),      // 7: comet.admin.v1.MoveSlotResponse
-	(*RecoverSlotRequest)(nil),    // 8: comet.admin.v1.RecoverSlotRequest
-	(*RecoverSlotResponse)(nil),   // 9: comet.admin.v1.RecoverSlotResponse
-	(*BrokerInfo)(nil),            // 10: comet.admin.v1.BrokerInfo
-	(*ListBrokersRequest)(nil),    // 11: comet.admin.v1.ListBrokersRequest
-	(*ListBrokersResponse)(nil),   // 12: comet.admin.v1.ListBrokersResponse
-	(*DrainBrokerRequest)(nil),    // 13: comet.admin.v1.DrainBrokerRequest
-	(*DrainBrokerResponse)(nil),   // 14: comet.admin.v1.DrainBrokerResponse
-	(*UndrainBrokerRequest)(nil),  // 15: comet.admin.v1.UndrainBrokerRequest
-	(*UndrainBrokerResponse)(nil), // 16: comet.admin.v1.UndrainBrokerResponse
+	(EdgeState)(0),                // 2: comet.admin.v1.EdgeState
+	(*ListSlotsRequest)(nil),      // 3: comet.admin.v1.ListSlotsRequest
+	(*ListSlotsResponse)(nil),     // 4: comet.admin.v1.ListSlotsResponse
+	(*SlotInfo)(nil),              // 5: comet.admin.v1.SlotInfo
+	(*SlotLog)(nil),               // 6: comet.admin.v1.SlotLog
+	(*MoveSlotRequest)(nil),       // 7: comet.admin.v1.MoveSlotRequest
+	(*MoveSlotResponse)(nil),      // 8: comet.admin.v1.MoveSlotResponse
+	(*RecoverSlotRequest)(nil),    // 9: comet.admin.v1.RecoverSlotRequest
+	(*RecoverSlotResponse)(nil),   // 10: comet.admin.v1.RecoverSlotResponse
+	(*BrokerInfo)(nil),            // 11: comet.admin.v1.BrokerInfo
+	(*ListBrokersRequest)(nil),    // 12: comet.admin.v1.ListBrokersRequest
+	(*ListBrokersResponse)(nil),   // 13: comet.admin.v1.ListBrokersResponse
+	(*DrainBrokerRequest)(nil),    // 14: comet.admin.v1.DrainBrokerRequest
+	(*DrainBrokerResponse)(nil),   // 15: comet.admin.v1.DrainBrokerResponse
+	(*UndrainBrokerRequest)(nil),  // 16: comet.admin.v1.UndrainBrokerRequest
+	(*UndrainBrokerResponse)(nil), // 17: comet.admin.v1.UndrainBrokerResponse
+	(*EdgeInfo)(nil),              // 18: comet.admin.v1.EdgeInfo
+	(*EdgeClients)(nil),           // 19: comet.admin.v1.EdgeClients
+	(*ListEdgesRequest)(nil),      // 20: comet.admin.v1.ListEdgesRequest
+	(*ListEdgesResponse)(nil),     // 21: comet.admin.v1.ListEdgesResponse
+	(*DrainEdgeRequest)(nil),      // 22: comet.admin.v1.DrainEdgeRequest
+	(*DrainEdgeResponse)(nil),     // 23: comet.admin.v1.DrainEdgeResponse
 }
 var file_comet_admin_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: comet.admin.v1.ListSlotsRequest.state:type_name -> comet.admin.v1.SlotState
-	4,  // 1: comet.admin.v1.ListSlotsResponse.slots:type_name -> comet.admin.v1.SlotInfo
+	5,  // 1: comet.admin.v1.ListSlotsResponse.slots:type_name -> comet.admin.v1.SlotInfo
 	0,  // 2: comet.admin.v1.SlotInfo.state:type_name -> comet.admin.v1.SlotState
-	5,  // 3: comet.admin.v1.SlotInfo.log:type_name -> comet.admin.v1.SlotLog
-	4,  // 4: comet.admin.v1.MoveSlotResponse.slot:type_name -> comet.admin.v1.SlotInfo
-	4,  // 5: comet.admin.v1.RecoverSlotResponse.slot:type_name -> comet.admin.v1.SlotInfo
+	6,  // 3: comet.admin.v1.SlotInfo.log:type_name -> comet.admin.v1.SlotLog
+	5,  // 4: comet.admin.v1.MoveSlotResponse.slot:type_name -> comet.admin.v1.SlotInfo
+	5,  // 5: comet.admin.v1.RecoverSlotResponse.slot:type_name -> comet.admin.v1.SlotInfo
 	1,  // 6: comet.admin.v1.BrokerInfo.state:type_name -> comet.admin.v1.BrokerState
-	10, // 7: comet.admin.v1.ListBrokersResponse.brokers:type_name -> comet.admin.v1.BrokerInfo
-	10, // 8: comet.admin.v1.DrainBrokerResponse.broker:type_name -> comet.admin.v1.BrokerInfo
-	10, // 9: comet.admin.v1.UndrainBrokerResponse.broker:type_name -> comet.admin.v1.BrokerInfo
-	2,  // 10: comet.admin.v1.AdminService.ListSlots:input_type -> comet.admin.v1.ListSlotsRequest
-	6,  // 11: comet.admin.v1.AdminService.MoveSlot:input_type -> comet.admin.v1.MoveSlotRequest
-	8,  // 12: comet.admin.v1.AdminService.RecoverSlot:input_type -> comet.admin.v1.RecoverSlotRequest
-	11, // 13: comet.admin.v1.AdminService.ListBrokers:input_type -> comet.admin.v1.ListBrokersRequest
-	13, // 14: comet.admin.v1.AdminService.DrainBroker:input_type -> comet.admin.v1.DrainBrokerRequest
-	15, // 15: comet.admin.v1.AdminService.UndrainBroker:input_type -> comet.admin.v1.UndrainBrokerRequest
-	3,  // 16: comet.admin.v1.AdminService.ListSlots:output_type -> comet.admin.v1.ListSlotsResponse
-	7,  // 17: comet.admin.v1.AdminService.MoveSlot:output_type -> comet.admin.v1.MoveSlotResponse
-	9,  // 18: comet.admin.v1.AdminService.RecoverSlot:output_type -> comet.admin.v1.RecoverSlotResponse
-	12, // 19: comet.admin.v1.AdminService.ListBrokers:output_type -> comet.admin.v1.ListBrokersResponse
-	14, // 20: comet.admin.v1.AdminService.DrainBroker:output_type -> comet.admin.v1.DrainBrokerResponse
-	16, // 21: comet.admin.v1.AdminService.UndrainBroker:output_type -> comet.admin.v1.UndrainBrokerResponse
-	16, // [16:22] is the sub-list for method output_type
-	10, // [10:16] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 7: comet.admin.v1.ListBrokersResponse.brokers:type_name -> comet.admin.v1.BrokerInfo
+	11, // 8: comet.admin.v1.DrainBrokerResponse.broker:type_name -> comet.admin.v1.BrokerInfo
+	11, // 9: comet.admin.v1.UndrainBrokerResponse.broker:type_name -> comet.admin.v1.BrokerInfo
+	2,  // 10: comet.admin.v1.EdgeInfo.state:type_name -> comet.admin.v1.EdgeState
+	19, // 11: comet.admin.v1.EdgeInfo.clients:type_name -> comet.admin.v1.EdgeClients
+	18, // 12: comet.admin.v1.ListEdgesResponse.edges:type_name -> comet.admin.v1.EdgeInfo
+	19, // 13: comet.admin.v1.DrainEdgeResponse.left:type_name -> comet.admin.v1.EdgeClients
+	3,  // 14: comet.admin.v1.AdminService.ListSlots:input_type -> comet.admin.v1.ListSlotsRequest
+	7,  // 15: comet.admin.v1.AdminService.MoveSlot:input_type -> comet.admin.v1.MoveSlotRequest
+	9,  // 16: comet.admin.v1.AdminService.RecoverSlot:input_type -> comet.admin.v1.RecoverSlotRequest
+	12, // 17: comet.admin.v1.AdminService.ListBrokers:input_type -> comet.admin.v1.ListBrokersRequest
+	14, // 18: comet.admin.v1.AdminService.DrainBroker:input_type -> comet.admin.v1.DrainBrokerRequest
+	16, // 19: comet.admin.v1.AdminService.UndrainBroker:input_type -> comet.admin.v1.UndrainBrokerRequest
+	20, // 20: comet.admin.v1.AdminService.ListEdges:input_type -> comet.admin.v1.ListEdgesRequest
+	22, // 21: comet.admin.v1.AdminService.DrainEdge:input_type -> comet.admin.v1.DrainEdgeRequest
+	4,  // 22: comet.admin.v1.AdminService.ListSlots:output_type -> comet.admin.v1.ListSlotsResponse
+	8,  // 23: comet.admin.v1.AdminService.MoveSlot:output_type -> comet.admin.v1.MoveSlotResponse
+	10, // 24: comet.admin.v1.AdminService.RecoverSlot:output_type -> comet.admin.v1.RecoverSlotResponse
+	13, // 25: comet.admin.v1.AdminService.ListBrokers:output_type -> comet.admin.v1.ListBrokersResponse
+	15, // 26: comet.admin.v1.AdminService.DrainBroker:output_type -> comet.admin.v1.DrainBrokerResponse
+	17, // 27: comet.admin.v1.AdminService.UndrainBroker:output_type -> comet.admin.v1.UndrainBrokerResponse
+	21, // 28: comet.admin.v1.AdminService.ListEdges:output_type -> comet.admin.v1.ListEdgesResponse
+	23, // 29: comet.admin.v1.AdminService.DrainEdge:output_type -> comet.admin.v1.DrainEdgeResponse
+	22, // [22:30] is the sub-list for method output_type
+	14, // [14:22] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_comet_admin_v1_admin_proto_init() }
@@ -1216,8 +1685,8 @@ func file_comet_admin_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_admin_v1_admin_proto_rawDesc), len(file_comet_admin_v1_admin_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   15,
+			NumEnums:      3,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

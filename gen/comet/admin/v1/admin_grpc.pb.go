@@ -4,7 +4,7 @@
 // - protoc             (unknown)
 // source: comet/admin/v1/admin.proto
 
-// Look at slots and brokers, and give orders about them.
+// Look at slots, brokers and edges, and give orders about them.
 
 package adminv1
 
@@ -27,6 +27,8 @@ const (
 	AdminService_ListBrokers_FullMethodName   = "/comet.admin.v1.AdminService/ListBrokers"
 	AdminService_DrainBroker_FullMethodName   = "/comet.admin.v1.AdminService/DrainBroker"
 	AdminService_UndrainBroker_FullMethodName = "/comet.admin.v1.AdminService/UndrainBroker"
+	AdminService_ListEdges_FullMethodName     = "/comet.admin.v1.AdminService/ListEdges"
+	AdminService_DrainEdge_FullMethodName     = "/comet.admin.v1.AdminService/DrainEdge"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -34,7 +36,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // AdminService is what operators use. Every process that runs a broker serves
-// all of it and passes orders on to the broker they are for. (On the door for
+// all of it and passes orders on to the broker or edge they are for. (On the door for
 // nodes each broker answers for itself alone.) Refusals carry a
 // google.rpc.ErrorInfo whose reason is a comet.channel.v1.ErrorReason.
 type AdminServiceClient interface {
@@ -60,6 +62,14 @@ type AdminServiceClient interface {
 	DrainBroker(ctx context.Context, in *DrainBrokerRequest, opts ...grpc.CallOption) (*DrainBrokerResponse, error)
 	// UndrainBroker lets a broker have slots again.
 	UndrainBroker(ctx context.Context, in *UndrainBrokerRequest, opts ...grpc.CallOption) (*UndrainBrokerResponse, error)
+	// ListEdges lists the edges that are there, by name.
+	ListEdges(ctx context.Context, in *ListEdgesRequest, opts ...grpc.CallOption) (*ListEdgesResponse, error)
+	// DrainEdge sends all clients of an edge away, as SIGTERM does, and streams
+	// progress, at least once a second; the last response says done. The edge stays,
+	// drained and not ready, until its process ends; the drain goes on if the call
+	// is ended. For an edge that drains, it shows how far that is. It is refused
+	// where there is no other edge to go to, unless forced.
+	DrainEdge(ctx context.Context, in *DrainEdgeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainEdgeResponse], error)
 }
 
 type adminServiceClient struct {
@@ -130,12 +140,41 @@ func (c *adminServiceClient) UndrainBroker(ctx context.Context, in *UndrainBroke
 	return out, nil
 }
 
+func (c *adminServiceClient) ListEdges(ctx context.Context, in *ListEdgesRequest, opts ...grpc.CallOption) (*ListEdgesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEdgesResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListEdges_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) DrainEdge(ctx context.Context, in *DrainEdgeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainEdgeResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[0], AdminService_DrainEdge_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DrainEdgeRequest, DrainEdgeResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_DrainEdgeClient = grpc.ServerStreamingClient[DrainEdgeResponse]
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
 // AdminService is what operators use. Every process that runs a broker serves
-// all of it and passes orders on to the broker they are for. (On the door for
+// all of it and passes orders on to the broker or edge they are for. (On the door for
 // nodes each broker answers for itself alone.) Refusals carry a
 // google.rpc.ErrorInfo whose reason is a comet.channel.v1.ErrorReason.
 type AdminServiceServer interface {
@@ -161,6 +200,14 @@ type AdminServiceServer interface {
 	DrainBroker(context.Context, *DrainBrokerRequest) (*DrainBrokerResponse, error)
 	// UndrainBroker lets a broker have slots again.
 	UndrainBroker(context.Context, *UndrainBrokerRequest) (*UndrainBrokerResponse, error)
+	// ListEdges lists the edges that are there, by name.
+	ListEdges(context.Context, *ListEdgesRequest) (*ListEdgesResponse, error)
+	// DrainEdge sends all clients of an edge away, as SIGTERM does, and streams
+	// progress, at least once a second; the last response says done. The edge stays,
+	// drained and not ready, until its process ends; the drain goes on if the call
+	// is ended. For an edge that drains, it shows how far that is. It is refused
+	// where there is no other edge to go to, unless forced.
+	DrainEdge(*DrainEdgeRequest, grpc.ServerStreamingServer[DrainEdgeResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -188,6 +235,12 @@ func (UnimplementedAdminServiceServer) DrainBroker(context.Context, *DrainBroker
 }
 func (UnimplementedAdminServiceServer) UndrainBroker(context.Context, *UndrainBrokerRequest) (*UndrainBrokerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UndrainBroker not implemented")
+}
+func (UnimplementedAdminServiceServer) ListEdges(context.Context, *ListEdgesRequest) (*ListEdgesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEdges not implemented")
+}
+func (UnimplementedAdminServiceServer) DrainEdge(*DrainEdgeRequest, grpc.ServerStreamingServer[DrainEdgeResponse]) error {
+	return status.Error(codes.Unimplemented, "method DrainEdge not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -318,6 +371,35 @@ func _AdminService_UndrainBroker_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_ListEdges_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEdgesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListEdges(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListEdges_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListEdges(ctx, req.(*ListEdgesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_DrainEdge_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DrainEdgeRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).DrainEdge(m, &grpc.GenericServerStream[DrainEdgeRequest, DrainEdgeResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_DrainEdgeServer = grpc.ServerStreamingServer[DrainEdgeResponse]
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -349,7 +431,17 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "UndrainBroker",
 			Handler:    _AdminService_UndrainBroker_Handler,
 		},
+		{
+			MethodName: "ListEdges",
+			Handler:    _AdminService_ListEdges_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "DrainEdge",
+			Handler:       _AdminService_DrainEdge_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "comet/admin/v1/admin.proto",
 }

@@ -102,6 +102,8 @@ const (
 	ErrorReason_ERROR_REASON_ORDER_REFUSED ErrorReason = 31
 	// The channel's namespace has no presence: nobody is told who is on it.
 	ErrorReason_ERROR_REASON_PRESENCE_OFF ErrorReason = 32
+	// There is no edge of that name.
+	ErrorReason_ERROR_REASON_EDGE_UNKNOWN ErrorReason = 33
 )
 
 // Enum value maps for ErrorReason.
@@ -140,6 +142,7 @@ var (
 		30: "ERROR_REASON_BROKER_UNKNOWN",
 		31: "ERROR_REASON_ORDER_REFUSED",
 		32: "ERROR_REASON_PRESENCE_OFF",
+		33: "ERROR_REASON_EDGE_UNKNOWN",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":              0,
@@ -175,6 +178,7 @@ var (
 		"ERROR_REASON_BROKER_UNKNOWN":           30,
 		"ERROR_REASON_ORDER_REFUSED":            31,
 		"ERROR_REASON_PRESENCE_OFF":             32,
+		"ERROR_REASON_EDGE_UNKNOWN":             33,
 	}
 )
 
@@ -343,7 +347,7 @@ const file_comet_channel_v1_channel_proto_rawDesc = "" +
 	"\x02id\x18\a \x01(\tH\x01R\x02id\x88\x01\x01B\n" +
 	"\n" +
 	"\b_sessionB\x05\n" +
-	"\x03_id*\xbd\b\n" +
+	"\x03_id*\xdc\b\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_CHANNEL_INVALID\x10\x01\x12\x1f\n" +
@@ -378,7 +382,8 @@ const file_comet_channel_v1_channel_proto_rawDesc = "" +
 	"\x1aERROR_REASON_NO_CONTROLLER\x10\x1d\x12\x1f\n" +
 	"\x1bERROR_REASON_BROKER_UNKNOWN\x10\x1e\x12\x1e\n" +
 	"\x1aERROR_REASON_ORDER_REFUSED\x10\x1f\x12\x1d\n" +
-	"\x19ERROR_REASON_PRESENCE_OFF\x10 :3\n" +
+	"\x19ERROR_REASON_PRESENCE_OFF\x10 \x12\x1d\n" +
+	"\x19ERROR_REASON_EDGE_UNKNOWN\x10!:3\n" +
 	"\x04json\x12\x1d.google.protobuf.FieldOptions\x18\xa1\x96\x03 \x01(\bR\x04jsonB<Z:github.com/comet-push/comet/gen/comet/channel/v1;channelv1b\x06proto3"
 
 var (

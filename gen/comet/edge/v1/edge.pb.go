@@ -158,7 +158,11 @@ func (*DeliverResponse) Descriptor() ([]byte, []int) {
 type DisconnectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The public id of the session.
-	Session       string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// The home that the session had in this generation does not have it any more:
+	// this edge claims it, and ends it. ABORTED with reason MOVED if it has a later
+	// one.
+	Homeless      *Generation `protobuf:"bytes,2,opt,name=homeless,proto3" json:"homeless,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,6 +204,13 @@ func (x *DisconnectRequest) GetSession() string {
 	return ""
 }
 
+func (x *DisconnectRequest) GetHomeless() *Generation {
+	if x != nil {
+		return x.Homeless
+	}
+	return nil
+}
+
 // DisconnectResponse says it has ended.
 type DisconnectResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -237,6 +248,419 @@ func (*DisconnectResponse) Descriptor() ([]byte, []int) {
 	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{3}
 }
 
+// SubscribeSessionRequest names a session.
+type SubscribeSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The public id of the session.
+	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Literal channels and patterns: all or none.
+	Channels      []string `protobuf:"bytes,2,rep,name=channels,proto3" json:"channels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeSessionRequest) Reset() {
+	*x = SubscribeSessionRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeSessionRequest) ProtoMessage() {}
+
+func (x *SubscribeSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeSessionRequest.ProtoReflect.Descriptor instead.
+func (*SubscribeSessionRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SubscribeSessionRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *SubscribeSessionRequest) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+// SubscribeSessionResponse says the subscriptions stand.
+type SubscribeSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeSessionResponse) Reset() {
+	*x = SubscribeSessionResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeSessionResponse) ProtoMessage() {}
+
+func (x *SubscribeSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeSessionResponse.ProtoReflect.Descriptor instead.
+func (*SubscribeSessionResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{5}
+}
+
+// UnsubscribeSessionRequest names a session.
+type UnsubscribeSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The public id of the session.
+	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Literal channels and patterns, as they were subscribed to.
+	Channels      []string `protobuf:"bytes,2,rep,name=channels,proto3" json:"channels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeSessionRequest) Reset() {
+	*x = UnsubscribeSessionRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeSessionRequest) ProtoMessage() {}
+
+func (x *UnsubscribeSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeSessionRequest.ProtoReflect.Descriptor instead.
+func (*UnsubscribeSessionRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *UnsubscribeSessionRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *UnsubscribeSessionRequest) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+// UnsubscribeSessionResponse says the subscriptions are over.
+type UnsubscribeSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeSessionResponse) Reset() {
+	*x = UnsubscribeSessionResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeSessionResponse) ProtoMessage() {}
+
+func (x *UnsubscribeSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeSessionResponse.ProtoReflect.Descriptor instead.
+func (*UnsubscribeSessionResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{7}
+}
+
+// InspectRequest asks what is at an edge.
+type InspectRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectRequest) Reset() {
+	*x = InspectRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectRequest) ProtoMessage() {}
+
+func (x *InspectRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectRequest.ProtoReflect.Descriptor instead.
+func (*InspectRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{8}
+}
+
+// InspectResponse is what is at an edge.
+type InspectResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its clients, and the drain, if one has begun.
+	State         *DrainResponse `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectResponse) Reset() {
+	*x = InspectResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectResponse) ProtoMessage() {}
+
+func (x *InspectResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectResponse.ProtoReflect.Descriptor instead.
+func (*InspectResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *InspectResponse) GetState() *DrainResponse {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+// DrainRequest asks an edge to drain.
+type DrainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Also if there is no other edge to go to.
+	Force         bool `protobuf:"varint,1,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DrainRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// DrainResponse is how far a drain is.
+type DrainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sessions that are still at this edge.
+	Sessions uint32 `protobuf:"varint,1,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	// WebSockets of Bayeux clients that are open.
+	Sockets uint32 `protobuf:"varint,2,opt,name=sockets,proto3" json:"sockets,omitempty"`
+	// Requests that read plain channels.
+	Readers uint32 `protobuf:"varint,3,opt,name=readers,proto3" json:"readers,omitempty"`
+	// How many clients have been sent away.
+	SentAway uint32 `protobuf:"varint,4,opt,name=sent_away,json=sentAway,proto3" json:"sent_away,omitempty"`
+	// How many wait for their turn.
+	Waiting uint32 `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// How many sessions were left to other edges, with all that waits in them.
+	HandedOver uint32 `protobuf:"varint,6,opt,name=handed_over,json=handedOver,proto3" json:"handed_over,omitempty"`
+	// The edge is drained.
+	Done          bool `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DrainResponse) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetSockets() uint32 {
+	if x != nil {
+		return x.Sockets
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetReaders() uint32 {
+	if x != nil {
+		return x.Readers
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetSentAway() uint32 {
+	if x != nil {
+		return x.SentAway
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetHandedOver() uint32 {
+	if x != nil {
+		return x.HandedOver
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
 // ReportRequest is a batch of an edge's news.
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -260,7 +684,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[4]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -272,7 +696,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[4]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -285,7 +709,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{4}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReportRequest) GetEdge() string {
@@ -334,7 +758,7 @@ type Vector struct {
 
 func (x *Vector) Reset() {
 	*x = Vector{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -346,7 +770,7 @@ func (x *Vector) String() string {
 func (*Vector) ProtoMessage() {}
 
 func (x *Vector) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[5]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -359,7 +783,7 @@ func (x *Vector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vector.ProtoReflect.Descriptor instead.
 func (*Vector) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{5}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Vector) GetOffsets() []uint64 {
@@ -383,7 +807,7 @@ type Generation struct {
 
 func (x *Generation) Reset() {
 	*x = Generation{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +819,7 @@ func (x *Generation) String() string {
 func (*Generation) ProtoMessage() {}
 
 func (x *Generation) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[6]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +832,7 @@ func (x *Generation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Generation.ProtoReflect.Descriptor instead.
 func (*Generation) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{6}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Generation) GetEpoch() uint64 {
@@ -446,7 +870,7 @@ type SessionChange struct {
 
 func (x *SessionChange) Reset() {
 	*x = SessionChange{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +882,7 @@ func (x *SessionChange) String() string {
 func (*SessionChange) ProtoMessage() {}
 
 func (x *SessionChange) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[7]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +895,7 @@ func (x *SessionChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionChange.ProtoReflect.Descriptor instead.
 func (*SessionChange) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{7}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SessionChange) GetSession() string {
@@ -596,7 +1020,7 @@ type SessionState struct {
 
 func (x *SessionState) Reset() {
 	*x = SessionState{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +1032,7 @@ func (x *SessionState) String() string {
 func (*SessionState) ProtoMessage() {}
 
 func (x *SessionState) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[8]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +1045,7 @@ func (x *SessionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionState.ProtoReflect.Descriptor instead.
 func (*SessionState) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{8}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SessionState) GetUser() string {
@@ -684,7 +1108,7 @@ type ChannelList struct {
 
 func (x *ChannelList) Reset() {
 	*x = ChannelList{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +1120,7 @@ func (x *ChannelList) String() string {
 func (*ChannelList) ProtoMessage() {}
 
 func (x *ChannelList) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[9]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +1133,7 @@ func (x *ChannelList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelList.ProtoReflect.Descriptor instead.
 func (*ChannelList) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{9}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ChannelList) GetChannels() []string {
@@ -733,7 +1157,7 @@ type SessionGone struct {
 
 func (x *SessionGone) Reset() {
 	*x = SessionGone{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[10]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +1169,7 @@ func (x *SessionGone) String() string {
 func (*SessionGone) ProtoMessage() {}
 
 func (x *SessionGone) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[10]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +1182,7 @@ func (x *SessionGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionGone.ProtoReflect.Descriptor instead.
 func (*SessionGone) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{10}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SessionGone) GetReason() string {
@@ -792,7 +1216,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[11]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +1228,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[11]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +1241,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{11}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReportResponse) GetApplied() uint64 {
@@ -857,7 +1281,7 @@ type Superseded struct {
 
 func (x *Superseded) Reset() {
 	*x = Superseded{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[12]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1293,7 @@ func (x *Superseded) String() string {
 func (*Superseded) ProtoMessage() {}
 
 func (x *Superseded) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[12]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1306,7 @@ func (x *Superseded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Superseded.ProtoReflect.Descriptor instead.
 func (*Superseded) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{12}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Superseded) GetSession() string {
@@ -917,7 +1341,7 @@ type LocateRequest struct {
 
 func (x *LocateRequest) Reset() {
 	*x = LocateRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1353,7 @@ func (x *LocateRequest) String() string {
 func (*LocateRequest) ProtoMessage() {}
 
 func (x *LocateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1366,7 @@ func (x *LocateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
 func (*LocateRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{13}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LocateRequest) GetSession() string {
@@ -967,7 +1391,7 @@ type LocateResponse struct {
 
 func (x *LocateResponse) Reset() {
 	*x = LocateResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1403,7 @@ func (x *LocateResponse) String() string {
 func (*LocateResponse) ProtoMessage() {}
 
 func (x *LocateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1416,7 @@ func (x *LocateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
 func (*LocateResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{14}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LocateResponse) GetHome() string {
@@ -1031,7 +1455,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1467,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1480,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{15}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ClaimRequest) GetSession() string {
@@ -1097,7 +1521,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1533,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1546,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{16}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ClaimResponse) GetGeneration() *Generation {
@@ -1168,7 +1592,7 @@ type RosterRequest struct {
 
 func (x *RosterRequest) Reset() {
 	*x = RosterRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1604,7 @@ func (x *RosterRequest) String() string {
 func (*RosterRequest) ProtoMessage() {}
 
 func (x *RosterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1617,7 @@ func (x *RosterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterRequest.ProtoReflect.Descriptor instead.
 func (*RosterRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{17}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RosterRequest) GetShards() []byte {
@@ -1228,7 +1652,7 @@ type RosterResponse struct {
 
 func (x *RosterResponse) Reset() {
 	*x = RosterResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1664,7 @@ func (x *RosterResponse) String() string {
 func (*RosterResponse) ProtoMessage() {}
 
 func (x *RosterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1677,7 @@ func (x *RosterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterResponse.ProtoReflect.Descriptor instead.
 func (*RosterResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{18}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RosterResponse) GetRoster() *v1.GetRosterResponse {
@@ -1269,14 +1693,18 @@ type SessionsRequest struct {
 	// As in RosterRequest.
 	Shards []byte `protobuf:"bytes,1,opt,name=shards,proto3" json:"shards,omitempty"`
 	// The user; all sessions if not given.
-	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// Only sessions above this one.
+	After string `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`
+	// Only their ids, so that as many are listed as there are, up to 1000.
+	IdsOnly       bool `protobuf:"varint,4,opt,name=ids_only,json=idsOnly,proto3" json:"ids_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionsRequest) Reset() {
 	*x = SessionsRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1716,7 @@ func (x *SessionsRequest) String() string {
 func (*SessionsRequest) ProtoMessage() {}
 
 func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1729,7 @@ func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionsRequest.ProtoReflect.Descriptor instead.
 func (*SessionsRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{19}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SessionsRequest) GetShards() []byte {
@@ -1318,18 +1746,34 @@ func (x *SessionsRequest) GetUser() string {
 	return ""
 }
 
+func (x *SessionsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *SessionsRequest) GetIdsOnly() bool {
+	if x != nil {
+		return x.IdsOnly
+	}
+	return false
+}
+
 // SessionsResponse is a part of a list.
 type SessionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The first ones, by session.
-	List          *v1.ListSessionsResponse `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`
+	List *v1.ListSessionsResponse `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`
+	// With ids_only: there may be more, after the last one.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionsResponse) Reset() {
 	*x = SessionsResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1785,7 @@ func (x *SessionsResponse) String() string {
 func (*SessionsResponse) ProtoMessage() {}
 
 func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1798,7 @@ func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionsResponse.ProtoReflect.Descriptor instead.
 func (*SessionsResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{20}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SessionsResponse) GetList() *v1.ListSessionsResponse {
@@ -1362,6 +1806,13 @@ func (x *SessionsResponse) GetList() *v1.ListSessionsResponse {
 		return x.List
 	}
 	return nil
+}
+
+func (x *SessionsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // WatchRequest names a channel.
@@ -1377,7 +1828,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1840,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1853,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{21}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchRequest) GetShards() []byte {
@@ -1430,7 +1881,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1442,7 +1893,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1455,7 +1906,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{22}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchResponse) GetChange() *v1.WatchRosterResponse {
@@ -1480,7 +1931,7 @@ type TakeRequest struct {
 
 func (x *TakeRequest) Reset() {
 	*x = TakeRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1943,7 @@ func (x *TakeRequest) String() string {
 func (*TakeRequest) ProtoMessage() {}
 
 func (x *TakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1956,7 @@ func (x *TakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRequest.ProtoReflect.Descriptor instead.
 func (*TakeRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{23}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TakeRequest) GetSession() string {
@@ -1542,7 +1993,7 @@ type TakeResponse struct {
 
 func (x *TakeResponse) Reset() {
 	*x = TakeResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +2005,7 @@ func (x *TakeResponse) String() string {
 func (*TakeResponse) ProtoMessage() {}
 
 func (x *TakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +2018,7 @@ func (x *TakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeResponse.ProtoReflect.Descriptor instead.
 func (*TakeResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{24}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TakeResponse) GetSnapshot() *SessionSnapshot {
@@ -1621,7 +2072,7 @@ type SessionSnapshot struct {
 
 func (x *SessionSnapshot) Reset() {
 	*x = SessionSnapshot{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +2084,7 @@ func (x *SessionSnapshot) String() string {
 func (*SessionSnapshot) ProtoMessage() {}
 
 func (x *SessionSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +2097,7 @@ func (x *SessionSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionSnapshot.ProtoReflect.Descriptor instead.
 func (*SessionSnapshot) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{25}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SessionSnapshot) GetUser() string {
@@ -1755,7 +2206,7 @@ type SentBatch struct {
 
 func (x *SentBatch) Reset() {
 	*x = SentBatch{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +2218,7 @@ func (x *SentBatch) String() string {
 func (*SentBatch) ProtoMessage() {}
 
 func (x *SentBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +2231,7 @@ func (x *SentBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SentBatch.ProtoReflect.Descriptor instead.
 func (*SentBatch) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{26}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SentBatch) GetBatch() uint32 {
@@ -1817,7 +2268,7 @@ type ChannelPosition struct {
 
 func (x *ChannelPosition) Reset() {
 	*x = ChannelPosition{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2280,7 @@ func (x *ChannelPosition) String() string {
 func (*ChannelPosition) ProtoMessage() {}
 
 func (x *ChannelPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2293,7 @@ func (x *ChannelPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelPosition.ProtoReflect.Descriptor instead.
 func (*ChannelPosition) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{27}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ChannelPosition) GetChannel() string {
@@ -1875,7 +2326,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2338,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2351,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{28}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Subscription) GetChannel() string {
@@ -1937,7 +2388,7 @@ type SlotPosition struct {
 
 func (x *SlotPosition) Reset() {
 	*x = SlotPosition{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2400,7 @@ func (x *SlotPosition) String() string {
 func (*SlotPosition) ProtoMessage() {}
 
 func (x *SlotPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2413,7 @@ func (x *SlotPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotPosition.ProtoReflect.Descriptor instead.
 func (*SlotPosition) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{29}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SlotPosition) GetSlot() uint32 {
@@ -1996,7 +2447,7 @@ type SnapshotItem struct {
 
 func (x *SnapshotItem) Reset() {
 	*x = SnapshotItem{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2459,7 @@ func (x *SnapshotItem) String() string {
 func (*SnapshotItem) ProtoMessage() {}
 
 func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2472,7 @@ func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotItem.ProtoReflect.Descriptor instead.
 func (*SnapshotItem) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{30}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SnapshotItem) GetBatch() uint32 {
@@ -2075,7 +2526,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2538,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2551,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{31}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RelayRequest) GetFront() string {
@@ -2227,7 +2678,7 @@ type RelayedRequest struct {
 
 func (x *RelayedRequest) Reset() {
 	*x = RelayedRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2690,7 @@ func (x *RelayedRequest) String() string {
 func (*RelayedRequest) ProtoMessage() {}
 
 func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2703,7 @@ func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedRequest.ProtoReflect.Descriptor instead.
 func (*RelayedRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{32}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RelayedRequest) GetBody() []byte {
@@ -2311,7 +2762,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2774,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2787,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{33}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RelayResponse) GetExchange() uint64 {
@@ -2425,7 +2876,7 @@ type RelayedAnswer struct {
 
 func (x *RelayedAnswer) Reset() {
 	*x = RelayedAnswer{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2437,7 +2888,7 @@ func (x *RelayedAnswer) String() string {
 func (*RelayedAnswer) ProtoMessage() {}
 
 func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2450,7 +2901,7 @@ func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedAnswer.ProtoReflect.Descriptor instead.
 func (*RelayedAnswer) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{34}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RelayedAnswer) GetStatus() uint32 {
@@ -2482,7 +2933,7 @@ type NotHome struct {
 
 func (x *NotHome) Reset() {
 	*x = NotHome{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2945,7 @@ func (x *NotHome) String() string {
 func (*NotHome) ProtoMessage() {}
 
 func (x *NotHome) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2958,7 @@ func (x *NotHome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotHome.ProtoReflect.Descriptor instead.
 func (*NotHome) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{35}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *NotHome) GetHome() string {
@@ -2544,7 +2995,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +3007,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +3020,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{36}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *FollowRequest) GetChannel() string {
@@ -2597,7 +3048,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +3060,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +3073,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{37}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FollowResponse) GetChange() *RosterChange {
@@ -2647,7 +3098,7 @@ type PartRequest struct {
 
 func (x *PartRequest) Reset() {
 	*x = PartRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2659,7 +3110,7 @@ func (x *PartRequest) String() string {
 func (*PartRequest) ProtoMessage() {}
 
 func (x *PartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2672,7 +3123,7 @@ func (x *PartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartRequest.ProtoReflect.Descriptor instead.
 func (*PartRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{38}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *PartRequest) GetShards() []byte {
@@ -2707,7 +3158,7 @@ type PartResponse struct {
 
 func (x *PartResponse) Reset() {
 	*x = PartResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2719,7 +3170,7 @@ func (x *PartResponse) String() string {
 func (*PartResponse) ProtoMessage() {}
 
 func (x *PartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2732,7 +3183,7 @@ func (x *PartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartResponse.ProtoReflect.Descriptor instead.
 func (*PartResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{39}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PartResponse) GetChange() *RosterChange {
@@ -2762,7 +3213,7 @@ type RosterChange struct {
 
 func (x *RosterChange) Reset() {
 	*x = RosterChange{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +3225,7 @@ func (x *RosterChange) String() string {
 func (*RosterChange) ProtoMessage() {}
 
 func (x *RosterChange) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +3238,7 @@ func (x *RosterChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterChange.ProtoReflect.Descriptor instead.
 func (*RosterChange) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{40}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RosterChange) GetCount() uint64 {
@@ -2837,10 +3288,33 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x03ext\x18\x04 \x01(\fR\x03ext\x12\x0e\n" +
 	"\x02id\x18\x05 \x01(\tR\x02id\x12\x16\n" +
 	"\x06failed\x18\x06 \x01(\bR\x06failed\"\x11\n" +
-	"\x0fDeliverResponse\"-\n" +
+	"\x0fDeliverResponse\"d\n" +
 	"\x11DisconnectRequest\x12\x18\n" +
-	"\asession\x18\x01 \x01(\tR\asession\"\x14\n" +
-	"\x12DisconnectResponse\"\xe0\x01\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x125\n" +
+	"\bhomeless\x18\x02 \x01(\v2\x19.comet.edge.v1.GenerationR\bhomeless\"\x14\n" +
+	"\x12DisconnectResponse\"O\n" +
+	"\x17SubscribeSessionRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x1a\n" +
+	"\bchannels\x18\x02 \x03(\tR\bchannels\"\x1a\n" +
+	"\x18SubscribeSessionResponse\"Q\n" +
+	"\x19UnsubscribeSessionRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x1a\n" +
+	"\bchannels\x18\x02 \x03(\tR\bchannels\"\x1c\n" +
+	"\x1aUnsubscribeSessionResponse\"\x10\n" +
+	"\x0eInspectRequest\"E\n" +
+	"\x0fInspectResponse\x122\n" +
+	"\x05state\x18\x01 \x01(\v2\x1c.comet.edge.v1.DrainResponseR\x05state\"$\n" +
+	"\fDrainRequest\x12\x14\n" +
+	"\x05force\x18\x01 \x01(\bR\x05force\"\xcb\x01\n" +
+	"\rDrainResponse\x12\x1a\n" +
+	"\bsessions\x18\x01 \x01(\rR\bsessions\x12\x18\n" +
+	"\asockets\x18\x02 \x01(\rR\asockets\x12\x18\n" +
+	"\areaders\x18\x03 \x01(\rR\areaders\x12\x1b\n" +
+	"\tsent_away\x18\x04 \x01(\rR\bsentAway\x12\x18\n" +
+	"\awaiting\x18\x05 \x01(\rR\awaiting\x12\x1f\n" +
+	"\vhanded_over\x18\x06 \x01(\rR\n" +
+	"handedOver\x12\x12\n" +
+	"\x04done\x18\a \x01(\bR\x04done\"\xe0\x01\n" +
 	"\rReportRequest\x12\x12\n" +
 	"\x04edge\x18\x01 \x01(\tR\x04edge\x126\n" +
 	"\achanges\x18\x02 \x03(\v2\x1c.comet.edge.v1.SessionChangeR\achanges\x12#\n" +
@@ -2917,12 +3391,15 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\"N\n" +
 	"\x0eRosterResponse\x12<\n" +
-	"\x06roster\x18\x01 \x01(\v2$.comet.presence.v1.GetRosterResponseR\x06roster\"=\n" +
+	"\x06roster\x18\x01 \x01(\v2$.comet.presence.v1.GetRosterResponseR\x06roster\"n\n" +
 	"\x0fSessionsRequest\x12\x16\n" +
 	"\x06shards\x18\x01 \x01(\fR\x06shards\x12\x12\n" +
-	"\x04user\x18\x02 \x01(\tR\x04user\"O\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\tR\x05after\x12\x19\n" +
+	"\bids_only\x18\x04 \x01(\bR\aidsOnly\"c\n" +
 	"\x10SessionsResponse\x12;\n" +
-	"\x04list\x18\x01 \x01(\v2'.comet.presence.v1.ListSessionsResponseR\x04list\"@\n" +
+	"\x04list\x18\x01 \x01(\v2'.comet.presence.v1.ListSessionsResponseR\x04list\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"@\n" +
 	"\fWatchRequest\x12\x16\n" +
 	"\x06shards\x18\x01 \x01(\fR\x06shards\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\"O\n" +
@@ -3019,11 +3496,15 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\x06listed\x18\x02 \x01(\bR\x06listed\x12\x14\n" +
 	"\x05whole\x18\x03 \x01(\bR\x05whole\x121\n" +
 	"\x06joined\x18\x04 \x03(\v2\x19.comet.presence.v1.MemberR\x06joined\x12\x12\n" +
-	"\x04left\x18\x05 \x03(\tR\x04left2\xb3\x02\n" +
+	"\x04left\x18\x05 \x03(\tR\x04left2\x93\x05\n" +
 	"\vEdgeService\x12H\n" +
 	"\aDeliver\x12\x1d.comet.edge.v1.DeliverRequest\x1a\x1e.comet.edge.v1.DeliverResponse\x12Q\n" +
 	"\n" +
-	"Disconnect\x12 .comet.edge.v1.DisconnectRequest\x1a!.comet.edge.v1.DisconnectResponse\x12F\n" +
+	"Disconnect\x12 .comet.edge.v1.DisconnectRequest\x1a!.comet.edge.v1.DisconnectResponse\x12c\n" +
+	"\x10SubscribeSession\x12&.comet.edge.v1.SubscribeSessionRequest\x1a'.comet.edge.v1.SubscribeSessionResponse\x12i\n" +
+	"\x12UnsubscribeSession\x12(.comet.edge.v1.UnsubscribeSessionRequest\x1a).comet.edge.v1.UnsubscribeSessionResponse\x12D\n" +
+	"\x05Drain\x12\x1b.comet.edge.v1.DrainRequest\x1a\x1c.comet.edge.v1.DrainResponse0\x01\x12H\n" +
+	"\aInspect\x12\x1d.comet.edge.v1.InspectRequest\x1a\x1e.comet.edge.v1.InspectResponse\x12F\n" +
 	"\x05Relay\x12\x1b.comet.edge.v1.RelayRequest\x1a\x1c.comet.edge.v1.RelayResponse(\x010\x01\x12?\n" +
 	"\x04Take\x12\x1a.comet.edge.v1.TakeRequest\x1a\x1b.comet.edge.v1.TakeResponse2Z\n" +
 	"\rReportService\x12I\n" +
@@ -3051,122 +3532,140 @@ func file_comet_edge_v1_edge_proto_rawDescGZIP() []byte {
 	return file_comet_edge_v1_edge_proto_rawDescData
 }
 
-var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_comet_edge_v1_edge_proto_goTypes = []any{
-	(*DeliverRequest)(nil),          // 0: comet.edge.v1.DeliverRequest
-	(*DeliverResponse)(nil),         // 1: comet.edge.v1.DeliverResponse
-	(*DisconnectRequest)(nil),       // 2: comet.edge.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),      // 3: comet.edge.v1.DisconnectResponse
-	(*ReportRequest)(nil),           // 4: comet.edge.v1.ReportRequest
-	(*Vector)(nil),                  // 5: comet.edge.v1.Vector
-	(*Generation)(nil),              // 6: comet.edge.v1.Generation
-	(*SessionChange)(nil),           // 7: comet.edge.v1.SessionChange
-	(*SessionState)(nil),            // 8: comet.edge.v1.SessionState
-	(*ChannelList)(nil),             // 9: comet.edge.v1.ChannelList
-	(*SessionGone)(nil),             // 10: comet.edge.v1.SessionGone
-	(*ReportResponse)(nil),          // 11: comet.edge.v1.ReportResponse
-	(*Superseded)(nil),              // 12: comet.edge.v1.Superseded
-	(*LocateRequest)(nil),           // 13: comet.edge.v1.LocateRequest
-	(*LocateResponse)(nil),          // 14: comet.edge.v1.LocateResponse
-	(*ClaimRequest)(nil),            // 15: comet.edge.v1.ClaimRequest
-	(*ClaimResponse)(nil),           // 16: comet.edge.v1.ClaimResponse
-	(*RosterRequest)(nil),           // 17: comet.edge.v1.RosterRequest
-	(*RosterResponse)(nil),          // 18: comet.edge.v1.RosterResponse
-	(*SessionsRequest)(nil),         // 19: comet.edge.v1.SessionsRequest
-	(*SessionsResponse)(nil),        // 20: comet.edge.v1.SessionsResponse
-	(*WatchRequest)(nil),            // 21: comet.edge.v1.WatchRequest
-	(*WatchResponse)(nil),           // 22: comet.edge.v1.WatchResponse
-	(*TakeRequest)(nil),             // 23: comet.edge.v1.TakeRequest
-	(*TakeResponse)(nil),            // 24: comet.edge.v1.TakeResponse
-	(*SessionSnapshot)(nil),         // 25: comet.edge.v1.SessionSnapshot
-	(*SentBatch)(nil),               // 26: comet.edge.v1.SentBatch
-	(*ChannelPosition)(nil),         // 27: comet.edge.v1.ChannelPosition
-	(*Subscription)(nil),            // 28: comet.edge.v1.Subscription
-	(*SlotPosition)(nil),            // 29: comet.edge.v1.SlotPosition
-	(*SnapshotItem)(nil),            // 30: comet.edge.v1.SnapshotItem
-	(*RelayRequest)(nil),            // 31: comet.edge.v1.RelayRequest
-	(*RelayedRequest)(nil),          // 32: comet.edge.v1.RelayedRequest
-	(*RelayResponse)(nil),           // 33: comet.edge.v1.RelayResponse
-	(*RelayedAnswer)(nil),           // 34: comet.edge.v1.RelayedAnswer
-	(*NotHome)(nil),                 // 35: comet.edge.v1.NotHome
-	(*FollowRequest)(nil),           // 36: comet.edge.v1.FollowRequest
-	(*FollowResponse)(nil),          // 37: comet.edge.v1.FollowResponse
-	(*PartRequest)(nil),             // 38: comet.edge.v1.PartRequest
-	(*PartResponse)(nil),            // 39: comet.edge.v1.PartResponse
-	(*RosterChange)(nil),            // 40: comet.edge.v1.RosterChange
-	(*timestamppb.Timestamp)(nil),   // 41: google.protobuf.Timestamp
-	(*v1.GetRosterResponse)(nil),    // 42: comet.presence.v1.GetRosterResponse
-	(*v1.ListSessionsResponse)(nil), // 43: comet.presence.v1.ListSessionsResponse
-	(*v1.WatchRosterResponse)(nil),  // 44: comet.presence.v1.WatchRosterResponse
-	(*v11.Entry)(nil),               // 45: comet.broker.v1.Entry
-	(*v1.Member)(nil),               // 46: comet.presence.v1.Member
+	(*DeliverRequest)(nil),             // 0: comet.edge.v1.DeliverRequest
+	(*DeliverResponse)(nil),            // 1: comet.edge.v1.DeliverResponse
+	(*DisconnectRequest)(nil),          // 2: comet.edge.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 3: comet.edge.v1.DisconnectResponse
+	(*SubscribeSessionRequest)(nil),    // 4: comet.edge.v1.SubscribeSessionRequest
+	(*SubscribeSessionResponse)(nil),   // 5: comet.edge.v1.SubscribeSessionResponse
+	(*UnsubscribeSessionRequest)(nil),  // 6: comet.edge.v1.UnsubscribeSessionRequest
+	(*UnsubscribeSessionResponse)(nil), // 7: comet.edge.v1.UnsubscribeSessionResponse
+	(*InspectRequest)(nil),             // 8: comet.edge.v1.InspectRequest
+	(*InspectResponse)(nil),            // 9: comet.edge.v1.InspectResponse
+	(*DrainRequest)(nil),               // 10: comet.edge.v1.DrainRequest
+	(*DrainResponse)(nil),              // 11: comet.edge.v1.DrainResponse
+	(*ReportRequest)(nil),              // 12: comet.edge.v1.ReportRequest
+	(*Vector)(nil),                     // 13: comet.edge.v1.Vector
+	(*Generation)(nil),                 // 14: comet.edge.v1.Generation
+	(*SessionChange)(nil),              // 15: comet.edge.v1.SessionChange
+	(*SessionState)(nil),               // 16: comet.edge.v1.SessionState
+	(*ChannelList)(nil),                // 17: comet.edge.v1.ChannelList
+	(*SessionGone)(nil),                // 18: comet.edge.v1.SessionGone
+	(*ReportResponse)(nil),             // 19: comet.edge.v1.ReportResponse
+	(*Superseded)(nil),                 // 20: comet.edge.v1.Superseded
+	(*LocateRequest)(nil),              // 21: comet.edge.v1.LocateRequest
+	(*LocateResponse)(nil),             // 22: comet.edge.v1.LocateResponse
+	(*ClaimRequest)(nil),               // 23: comet.edge.v1.ClaimRequest
+	(*ClaimResponse)(nil),              // 24: comet.edge.v1.ClaimResponse
+	(*RosterRequest)(nil),              // 25: comet.edge.v1.RosterRequest
+	(*RosterResponse)(nil),             // 26: comet.edge.v1.RosterResponse
+	(*SessionsRequest)(nil),            // 27: comet.edge.v1.SessionsRequest
+	(*SessionsResponse)(nil),           // 28: comet.edge.v1.SessionsResponse
+	(*WatchRequest)(nil),               // 29: comet.edge.v1.WatchRequest
+	(*WatchResponse)(nil),              // 30: comet.edge.v1.WatchResponse
+	(*TakeRequest)(nil),                // 31: comet.edge.v1.TakeRequest
+	(*TakeResponse)(nil),               // 32: comet.edge.v1.TakeResponse
+	(*SessionSnapshot)(nil),            // 33: comet.edge.v1.SessionSnapshot
+	(*SentBatch)(nil),                  // 34: comet.edge.v1.SentBatch
+	(*ChannelPosition)(nil),            // 35: comet.edge.v1.ChannelPosition
+	(*Subscription)(nil),               // 36: comet.edge.v1.Subscription
+	(*SlotPosition)(nil),               // 37: comet.edge.v1.SlotPosition
+	(*SnapshotItem)(nil),               // 38: comet.edge.v1.SnapshotItem
+	(*RelayRequest)(nil),               // 39: comet.edge.v1.RelayRequest
+	(*RelayedRequest)(nil),             // 40: comet.edge.v1.RelayedRequest
+	(*RelayResponse)(nil),              // 41: comet.edge.v1.RelayResponse
+	(*RelayedAnswer)(nil),              // 42: comet.edge.v1.RelayedAnswer
+	(*NotHome)(nil),                    // 43: comet.edge.v1.NotHome
+	(*FollowRequest)(nil),              // 44: comet.edge.v1.FollowRequest
+	(*FollowResponse)(nil),             // 45: comet.edge.v1.FollowResponse
+	(*PartRequest)(nil),                // 46: comet.edge.v1.PartRequest
+	(*PartResponse)(nil),               // 47: comet.edge.v1.PartResponse
+	(*RosterChange)(nil),               // 48: comet.edge.v1.RosterChange
+	(*timestamppb.Timestamp)(nil),      // 49: google.protobuf.Timestamp
+	(*v1.GetRosterResponse)(nil),       // 50: comet.presence.v1.GetRosterResponse
+	(*v1.ListSessionsResponse)(nil),    // 51: comet.presence.v1.ListSessionsResponse
+	(*v1.WatchRosterResponse)(nil),     // 52: comet.presence.v1.WatchRosterResponse
+	(*v11.Entry)(nil),                  // 53: comet.broker.v1.Entry
+	(*v1.Member)(nil),                  // 54: comet.presence.v1.Member
 }
 var file_comet_edge_v1_edge_proto_depIdxs = []int32{
-	7,  // 0: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
-	5,  // 1: comet.edge.v1.ReportRequest.vector:type_name -> comet.edge.v1.Vector
-	8,  // 2: comet.edge.v1.SessionChange.present:type_name -> comet.edge.v1.SessionState
-	9,  // 3: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
-	9,  // 4: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
-	10, // 5: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
-	41, // 6: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
-	6,  // 7: comet.edge.v1.SessionState.generation:type_name -> comet.edge.v1.Generation
-	6,  // 8: comet.edge.v1.SessionGone.generation:type_name -> comet.edge.v1.Generation
-	12, // 9: comet.edge.v1.ReportResponse.superseded:type_name -> comet.edge.v1.Superseded
-	6,  // 10: comet.edge.v1.Superseded.generation:type_name -> comet.edge.v1.Generation
-	6,  // 11: comet.edge.v1.LocateResponse.generation:type_name -> comet.edge.v1.Generation
-	6,  // 12: comet.edge.v1.ClaimRequest.expected:type_name -> comet.edge.v1.Generation
-	6,  // 13: comet.edge.v1.ClaimResponse.generation:type_name -> comet.edge.v1.Generation
-	8,  // 14: comet.edge.v1.ClaimResponse.state:type_name -> comet.edge.v1.SessionState
-	5,  // 15: comet.edge.v1.ClaimResponse.vector:type_name -> comet.edge.v1.Vector
-	42, // 16: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
-	43, // 17: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
-	44, // 18: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
-	6,  // 19: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
-	25, // 20: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
-	41, // 21: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
-	28, // 22: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
-	29, // 23: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
-	30, // 24: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
-	26, // 25: comet.edge.v1.SessionSnapshot.sent:type_name -> comet.edge.v1.SentBatch
-	29, // 26: comet.edge.v1.SentBatch.through:type_name -> comet.edge.v1.SlotPosition
-	27, // 27: comet.edge.v1.SentBatch.read:type_name -> comet.edge.v1.ChannelPosition
-	45, // 28: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
-	0,  // 29: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
-	32, // 30: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
-	34, // 31: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
-	35, // 32: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
-	40, // 33: comet.edge.v1.FollowResponse.change:type_name -> comet.edge.v1.RosterChange
-	40, // 34: comet.edge.v1.PartResponse.change:type_name -> comet.edge.v1.RosterChange
-	46, // 35: comet.edge.v1.RosterChange.joined:type_name -> comet.presence.v1.Member
-	0,  // 36: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
-	2,  // 37: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
-	31, // 38: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
-	23, // 39: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
-	4,  // 40: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
-	13, // 41: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
-	15, // 42: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
-	17, // 43: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
-	19, // 44: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
-	21, // 45: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
-	38, // 46: comet.edge.v1.HolderService.Part:input_type -> comet.edge.v1.PartRequest
-	36, // 47: comet.edge.v1.RosterService.Follow:input_type -> comet.edge.v1.FollowRequest
-	1,  // 48: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
-	3,  // 49: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
-	33, // 50: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
-	24, // 51: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
-	11, // 52: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
-	14, // 53: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
-	16, // 54: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
-	18, // 55: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
-	20, // 56: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
-	22, // 57: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
-	39, // 58: comet.edge.v1.HolderService.Part:output_type -> comet.edge.v1.PartResponse
-	37, // 59: comet.edge.v1.RosterService.Follow:output_type -> comet.edge.v1.FollowResponse
-	48, // [48:60] is the sub-list for method output_type
-	36, // [36:48] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	14, // 0: comet.edge.v1.DisconnectRequest.homeless:type_name -> comet.edge.v1.Generation
+	11, // 1: comet.edge.v1.InspectResponse.state:type_name -> comet.edge.v1.DrainResponse
+	15, // 2: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
+	13, // 3: comet.edge.v1.ReportRequest.vector:type_name -> comet.edge.v1.Vector
+	16, // 4: comet.edge.v1.SessionChange.present:type_name -> comet.edge.v1.SessionState
+	17, // 5: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
+	17, // 6: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
+	18, // 7: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
+	49, // 8: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
+	14, // 9: comet.edge.v1.SessionState.generation:type_name -> comet.edge.v1.Generation
+	14, // 10: comet.edge.v1.SessionGone.generation:type_name -> comet.edge.v1.Generation
+	20, // 11: comet.edge.v1.ReportResponse.superseded:type_name -> comet.edge.v1.Superseded
+	14, // 12: comet.edge.v1.Superseded.generation:type_name -> comet.edge.v1.Generation
+	14, // 13: comet.edge.v1.LocateResponse.generation:type_name -> comet.edge.v1.Generation
+	14, // 14: comet.edge.v1.ClaimRequest.expected:type_name -> comet.edge.v1.Generation
+	14, // 15: comet.edge.v1.ClaimResponse.generation:type_name -> comet.edge.v1.Generation
+	16, // 16: comet.edge.v1.ClaimResponse.state:type_name -> comet.edge.v1.SessionState
+	13, // 17: comet.edge.v1.ClaimResponse.vector:type_name -> comet.edge.v1.Vector
+	50, // 18: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
+	51, // 19: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
+	52, // 20: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
+	14, // 21: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
+	33, // 22: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
+	49, // 23: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
+	36, // 24: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
+	37, // 25: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
+	38, // 26: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
+	34, // 27: comet.edge.v1.SessionSnapshot.sent:type_name -> comet.edge.v1.SentBatch
+	37, // 28: comet.edge.v1.SentBatch.through:type_name -> comet.edge.v1.SlotPosition
+	35, // 29: comet.edge.v1.SentBatch.read:type_name -> comet.edge.v1.ChannelPosition
+	53, // 30: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
+	0,  // 31: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
+	40, // 32: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
+	42, // 33: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
+	43, // 34: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
+	48, // 35: comet.edge.v1.FollowResponse.change:type_name -> comet.edge.v1.RosterChange
+	48, // 36: comet.edge.v1.PartResponse.change:type_name -> comet.edge.v1.RosterChange
+	54, // 37: comet.edge.v1.RosterChange.joined:type_name -> comet.presence.v1.Member
+	0,  // 38: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
+	2,  // 39: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
+	4,  // 40: comet.edge.v1.EdgeService.SubscribeSession:input_type -> comet.edge.v1.SubscribeSessionRequest
+	6,  // 41: comet.edge.v1.EdgeService.UnsubscribeSession:input_type -> comet.edge.v1.UnsubscribeSessionRequest
+	10, // 42: comet.edge.v1.EdgeService.Drain:input_type -> comet.edge.v1.DrainRequest
+	8,  // 43: comet.edge.v1.EdgeService.Inspect:input_type -> comet.edge.v1.InspectRequest
+	39, // 44: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
+	31, // 45: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
+	12, // 46: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
+	21, // 47: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
+	23, // 48: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
+	25, // 49: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
+	27, // 50: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
+	29, // 51: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
+	46, // 52: comet.edge.v1.HolderService.Part:input_type -> comet.edge.v1.PartRequest
+	44, // 53: comet.edge.v1.RosterService.Follow:input_type -> comet.edge.v1.FollowRequest
+	1,  // 54: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
+	3,  // 55: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
+	5,  // 56: comet.edge.v1.EdgeService.SubscribeSession:output_type -> comet.edge.v1.SubscribeSessionResponse
+	7,  // 57: comet.edge.v1.EdgeService.UnsubscribeSession:output_type -> comet.edge.v1.UnsubscribeSessionResponse
+	11, // 58: comet.edge.v1.EdgeService.Drain:output_type -> comet.edge.v1.DrainResponse
+	9,  // 59: comet.edge.v1.EdgeService.Inspect:output_type -> comet.edge.v1.InspectResponse
+	41, // 60: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
+	32, // 61: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
+	19, // 62: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
+	22, // 63: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
+	24, // 64: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
+	26, // 65: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
+	28, // 66: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
+	30, // 67: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
+	47, // 68: comet.edge.v1.HolderService.Part:output_type -> comet.edge.v1.PartResponse
+	45, // 69: comet.edge.v1.RosterService.Follow:output_type -> comet.edge.v1.FollowResponse
+	54, // [54:70] is the sub-list for method output_type
+	38, // [38:54] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_comet_edge_v1_edge_proto_init() }
@@ -3174,22 +3673,22 @@ func file_comet_edge_v1_edge_proto_init() {
 	if File_comet_edge_v1_edge_proto != nil {
 		return
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[7].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[15].OneofWrappers = []any{
 		(*SessionChange_Present)(nil),
 		(*SessionChange_Subscribed)(nil),
 		(*SessionChange_Unsubscribed)(nil),
 		(*SessionChange_Gone)(nil),
 		(*SessionChange_Resumed)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[28].OneofWrappers = []any{}
-	file_comet_edge_v1_edge_proto_msgTypes[31].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[36].OneofWrappers = []any{}
+	file_comet_edge_v1_edge_proto_msgTypes[39].OneofWrappers = []any{
 		(*RelayRequest_Request)(nil),
 		(*RelayRequest_Written)(nil),
 		(*RelayRequest_Lost)(nil),
 		(*RelayRequest_Hurry)(nil),
 		(*RelayRequest_Beat)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[33].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[41].OneofWrappers = []any{
 		(*RelayResponse_Answer)(nil),
 		(*RelayResponse_NotHome)(nil),
 		(*RelayResponse_Beat)(nil),
@@ -3200,7 +3699,7 @@ func file_comet_edge_v1_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_edge_v1_edge_proto_rawDesc), len(file_comet_edge_v1_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

@@ -21,10 +21,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EdgeService_Deliver_FullMethodName    = "/comet.edge.v1.EdgeService/Deliver"
-	EdgeService_Disconnect_FullMethodName = "/comet.edge.v1.EdgeService/Disconnect"
-	EdgeService_Relay_FullMethodName      = "/comet.edge.v1.EdgeService/Relay"
-	EdgeService_Take_FullMethodName       = "/comet.edge.v1.EdgeService/Take"
+	EdgeService_Deliver_FullMethodName            = "/comet.edge.v1.EdgeService/Deliver"
+	EdgeService_Disconnect_FullMethodName         = "/comet.edge.v1.EdgeService/Disconnect"
+	EdgeService_SubscribeSession_FullMethodName   = "/comet.edge.v1.EdgeService/SubscribeSession"
+	EdgeService_UnsubscribeSession_FullMethodName = "/comet.edge.v1.EdgeService/UnsubscribeSession"
+	EdgeService_Drain_FullMethodName              = "/comet.edge.v1.EdgeService/Drain"
+	EdgeService_Inspect_FullMethodName            = "/comet.edge.v1.EdgeService/Inspect"
+	EdgeService_Relay_FullMethodName              = "/comet.edge.v1.EdgeService/Relay"
+	EdgeService_Take_FullMethodName               = "/comet.edge.v1.EdgeService/Take"
 )
 
 // EdgeServiceClient is the client API for EdgeService service.
@@ -36,9 +40,22 @@ type EdgeServiceClient interface {
 	// Deliver queues one message for one session of this edge. NOT_FOUND with
 	// reason SESSION_UNKNOWN if it has no such session.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
-	// Disconnect ends one session of this edge. NOT_FOUND with reason
-	// SESSION_UNKNOWN if it has no such session.
+	// Disconnect ends one session of this edge, or one that has no home. NOT_FOUND
+	// with reason SESSION_UNKNOWN if it has no such session, FAILED_PRECONDITION if
+	// that ended here.
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
+	// SubscribeSession subscribes one session of this edge to channels, without a
+	// permission. It returns when the subscriptions stand. NOT_FOUND and
+	// FAILED_PRECONDITION as with Disconnect.
+	SubscribeSession(ctx context.Context, in *SubscribeSessionRequest, opts ...grpc.CallOption) (*SubscribeSessionResponse, error)
+	// UnsubscribeSession ends subscriptions of one session of this edge. NOT_FOUND
+	// and FAILED_PRECONDITION as with Disconnect.
+	UnsubscribeSession(ctx context.Context, in *UnsubscribeSessionRequest, opts ...grpc.CallOption) (*UnsubscribeSessionResponse, error)
+	// Drain sends all clients of this edge away, as SIGTERM does, or shows the drain
+	// that is under way. It streams progress, and ends when the edge is drained.
+	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainResponse], error)
+	// Inspect says how far a drain would be.
+	Inspect(ctx context.Context, in *InspectRequest, opts ...grpc.CallOption) (*InspectResponse, error)
 	// Relay carries what clients sent to one edge, the front, to the edge that is
 	// their sessions' home, and the answers back. Fronts keep one stream to each
 	// home. When it ends the front's clients are taken for gone.
@@ -78,9 +95,58 @@ func (c *edgeServiceClient) Disconnect(ctx context.Context, in *DisconnectReques
 	return out, nil
 }
 
+func (c *edgeServiceClient) SubscribeSession(ctx context.Context, in *SubscribeSessionRequest, opts ...grpc.CallOption) (*SubscribeSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SubscribeSessionResponse)
+	err := c.cc.Invoke(ctx, EdgeService_SubscribeSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *edgeServiceClient) UnsubscribeSession(ctx context.Context, in *UnsubscribeSessionRequest, opts ...grpc.CallOption) (*UnsubscribeSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnsubscribeSessionResponse)
+	err := c.cc.Invoke(ctx, EdgeService_UnsubscribeSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *edgeServiceClient) Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &EdgeService_ServiceDesc.Streams[0], EdgeService_Drain_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DrainRequest, DrainResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EdgeService_DrainClient = grpc.ServerStreamingClient[DrainResponse]
+
+func (c *edgeServiceClient) Inspect(ctx context.Context, in *InspectRequest, opts ...grpc.CallOption) (*InspectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InspectResponse)
+	err := c.cc.Invoke(ctx, EdgeService_Inspect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *edgeServiceClient) Relay(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RelayRequest, RelayResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &EdgeService_ServiceDesc.Streams[0], EdgeService_Relay_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &EdgeService_ServiceDesc.Streams[1], EdgeService_Relay_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -110,9 +176,22 @@ type EdgeServiceServer interface {
 	// Deliver queues one message for one session of this edge. NOT_FOUND with
 	// reason SESSION_UNKNOWN if it has no such session.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
-	// Disconnect ends one session of this edge. NOT_FOUND with reason
-	// SESSION_UNKNOWN if it has no such session.
+	// Disconnect ends one session of this edge, or one that has no home. NOT_FOUND
+	// with reason SESSION_UNKNOWN if it has no such session, FAILED_PRECONDITION if
+	// that ended here.
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
+	// SubscribeSession subscribes one session of this edge to channels, without a
+	// permission. It returns when the subscriptions stand. NOT_FOUND and
+	// FAILED_PRECONDITION as with Disconnect.
+	SubscribeSession(context.Context, *SubscribeSessionRequest) (*SubscribeSessionResponse, error)
+	// UnsubscribeSession ends subscriptions of one session of this edge. NOT_FOUND
+	// and FAILED_PRECONDITION as with Disconnect.
+	UnsubscribeSession(context.Context, *UnsubscribeSessionRequest) (*UnsubscribeSessionResponse, error)
+	// Drain sends all clients of this edge away, as SIGTERM does, or shows the drain
+	// that is under way. It streams progress, and ends when the edge is drained.
+	Drain(*DrainRequest, grpc.ServerStreamingServer[DrainResponse]) error
+	// Inspect says how far a drain would be.
+	Inspect(context.Context, *InspectRequest) (*InspectResponse, error)
 	// Relay carries what clients sent to one edge, the front, to the edge that is
 	// their sessions' home, and the answers back. Fronts keep one stream to each
 	// home. When it ends the front's clients are taken for gone.
@@ -137,6 +216,18 @@ func (UnimplementedEdgeServiceServer) Deliver(context.Context, *DeliverRequest) 
 }
 func (UnimplementedEdgeServiceServer) Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
+}
+func (UnimplementedEdgeServiceServer) SubscribeSession(context.Context, *SubscribeSessionRequest) (*SubscribeSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SubscribeSession not implemented")
+}
+func (UnimplementedEdgeServiceServer) UnsubscribeSession(context.Context, *UnsubscribeSessionRequest) (*UnsubscribeSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnsubscribeSession not implemented")
+}
+func (UnimplementedEdgeServiceServer) Drain(*DrainRequest, grpc.ServerStreamingServer[DrainResponse]) error {
+	return status.Error(codes.Unimplemented, "method Drain not implemented")
+}
+func (UnimplementedEdgeServiceServer) Inspect(context.Context, *InspectRequest) (*InspectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Inspect not implemented")
 }
 func (UnimplementedEdgeServiceServer) Relay(grpc.BidiStreamingServer[RelayRequest, RelayResponse]) error {
 	return status.Error(codes.Unimplemented, "method Relay not implemented")
@@ -201,6 +292,71 @@ func _EdgeService_Disconnect_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EdgeService_SubscribeSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SubscribeSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EdgeServiceServer).SubscribeSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EdgeService_SubscribeSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EdgeServiceServer).SubscribeSession(ctx, req.(*SubscribeSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EdgeService_UnsubscribeSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnsubscribeSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EdgeServiceServer).UnsubscribeSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EdgeService_UnsubscribeSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EdgeServiceServer).UnsubscribeSession(ctx, req.(*UnsubscribeSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _EdgeService_Drain_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DrainRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(EdgeServiceServer).Drain(m, &grpc.GenericServerStream[DrainRequest, DrainResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type EdgeService_DrainServer = grpc.ServerStreamingServer[DrainResponse]
+
+func _EdgeService_Inspect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EdgeServiceServer).Inspect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EdgeService_Inspect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EdgeServiceServer).Inspect(ctx, req.(*InspectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _EdgeService_Relay_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(EdgeServiceServer).Relay(&grpc.GenericServerStream[RelayRequest, RelayResponse]{ServerStream: stream})
 }
@@ -242,11 +398,28 @@ var EdgeService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _EdgeService_Disconnect_Handler,
 		},
 		{
+			MethodName: "SubscribeSession",
+			Handler:    _EdgeService_SubscribeSession_Handler,
+		},
+		{
+			MethodName: "UnsubscribeSession",
+			Handler:    _EdgeService_UnsubscribeSession_Handler,
+		},
+		{
+			MethodName: "Inspect",
+			Handler:    _EdgeService_Inspect_Handler,
+		},
+		{
 			MethodName: "Take",
 			Handler:    _EdgeService_Take_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Drain",
+			Handler:       _EdgeService_Drain_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "Relay",
 			Handler:       _EdgeService_Relay_Handler,

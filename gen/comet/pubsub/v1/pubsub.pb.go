@@ -904,11 +904,15 @@ func (*DeliverResponse) Descriptor() ([]byte, []int) {
 	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{12}
 }
 
-// DisconnectRequest names a session.
+// DisconnectRequest names a session, or a user: one of them.
 type DisconnectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The public id of the session, as /service/** messages and presence give it.
-	Session       string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// One that does not exist is NOT_FOUND with reason SESSION_UNKNOWN.
+	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// All sessions that this user has now. That there are none is no error; more
+	// than 10,000 are refused with reason LIMIT_EXCEEDED.
+	User          string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -950,9 +954,18 @@ func (x *DisconnectRequest) GetSession() string {
 	return ""
 }
 
-// DisconnectResponse says the session has ended.
+func (x *DisconnectRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+// DisconnectResponse says the sessions have ended.
 type DisconnectResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many sessions were ended.
+	Disconnected  uint32 `protobuf:"varint,1,opt,name=disconnected,proto3" json:"disconnected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -987,6 +1000,233 @@ func (*DisconnectResponse) Descriptor() ([]byte, []int) {
 	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{14}
 }
 
+func (x *DisconnectResponse) GetDisconnected() uint32 {
+	if x != nil {
+		return x.Disconnected
+	}
+	return 0
+}
+
+// SubscribeSessionRequest names a session, or a user: one of them.
+type SubscribeSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in DisconnectRequest.
+	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// As in DisconnectRequest.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// 1 to 64 literal channels or patterns.
+	Channels      []string `protobuf:"bytes,3,rep,name=channels,proto3" json:"channels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeSessionRequest) Reset() {
+	*x = SubscribeSessionRequest{}
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeSessionRequest) ProtoMessage() {}
+
+func (x *SubscribeSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeSessionRequest.ProtoReflect.Descriptor instead.
+func (*SubscribeSessionRequest) Descriptor() ([]byte, []int) {
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SubscribeSessionRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *SubscribeSessionRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *SubscribeSessionRequest) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+// SubscribeSessionResponse says the subscriptions stand.
+type SubscribeSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many sessions have them.
+	Sessions      uint32 `protobuf:"varint,1,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeSessionResponse) Reset() {
+	*x = SubscribeSessionResponse{}
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeSessionResponse) ProtoMessage() {}
+
+func (x *SubscribeSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeSessionResponse.ProtoReflect.Descriptor instead.
+func (*SubscribeSessionResponse) Descriptor() ([]byte, []int) {
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SubscribeSessionResponse) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+// UnsubscribeSessionRequest names a session, or a user: one of them.
+type UnsubscribeSessionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in DisconnectRequest.
+	Session string `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
+	// As in DisconnectRequest.
+	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
+	// 1 to 64 literal channels or patterns, as they were subscribed to.
+	Channels      []string `protobuf:"bytes,3,rep,name=channels,proto3" json:"channels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeSessionRequest) Reset() {
+	*x = UnsubscribeSessionRequest{}
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeSessionRequest) ProtoMessage() {}
+
+func (x *UnsubscribeSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeSessionRequest.ProtoReflect.Descriptor instead.
+func (*UnsubscribeSessionRequest) Descriptor() ([]byte, []int) {
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *UnsubscribeSessionRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *UnsubscribeSessionRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *UnsubscribeSessionRequest) GetChannels() []string {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+// UnsubscribeSessionResponse says the subscriptions are over.
+type UnsubscribeSessionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many sessions do not have them, or no more.
+	Sessions      uint32 `protobuf:"varint,1,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeSessionResponse) Reset() {
+	*x = UnsubscribeSessionResponse{}
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeSessionResponse) ProtoMessage() {}
+
+func (x *UnsubscribeSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeSessionResponse.ProtoReflect.Descriptor instead.
+func (*UnsubscribeSessionResponse) Descriptor() ([]byte, []int) {
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UnsubscribeSessionResponse) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
 // HistoryRequest names what to read of one channel.
 type HistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1005,7 +1245,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[15]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1257,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[15]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1270,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{15}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HistoryRequest) GetChannel() string {
@@ -1074,7 +1314,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[16]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1326,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[16]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1339,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{16}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HistoryResponse) GetMessages() []*v1.Message {
@@ -1131,7 +1371,7 @@ type ListChannelsRequest struct {
 
 func (x *ListChannelsRequest) Reset() {
 	*x = ListChannelsRequest{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[17]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1383,7 @@ func (x *ListChannelsRequest) String() string {
 func (*ListChannelsRequest) ProtoMessage() {}
 
 func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[17]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1396,7 @@ func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsRequest.ProtoReflect.Descriptor instead.
 func (*ListChannelsRequest) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{17}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListChannelsRequest) GetPattern() string {
@@ -1193,7 +1433,7 @@ type ListChannelsResponse struct {
 
 func (x *ListChannelsResponse) Reset() {
 	*x = ListChannelsResponse{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[18]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1445,7 @@ func (x *ListChannelsResponse) String() string {
 func (*ListChannelsResponse) ProtoMessage() {}
 
 func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[18]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1458,7 @@ func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsResponse.ProtoReflect.Descriptor instead.
 func (*ListChannelsResponse) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{18}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListChannelsResponse) GetChannels() []*ChannelInfo {
@@ -1252,7 +1492,7 @@ type ChannelInfo struct {
 
 func (x *ChannelInfo) Reset() {
 	*x = ChannelInfo{}
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[19]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1504,7 @@ func (x *ChannelInfo) String() string {
 func (*ChannelInfo) ProtoMessage() {}
 
 func (x *ChannelInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[19]
+	mi := &file_comet_pubsub_v1_pubsub_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1517,7 @@ func (x *ChannelInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelInfo.ProtoReflect.Descriptor instead.
 func (*ChannelInfo) Descriptor() ([]byte, []int) {
-	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{19}
+	return file_comet_pubsub_v1_pubsub_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ChannelInfo) GetChannel() string {
@@ -1363,10 +1603,24 @@ const file_comet_pubsub_v1_pubsub_proto_rawDesc = "" +
 	"\x03ext\x18\x04 \x01(\fB\x04\x88\xb2\x19\x01R\x03ext\x12\x0e\n" +
 	"\x02id\x18\x05 \x01(\tR\x02id\x12\x16\n" +
 	"\x06failed\x18\x06 \x01(\bR\x06failed\"\x11\n" +
-	"\x0fDeliverResponse\"-\n" +
+	"\x0fDeliverResponse\"A\n" +
 	"\x11DisconnectRequest\x12\x18\n" +
-	"\asession\x18\x01 \x01(\tR\asession\"\x14\n" +
-	"\x12DisconnectResponse\"p\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\"8\n" +
+	"\x12DisconnectResponse\x12\"\n" +
+	"\fdisconnected\x18\x01 \x01(\rR\fdisconnected\"c\n" +
+	"\x17SubscribeSessionRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1a\n" +
+	"\bchannels\x18\x03 \x03(\tR\bchannels\"6\n" +
+	"\x18SubscribeSessionResponse\x12\x1a\n" +
+	"\bsessions\x18\x01 \x01(\rR\bsessions\"e\n" +
+	"\x19UnsubscribeSessionRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x12\x12\n" +
+	"\x04user\x18\x02 \x01(\tR\x04user\x12\x1a\n" +
+	"\bchannels\x18\x03 \x03(\tR\bchannels\"8\n" +
+	"\x1aUnsubscribeSessionResponse\x12\x1a\n" +
+	"\bsessions\x18\x01 \x01(\rR\bsessions\"p\n" +
 	"\x0eHistoryRequest\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x14\n" +
 	"\x05since\x18\x02 \x01(\tR\x05since\x12\x14\n" +
@@ -1387,14 +1641,16 @@ const file_comet_pubsub_v1_pubsub_proto_rawDesc = "" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x1a\n" +
 	"\bmessages\x18\x03 \x01(\rR\bmessages\x12 \n" +
-	"\vsubscribers\x18\x04 \x01(\rR\vsubscribers2\xe7\x04\n" +
+	"\vsubscribers\x18\x04 \x01(\rR\vsubscribers2\xbf\x06\n" +
 	"\rPubSubService\x12L\n" +
 	"\aPublish\x12\x1f.comet.pubsub.v1.PublishRequest\x1a .comet.pubsub.v1.PublishResponse\x12b\n" +
 	"\rPublishStream\x12%.comet.pubsub.v1.PublishStreamRequest\x1a&.comet.pubsub.v1.PublishStreamResponse(\x010\x01\x12T\n" +
 	"\tSubscribe\x12!.comet.pubsub.v1.SubscribeRequest\x1a\".comet.pubsub.v1.SubscribeResponse0\x01\x12L\n" +
 	"\aDeliver\x12\x1f.comet.pubsub.v1.DeliverRequest\x1a .comet.pubsub.v1.DeliverResponse\x12U\n" +
 	"\n" +
-	"Disconnect\x12\".comet.pubsub.v1.DisconnectRequest\x1a#.comet.pubsub.v1.DisconnectResponse\x12L\n" +
+	"Disconnect\x12\".comet.pubsub.v1.DisconnectRequest\x1a#.comet.pubsub.v1.DisconnectResponse\x12g\n" +
+	"\x10SubscribeSession\x12(.comet.pubsub.v1.SubscribeSessionRequest\x1a).comet.pubsub.v1.SubscribeSessionResponse\x12m\n" +
+	"\x12UnsubscribeSession\x12*.comet.pubsub.v1.UnsubscribeSessionRequest\x1a+.comet.pubsub.v1.UnsubscribeSessionResponse\x12L\n" +
 	"\aHistory\x12\x1f.comet.pubsub.v1.HistoryRequest\x1a .comet.pubsub.v1.HistoryResponse\x12[\n" +
 	"\fListChannels\x12$.comet.pubsub.v1.ListChannelsRequest\x1a%.comet.pubsub.v1.ListChannelsResponseB:Z8github.com/comet-push/comet/gen/comet/pubsub/v1;pubsubv1b\x06proto3"
 
@@ -1410,30 +1666,34 @@ func file_comet_pubsub_v1_pubsub_proto_rawDescGZIP() []byte {
 	return file_comet_pubsub_v1_pubsub_proto_rawDescData
 }
 
-var file_comet_pubsub_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_comet_pubsub_v1_pubsub_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_comet_pubsub_v1_pubsub_proto_goTypes = []any{
-	(*PublishRequest)(nil),        // 0: comet.pubsub.v1.PublishRequest
-	(*PublishResponse)(nil),       // 1: comet.pubsub.v1.PublishResponse
-	(*PublishStreamRequest)(nil),  // 2: comet.pubsub.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil), // 3: comet.pubsub.v1.PublishStreamResponse
-	(*PublishRefusal)(nil),        // 4: comet.pubsub.v1.PublishRefusal
-	(*SubscribeRequest)(nil),      // 5: comet.pubsub.v1.SubscribeRequest
-	(*SubscribeResponse)(nil),     // 6: comet.pubsub.v1.SubscribeResponse
-	(*SubscriptionOpen)(nil),      // 7: comet.pubsub.v1.SubscriptionOpen
-	(*SubscriptionCursor)(nil),    // 8: comet.pubsub.v1.SubscriptionCursor
-	(*SubscriptionResync)(nil),    // 9: comet.pubsub.v1.SubscriptionResync
-	(*SubscriptionEnd)(nil),       // 10: comet.pubsub.v1.SubscriptionEnd
-	(*DeliverRequest)(nil),        // 11: comet.pubsub.v1.DeliverRequest
-	(*DeliverResponse)(nil),       // 12: comet.pubsub.v1.DeliverResponse
-	(*DisconnectRequest)(nil),     // 13: comet.pubsub.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),    // 14: comet.pubsub.v1.DisconnectResponse
-	(*HistoryRequest)(nil),        // 15: comet.pubsub.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 16: comet.pubsub.v1.HistoryResponse
-	(*ListChannelsRequest)(nil),   // 17: comet.pubsub.v1.ListChannelsRequest
-	(*ListChannelsResponse)(nil),  // 18: comet.pubsub.v1.ListChannelsResponse
-	(*ChannelInfo)(nil),           // 19: comet.pubsub.v1.ChannelInfo
-	(v1.ErrorReason)(0),           // 20: comet.channel.v1.ErrorReason
-	(*v1.Message)(nil),            // 21: comet.channel.v1.Message
+	(*PublishRequest)(nil),             // 0: comet.pubsub.v1.PublishRequest
+	(*PublishResponse)(nil),            // 1: comet.pubsub.v1.PublishResponse
+	(*PublishStreamRequest)(nil),       // 2: comet.pubsub.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 3: comet.pubsub.v1.PublishStreamResponse
+	(*PublishRefusal)(nil),             // 4: comet.pubsub.v1.PublishRefusal
+	(*SubscribeRequest)(nil),           // 5: comet.pubsub.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),          // 6: comet.pubsub.v1.SubscribeResponse
+	(*SubscriptionOpen)(nil),           // 7: comet.pubsub.v1.SubscriptionOpen
+	(*SubscriptionCursor)(nil),         // 8: comet.pubsub.v1.SubscriptionCursor
+	(*SubscriptionResync)(nil),         // 9: comet.pubsub.v1.SubscriptionResync
+	(*SubscriptionEnd)(nil),            // 10: comet.pubsub.v1.SubscriptionEnd
+	(*DeliverRequest)(nil),             // 11: comet.pubsub.v1.DeliverRequest
+	(*DeliverResponse)(nil),            // 12: comet.pubsub.v1.DeliverResponse
+	(*DisconnectRequest)(nil),          // 13: comet.pubsub.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 14: comet.pubsub.v1.DisconnectResponse
+	(*SubscribeSessionRequest)(nil),    // 15: comet.pubsub.v1.SubscribeSessionRequest
+	(*SubscribeSessionResponse)(nil),   // 16: comet.pubsub.v1.SubscribeSessionResponse
+	(*UnsubscribeSessionRequest)(nil),  // 17: comet.pubsub.v1.UnsubscribeSessionRequest
+	(*UnsubscribeSessionResponse)(nil), // 18: comet.pubsub.v1.UnsubscribeSessionResponse
+	(*HistoryRequest)(nil),             // 19: comet.pubsub.v1.HistoryRequest
+	(*HistoryResponse)(nil),            // 20: comet.pubsub.v1.HistoryResponse
+	(*ListChannelsRequest)(nil),        // 21: comet.pubsub.v1.ListChannelsRequest
+	(*ListChannelsResponse)(nil),       // 22: comet.pubsub.v1.ListChannelsResponse
+	(*ChannelInfo)(nil),                // 23: comet.pubsub.v1.ChannelInfo
+	(v1.ErrorReason)(0),                // 24: comet.channel.v1.ErrorReason
+	(*v1.Message)(nil),                 // 25: comet.channel.v1.Message
 }
 var file_comet_pubsub_v1_pubsub_proto_depIdxs = []int32{
 	0,  // 0: comet.pubsub.v1.PublishStreamRequest.message:type_name -> comet.pubsub.v1.PublishRequest
@@ -1441,30 +1701,34 @@ var file_comet_pubsub_v1_pubsub_proto_depIdxs = []int32{
 	1,  // 2: comet.pubsub.v1.PublishStreamResponse.published:type_name -> comet.pubsub.v1.PublishResponse
 	4,  // 3: comet.pubsub.v1.PublishStreamResponse.refused:type_name -> comet.pubsub.v1.PublishRefusal
 	3,  // 4: comet.pubsub.v1.PublishStreamResponse.batch:type_name -> comet.pubsub.v1.PublishStreamResponse
-	20, // 5: comet.pubsub.v1.PublishRefusal.reason:type_name -> comet.channel.v1.ErrorReason
+	24, // 5: comet.pubsub.v1.PublishRefusal.reason:type_name -> comet.channel.v1.ErrorReason
 	7,  // 6: comet.pubsub.v1.SubscribeResponse.open:type_name -> comet.pubsub.v1.SubscriptionOpen
-	21, // 7: comet.pubsub.v1.SubscribeResponse.message:type_name -> comet.channel.v1.Message
+	25, // 7: comet.pubsub.v1.SubscribeResponse.message:type_name -> comet.channel.v1.Message
 	8,  // 8: comet.pubsub.v1.SubscribeResponse.cursor:type_name -> comet.pubsub.v1.SubscriptionCursor
 	9,  // 9: comet.pubsub.v1.SubscribeResponse.resync:type_name -> comet.pubsub.v1.SubscriptionResync
 	10, // 10: comet.pubsub.v1.SubscribeResponse.end:type_name -> comet.pubsub.v1.SubscriptionEnd
-	21, // 11: comet.pubsub.v1.HistoryResponse.messages:type_name -> comet.channel.v1.Message
-	19, // 12: comet.pubsub.v1.ListChannelsResponse.channels:type_name -> comet.pubsub.v1.ChannelInfo
+	25, // 11: comet.pubsub.v1.HistoryResponse.messages:type_name -> comet.channel.v1.Message
+	23, // 12: comet.pubsub.v1.ListChannelsResponse.channels:type_name -> comet.pubsub.v1.ChannelInfo
 	0,  // 13: comet.pubsub.v1.PubSubService.Publish:input_type -> comet.pubsub.v1.PublishRequest
 	2,  // 14: comet.pubsub.v1.PubSubService.PublishStream:input_type -> comet.pubsub.v1.PublishStreamRequest
 	5,  // 15: comet.pubsub.v1.PubSubService.Subscribe:input_type -> comet.pubsub.v1.SubscribeRequest
 	11, // 16: comet.pubsub.v1.PubSubService.Deliver:input_type -> comet.pubsub.v1.DeliverRequest
 	13, // 17: comet.pubsub.v1.PubSubService.Disconnect:input_type -> comet.pubsub.v1.DisconnectRequest
-	15, // 18: comet.pubsub.v1.PubSubService.History:input_type -> comet.pubsub.v1.HistoryRequest
-	17, // 19: comet.pubsub.v1.PubSubService.ListChannels:input_type -> comet.pubsub.v1.ListChannelsRequest
-	1,  // 20: comet.pubsub.v1.PubSubService.Publish:output_type -> comet.pubsub.v1.PublishResponse
-	3,  // 21: comet.pubsub.v1.PubSubService.PublishStream:output_type -> comet.pubsub.v1.PublishStreamResponse
-	6,  // 22: comet.pubsub.v1.PubSubService.Subscribe:output_type -> comet.pubsub.v1.SubscribeResponse
-	12, // 23: comet.pubsub.v1.PubSubService.Deliver:output_type -> comet.pubsub.v1.DeliverResponse
-	14, // 24: comet.pubsub.v1.PubSubService.Disconnect:output_type -> comet.pubsub.v1.DisconnectResponse
-	16, // 25: comet.pubsub.v1.PubSubService.History:output_type -> comet.pubsub.v1.HistoryResponse
-	18, // 26: comet.pubsub.v1.PubSubService.ListChannels:output_type -> comet.pubsub.v1.ListChannelsResponse
-	20, // [20:27] is the sub-list for method output_type
-	13, // [13:20] is the sub-list for method input_type
+	15, // 18: comet.pubsub.v1.PubSubService.SubscribeSession:input_type -> comet.pubsub.v1.SubscribeSessionRequest
+	17, // 19: comet.pubsub.v1.PubSubService.UnsubscribeSession:input_type -> comet.pubsub.v1.UnsubscribeSessionRequest
+	19, // 20: comet.pubsub.v1.PubSubService.History:input_type -> comet.pubsub.v1.HistoryRequest
+	21, // 21: comet.pubsub.v1.PubSubService.ListChannels:input_type -> comet.pubsub.v1.ListChannelsRequest
+	1,  // 22: comet.pubsub.v1.PubSubService.Publish:output_type -> comet.pubsub.v1.PublishResponse
+	3,  // 23: comet.pubsub.v1.PubSubService.PublishStream:output_type -> comet.pubsub.v1.PublishStreamResponse
+	6,  // 24: comet.pubsub.v1.PubSubService.Subscribe:output_type -> comet.pubsub.v1.SubscribeResponse
+	12, // 25: comet.pubsub.v1.PubSubService.Deliver:output_type -> comet.pubsub.v1.DeliverResponse
+	14, // 26: comet.pubsub.v1.PubSubService.Disconnect:output_type -> comet.pubsub.v1.DisconnectResponse
+	16, // 27: comet.pubsub.v1.PubSubService.SubscribeSession:output_type -> comet.pubsub.v1.SubscribeSessionResponse
+	18, // 28: comet.pubsub.v1.PubSubService.UnsubscribeSession:output_type -> comet.pubsub.v1.UnsubscribeSessionResponse
+	20, // 29: comet.pubsub.v1.PubSubService.History:output_type -> comet.pubsub.v1.HistoryResponse
+	22, // 30: comet.pubsub.v1.PubSubService.ListChannels:output_type -> comet.pubsub.v1.ListChannelsResponse
+	22, // [22:31] is the sub-list for method output_type
+	13, // [13:22] is the sub-list for method input_type
 	13, // [13:13] is the sub-list for extension type_name
 	13, // [13:13] is the sub-list for extension extendee
 	0,  // [0:13] is the sub-list for field type_name
@@ -1492,7 +1756,7 @@ func file_comet_pubsub_v1_pubsub_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_pubsub_v1_pubsub_proto_rawDesc), len(file_comet_pubsub_v1_pubsub_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,13 +21,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	PubSubService_Publish_FullMethodName       = "/comet.pubsub.v1.PubSubService/Publish"
-	PubSubService_PublishStream_FullMethodName = "/comet.pubsub.v1.PubSubService/PublishStream"
-	PubSubService_Subscribe_FullMethodName     = "/comet.pubsub.v1.PubSubService/Subscribe"
-	PubSubService_Deliver_FullMethodName       = "/comet.pubsub.v1.PubSubService/Deliver"
-	PubSubService_Disconnect_FullMethodName    = "/comet.pubsub.v1.PubSubService/Disconnect"
-	PubSubService_History_FullMethodName       = "/comet.pubsub.v1.PubSubService/History"
-	PubSubService_ListChannels_FullMethodName  = "/comet.pubsub.v1.PubSubService/ListChannels"
+	PubSubService_Publish_FullMethodName            = "/comet.pubsub.v1.PubSubService/Publish"
+	PubSubService_PublishStream_FullMethodName      = "/comet.pubsub.v1.PubSubService/PublishStream"
+	PubSubService_Subscribe_FullMethodName          = "/comet.pubsub.v1.PubSubService/Subscribe"
+	PubSubService_Deliver_FullMethodName            = "/comet.pubsub.v1.PubSubService/Deliver"
+	PubSubService_Disconnect_FullMethodName         = "/comet.pubsub.v1.PubSubService/Disconnect"
+	PubSubService_SubscribeSession_FullMethodName   = "/comet.pubsub.v1.PubSubService/SubscribeSession"
+	PubSubService_UnsubscribeSession_FullMethodName = "/comet.pubsub.v1.PubSubService/UnsubscribeSession"
+	PubSubService_History_FullMethodName            = "/comet.pubsub.v1.PubSubService/History"
+	PubSubService_ListChannels_FullMethodName       = "/comet.pubsub.v1.PubSubService/ListChannels"
 )
 
 // PubSubServiceClient is the client API for PubSubService service.
@@ -52,10 +54,21 @@ type PubSubServiceClient interface {
 	// its subscriptions; with the id of a /service/** message it answers that
 	// message. At most once.
 	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
-	// Disconnect ends one browser session. A client that waits for messages is
-	// told to stop, and stays away until its page connects anew; another one learns
-	// of it with its next request, and may come back with a new session.
+	// Disconnect ends one browser session, or all of a user. A client that waits for
+	// messages is told to stop, and stays away until its page connects anew; another
+	// one learns of it with its next request, and may come back with a new session.
+	// A session whose edge was lost is ended, too. After an error it may be repeated.
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
+	// SubscribeSession subscribes one browser session, or all of a user, to
+	// channels: all of these or none. It asks no namespace for permission: who may
+	// call it may do that. It returns when the subscriptions stand: what is
+	// published after it reaches the client, which is not told of the subscription,
+	// and may end it like its own. After an error it may be repeated.
+	SubscribeSession(ctx context.Context, in *SubscribeSessionRequest, opts ...grpc.CallOption) (*SubscribeSessionResponse, error)
+	// UnsubscribeSession ends subscriptions of one browser session, or of all of a
+	// user, whoever made them. The client is not told, and may subscribe again.
+	// After an error it may be repeated.
+	UnsubscribeSession(ctx context.Context, in *UnsubscribeSessionRequest, opts ...grpc.CallOption) (*UnsubscribeSessionResponse, error)
 	// History reads what is retained of one channel.
 	History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error)
 	// ListChannels lists channels that hold messages or have subscribers, by name.
@@ -132,6 +145,26 @@ func (c *pubSubServiceClient) Disconnect(ctx context.Context, in *DisconnectRequ
 	return out, nil
 }
 
+func (c *pubSubServiceClient) SubscribeSession(ctx context.Context, in *SubscribeSessionRequest, opts ...grpc.CallOption) (*SubscribeSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SubscribeSessionResponse)
+	err := c.cc.Invoke(ctx, PubSubService_SubscribeSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *pubSubServiceClient) UnsubscribeSession(ctx context.Context, in *UnsubscribeSessionRequest, opts ...grpc.CallOption) (*UnsubscribeSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnsubscribeSessionResponse)
+	err := c.cc.Invoke(ctx, PubSubService_UnsubscribeSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *pubSubServiceClient) History(ctx context.Context, in *HistoryRequest, opts ...grpc.CallOption) (*HistoryResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HistoryResponse)
@@ -174,10 +207,21 @@ type PubSubServiceServer interface {
 	// its subscriptions; with the id of a /service/** message it answers that
 	// message. At most once.
 	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
-	// Disconnect ends one browser session. A client that waits for messages is
-	// told to stop, and stays away until its page connects anew; another one learns
-	// of it with its next request, and may come back with a new session.
+	// Disconnect ends one browser session, or all of a user. A client that waits for
+	// messages is told to stop, and stays away until its page connects anew; another
+	// one learns of it with its next request, and may come back with a new session.
+	// A session whose edge was lost is ended, too. After an error it may be repeated.
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
+	// SubscribeSession subscribes one browser session, or all of a user, to
+	// channels: all of these or none. It asks no namespace for permission: who may
+	// call it may do that. It returns when the subscriptions stand: what is
+	// published after it reaches the client, which is not told of the subscription,
+	// and may end it like its own. After an error it may be repeated.
+	SubscribeSession(context.Context, *SubscribeSessionRequest) (*SubscribeSessionResponse, error)
+	// UnsubscribeSession ends subscriptions of one browser session, or of all of a
+	// user, whoever made them. The client is not told, and may subscribe again.
+	// After an error it may be repeated.
+	UnsubscribeSession(context.Context, *UnsubscribeSessionRequest) (*UnsubscribeSessionResponse, error)
 	// History reads what is retained of one channel.
 	History(context.Context, *HistoryRequest) (*HistoryResponse, error)
 	// ListChannels lists channels that hold messages or have subscribers, by name.
@@ -206,6 +250,12 @@ func (UnimplementedPubSubServiceServer) Deliver(context.Context, *DeliverRequest
 }
 func (UnimplementedPubSubServiceServer) Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Disconnect not implemented")
+}
+func (UnimplementedPubSubServiceServer) SubscribeSession(context.Context, *SubscribeSessionRequest) (*SubscribeSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SubscribeSession not implemented")
+}
+func (UnimplementedPubSubServiceServer) UnsubscribeSession(context.Context, *UnsubscribeSessionRequest) (*UnsubscribeSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UnsubscribeSession not implemented")
 }
 func (UnimplementedPubSubServiceServer) History(context.Context, *HistoryRequest) (*HistoryResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method History not implemented")
@@ -306,6 +356,42 @@ func _PubSubService_Disconnect_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PubSubService_SubscribeSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SubscribeSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PubSubServiceServer).SubscribeSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PubSubService_SubscribeSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PubSubServiceServer).SubscribeSession(ctx, req.(*SubscribeSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PubSubService_UnsubscribeSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnsubscribeSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PubSubServiceServer).UnsubscribeSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PubSubService_UnsubscribeSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PubSubServiceServer).UnsubscribeSession(ctx, req.(*UnsubscribeSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PubSubService_History_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HistoryRequest)
 	if err := dec(in); err != nil {
@@ -360,6 +446,14 @@ var PubSubService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Disconnect",
 			Handler:    _PubSubService_Disconnect_Handler,
+		},
+		{
+			MethodName: "SubscribeSession",
+			Handler:    _PubSubService_SubscribeSession_Handler,
+		},
+		{
+			MethodName: "UnsubscribeSession",
+			Handler:    _PubSubService_UnsubscribeSession_Handler,
 		},
 		{
 			MethodName: "History",

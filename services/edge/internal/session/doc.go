@@ -106,4 +106,10 @@
 //  27. They take nobody's place in the queue: when it is full Tell queues nothing,
 //     and says so. Of news that are dropped with the queue, or were on the way to a
 //     socket that was left, no client is told: Effects.Stray asks for all of it.
+//
+// What backends order:
+//
+//  28. Enlist and Withdraw do what a subscribe and an unsubscribe message of the
+//     client would, but ask nobody whether it may, and tell it nothing. The client
+//     has the subscriptions that it made and those that were made for it alike.
 package session

@@ -210,6 +210,9 @@ func (m *model) finish(t *rapid.T) {
 	for name := range m.due {
 		t.Errorf("resync of %s was never told", name)
 	}
+	if len(m.orders) > 0 {
+		t.Errorf("orders without an answer: %v", m.orders)
+	}
 	m.s.End(m.now, session.Evicted, &m.out)
 	m.flush(t)
 	if len(m.interests) > 0 || len(m.open) > 0 {

@@ -79,6 +79,11 @@ type model struct {
 	subs     map[string]sub  // what the server told it of
 	due      map[string]bool // resyncs it must be told
 	told     map[string]bool // events whose loss a resync has told
+
+	// Backends.
+	order     session.Order              // the last one
+	orders    map[session.Order][]string // not answered: channels
+	withdrawn map[string]bool            // channels, at any time
 }
 
 type entry struct {
@@ -144,6 +149,7 @@ func newModelWith(t *rapid.T, decide func(m *model)) *model {
 		received: map[string]int{}, may: map[string]bool{}, last: map[string]uint64{},
 		batches: map[string]uint64{}, freed: map[string]bool{},
 		asked: map[session.Exchange]request{}, subs: map[string]sub{}, due: map[string]bool{}, told: map[string]bool{},
+		orders: map[session.Order][]string{}, withdrawn: map[string]bool{},
 	}
 	decide(m)
 	m.whole = m.calm && m.slow == session.Recover
@@ -218,6 +224,9 @@ func (m *model) flush(t *rapid.T) {
 				m.may[e.String()] = true
 			}
 		}
+	}
+	for _, c := range out.Carried {
+		m.carried(t, c)
 	}
 	s := m.s
 	for _, p := range out.Publishes {

@@ -196,6 +196,7 @@ func (m *model) crash(t *rapid.T) {
 // behind it.
 func (m *model) goOn(t *rapid.T, snap *session.Snapshot, vector []uint64) {
 	m.moved = true
+	clear(m.orders) // the shell says that they failed
 	m.whole = m.whole && !m.repl
 	m.reports, m.full = nil, false
 	m.flight = slices.DeleteFunc(m.flight, func(f flight) bool { return f.answer.Socket != 0 })

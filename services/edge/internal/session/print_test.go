@@ -65,6 +65,13 @@ func (tr *transcript) flush() {
 			fmt.Fprintf(&tr.b, "%s %s\n", list.name, strings.Join(list.channels, " "))
 		}
 	}
+	for _, c := range out.Carried {
+		if c.Err != nil {
+			fmt.Fprintf(&tr.b, "order %d: %s\n", c.Order, c.Err)
+		} else {
+			fmt.Fprintf(&tr.b, "order %d is carried out\n", c.Order)
+		}
+	}
 	for _, d := range []struct {
 		reason string
 		n      int

@@ -27,6 +27,7 @@ import (
 //   - a batch of the ack extension names one set of events for ever;
 //   - the log is bounded;
 //   - interests end when the session does;
+//   - what a backend subscribes the client to is like what it subscribes to itself;
 //   - all this goes on when the session moves to another edge, and after its edge
 //     was lost, when a record and a vector are all there is: then an event may
 //     come again, if it is newer than what these say.
@@ -59,6 +60,8 @@ func play(t *rapid.T) {
 		"connect":     m.connect,
 		"subscribe":   m.subscribe,
 		"unsubscribe": m.unsubscribe,
+		"enlist":      m.enlist,
+		"withdraw":    m.withdraw,
 		"publish":     m.publish,
 		"resolve":     m.resolve,
 		"arrive":      m.arrive,
@@ -185,21 +188,13 @@ func (m *model) poll(t *rapid.T) {
 }
 
 func (m *model) subscribe(t *rapid.T) {
-	choice := channels()
-	if !m.literal {
-		choice = append(choice, "/a/*", "/a/**", "/**")
-	}
-	names := rapid.SliceOfNDistinct(rapid.SampledFrom(choice), 1, 3, rapid.ID[string]).Draw(t, "names")
-	for _, r := range m.asked {
-		for _, name := range names {
-			if _, ok := r.since[name]; ok {
-				t.Skip() // who of two wins is not the matter here
-			}
-		}
+	names := rapid.SliceOfNDistinct(rapid.SampledFrom(m.names()), 1, 3, rapid.ID[string]).Draw(t, "names")
+	if m.readsSince(names...) {
+		t.Skip() // who of two wins is not the matter here
 	}
 	r := request{since: map[string]int64{}}
 	for _, name := range names {
-		if _, ok := m.subs[name]; !ok && m.repl && !bayeux.IsPattern(name) && !m.interests[name] {
+		if _, ok := m.subs[name]; !ok && m.repl && !bayeux.IsPattern(name) && !m.interests[name] && !m.enlisting(name) {
 			r.since[name] = rapid.Int64Range(-2, int64(m.end(shard.Of(name)))).Draw(t, "since")
 			if n := r.since[name]; n >= 0 && uint64(n) < m.keep[name] {
 				r.since[name] = bayeux.ReplayRetained
@@ -218,6 +213,7 @@ func (m *model) unsubscribe(t *rapid.T) {
 		t.Skip()
 	}
 	name := rapid.SampledFrom(slices.Sorted(maps.Keys(m.subs))).Draw(t, "name")
+	m.withdrawn[name] = true
 	m.send(t, request{}, fmt.Sprintf(`{"channel":"/meta/unsubscribe","clientId":"S","subscription":%q}`, name))
 }
 

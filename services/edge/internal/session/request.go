@@ -23,6 +23,7 @@ type request struct {
 	lost     bool    // nobody waits for the answer
 	done     bool    // it has been answered
 	batch    uint32  // of the events that went with its answer, whose fate is not known; 0: none
+	order    Order   // a backend's, not the client's, and in no list; 0: none
 	next     *request
 }
 
@@ -227,6 +228,10 @@ func (s *Session) Published(now time.Time, token uint64, err *bayeux.Error, out 
 
 // resolve answers a message that waited, and goes on with its request.
 func (s *Session) resolve(now time.Time, w waiter, err *bayeux.Error, out *Effects) {
+	if w.request.order != 0 {
+		out.Carried = append(out.Carried, Carried{w.request.order, err})
+		return
+	}
 	s.reply(now, w, err)
 	w.request.waiting--
 	s.advance(now, w.request, out)

@@ -100,7 +100,18 @@ func (s *Session) subscribe(now time.Time, w waiter, out *Effects) {
 		s.reply(now, w, err)
 		return
 	}
-	for _, channel := range m.Subscription.Channels {
+	if s.enter(w, since, out); w.reply().waits > 0 {
+		w.request.waiting++
+		return
+	}
+	s.activate(w, out)
+	s.reply(now, w, nil)
+	s.pump(out)
+}
+
+// enter has a subscribe message wait for all its channels that are not ready.
+func (s *Session) enter(w waiter, since map[string]int64, out *Effects) {
+	for _, channel := range w.message().Subscription.Channels {
 		if bayeux.IsService(channel) {
 			continue // nothing to do: sessions are answered on it, not subscribed
 		}
@@ -116,13 +127,6 @@ func (s *Session) subscribe(now time.Time, w waiter, out *Effects) {
 			w.reply().waits++
 		}
 	}
-	if w.reply().waits > 0 {
-		w.request.waiting++
-		return
-	}
-	s.activate(w, out)
-	s.reply(now, w, nil)
-	s.pump(out)
 }
 
 func (s *Session) checkSubscribe(m *bayeux.Message) (since map[string]int64, err *bayeux.Error) {
@@ -134,7 +138,6 @@ func (s *Session) checkSubscribe(m *bayeux.Message) (since map[string]int64, err
 			return nil, err
 		}
 	}
-	more := 0
 	for _, channel := range m.Subscription.Channels {
 		if bayeux.IsMeta(channel) {
 			return nil, bayeux.SubscribeDenied(bayeux.DeniedByPolicy)
@@ -151,14 +154,22 @@ func (s *Session) checkSubscribe(m *bayeux.Message) (since map[string]int64, err
 		if since[channel] >= shard.MaxPosition {
 			return nil, bayeux.ReplayInvalid()
 		}
-		if s.find(channel) == nil {
-			more++
-		}
 	}
-	if more > 0 && len(s.subs)+more > s.cfg.Subscriptions {
+	if !s.hasRoom(m.Subscription.Channels) {
 		return nil, bayeux.LimitExceeded("subscriptions")
 	}
 	return since, nil
+}
+
+// hasRoom reports whether the session may have subscriptions to all of these.
+func (s *Session) hasRoom(channels []string) bool {
+	more := 0
+	for _, channel := range channels {
+		if !bayeux.IsService(channel) && s.find(channel) == nil {
+			more++
+		}
+	}
+	return more == 0 || len(s.subs)+more <= s.cfg.Subscriptions
 }
 
 // replayPattern refuses history of a pattern: it spans slots, so no one number
@@ -321,7 +332,14 @@ func (s *Session) unsubscribe(now time.Time, w waiter, out *Effects) {
 		s.reply(now, w, bayeux.SubscriptionMissing())
 		return
 	}
-	for _, channel := range m.Subscription.Channels {
+	s.leaveAll(now, m.Subscription.Channels, out)
+	s.reply(now, w, nil)
+	s.pump(out) // less may have to be read first
+}
+
+// leaveAll ends the subscriptions to these channels, as far as there are any.
+func (s *Session) leaveAll(now time.Time, channels []string, out *Effects) {
+	for _, channel := range channels {
 		sub := s.find(channel)
 		if sub == nil {
 			continue
@@ -333,6 +351,4 @@ func (s *Session) unsubscribe(now time.Time, w waiter, out *Effects) {
 			}
 		}
 	}
-	s.reply(now, w, nil)
-	s.pump(out) // less may have to be read first
 }

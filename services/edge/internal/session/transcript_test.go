@@ -40,6 +40,7 @@ type transcript struct {
 	pages  map[string]uint64
 	joined map[string]bool // interests
 	snap   *session.Snapshot
+	orders session.Order
 	manual bool // Written is not called for answers
 	b      strings.Builder
 }
@@ -83,6 +84,8 @@ func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
 		tr.s.Written(tr.now, tr.exchange(t, d), &tr.out)
 	case "drain":
 		tr.s.Drain(tr.now, duration(t, d.CmdArgs[0].Key), false, &tr.out)
+	case "enlist", "withdraw":
+		tr.order(d)
 	case "end":
 		tr.s.End(tr.now, session.Reason(d.CmdArgs[0].Key), &tr.out)
 	case "snapshot", "resume", "behind", "move", "restore":

@@ -177,6 +177,9 @@ type Effects struct {
 	// Stray are rosters (see Tell) of which news were lost: they are to be told
 	// whole.
 	Stray []string
+	// Carried answers calls of Enlist, each once; those that are open when the
+	// session ends are not answered.
+	Carried []Carried
 	// Dropped counts events that the client will not get.
 	Dropped Dropped
 	// Ended says why the session is over, else it is empty. Interests then has
@@ -338,6 +341,7 @@ func (e *Effects) Reset() {
 	clear(e.Joined)
 	clear(e.Left)
 	clear(e.Stray)
+	clear(e.Carried)
 	*e = Effects{
 		Answers:   e.Answers[:0],
 		Pushes:    Pushes{more: e.Pushes.more[:0]},
@@ -348,5 +352,6 @@ func (e *Effects) Reset() {
 		Joined:    e.Joined[:0],
 		Left:      e.Left[:0],
 		Stray:     e.Stray[:0],
+		Carried:   e.Carried[:0],
 	}
 }

@@ -365,7 +365,7 @@ func (m *model) check(t *rapid.T) {
 				want = append(want, fmt.Sprint(id, s.edge, s.user, len(s.channels)))
 			}
 		}
-		for _, s := range m.real.Of(user, 1000) {
+		for _, s := range m.real.Of(user, "", 1000) {
 			got = append(got, fmt.Sprint(s.ID, s.Edge, s.User, len(s.Channels)))
 		}
 		if diff := cmp.Diff(want, got); diff != "" {

@@ -94,11 +94,11 @@ func (c *channel) list(after string, limit int) []Member {
 	return list
 }
 
-// Of returns the first sessions of a user, by id; of everybody if user is
-// empty.
-func (h *Holder) Of(user string, limit int) []Session {
+// Of returns the first sessions of a user above one, by id; of everybody if user
+// is empty.
+func (h *Holder) Of(user, above string, limit int) []Session {
 	var list []Session
-	for _, r := range first(h.of(user), "", limit) {
+	for _, r := range first(h.of(user), above, limit) {
 		st := r.state(r.generation)
 		list = append(list, Session{
 			ID: r.id, User: r.user, Edge: r.home.member, Transport: r.transport, Since: st.Since, Channels: st.Channels,
