@@ -98,14 +98,6 @@ func (c *client) receive(x exchange, front string, r session.Request) (settled, 
 	return settled, true
 }
 
-// leaveOvertaken ends the session here because it lives elsewhere, though nobody
-// could say so. It takes the lock over.
-func (c *client) leaveOvertaken() {
-	var out session.Effects
-	c.session.Move(&out)
-	c.settle(time.Now(), &out)
-}
-
 // isConnect reports whether a request is a connect alone: it may replace one.
 func isConnect(messages []bayeux.Message) bool {
 	return len(messages) == 1 && messages[0].Channel == bayeux.Connect
@@ -397,13 +389,4 @@ func (c *client) carryOut() {
 	}
 	c.busy = false
 	c.mu.Unlock()
-}
-
-// subscriber is who reads channels through the hub: the shell of a Bayeux
-// session or of a plain request. It is a pointer.
-type subscriber interface {
-	Deliver(via string, e *event.Event)
-	Resync(channel string, at shard.Position)
-	Subscribed(token uint64, from []shard.Position, err *bayeux.Error)
-	Settle()
 }

@@ -51,3 +51,11 @@ func (c *client) recorded(a session.Answer, kept bool) {
 	c.answer(now, &a)
 	c.settle(now, &out)
 }
+
+// leaveOvertaken ends the session here because it lives elsewhere, though nobody
+// could say so. It takes the lock over.
+func (c *client) leaveOvertaken() {
+	var out session.Effects
+	c.session.Move(&out)
+	c.settle(time.Now(), &out)
+}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/comet-push/comet/bayeux"
 	brokerv1 "github.com/comet-push/comet/gen/comet/broker/v1"
 	"github.com/comet-push/comet/internal/shard"
+	"github.com/comet-push/comet/services/edge/internal/event"
 	"github.com/comet-push/comet/services/edge/internal/hub"
 )
 
@@ -54,4 +56,13 @@ func (s *Service) interests(ctx context.Context) error {
 			s.forget(now)
 		}
 	}
+}
+
+// subscriber is who reads channels through the hub: the shell of a Bayeux
+// session or of a plain request. It is a pointer.
+type subscriber interface {
+	Deliver(via string, e *event.Event)
+	Resync(channel string, at shard.Position)
+	Subscribed(token uint64, from []shard.Position, err *bayeux.Error)
+	Settle()
 }
