@@ -57,6 +57,11 @@ func newHomes(t *testing.T, profiles ...comettest.Profile) *homes {
 func (h *homes) check() {
 	h.t.Helper()
 	settle(h.t, h.publishers)
+	for _, name := range []string{"presence-0", "presence-1"} {
+		if n := h.Value(name, "comet_presence_mismatches_total"); n > 20 { // some may be of sessions on the move
+			h.t.Errorf("%s knew other sessions than edges %v times", name, n)
+		}
+	}
 	for _, client := range h.clients {
 		if err := comettest.Check(client, h.publishers...); err != nil {
 			h.t.Error(err)

@@ -2,12 +2,14 @@ package edge
 
 import (
 	"iter"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
 	"github.com/comet-push/comet/internal/home"
+	"github.com/comet-push/comet/internal/shard"
 	"github.com/comet-push/comet/services/edge/internal/session"
 )
 
@@ -91,6 +93,39 @@ func (c *client) recordLocked(snapshot *session.Snapshot) *edgev1.SessionState {
 // Vector implements [report.Source].
 func (p *presence) Vector() []uint64 {
 	return valueOf(&p.reported)
+}
+
+// Sums implements [report.Source]. Of shards of which sessions are leaving nothing
+// can be said: who has them now is not known.
+func (p *presence) Sums(shards []shard.PresenceShard) map[shard.PresenceShard]shard.Sum {
+	sums := map[shard.PresenceShard]shard.Sum{}
+	if p.draining.Load() {
+		return sums
+	}
+	for _, n := range shards {
+		sums[n] = shard.Sum{}
+	}
+	for _, session := range p.departures.sessions() {
+		delete(sums, shard.OfSession(session))
+	}
+	for c := range p.registry.all() {
+		n := shard.OfSession(c.session.PublicID())
+		if sum, wanted := sums[n]; wanted {
+			c.addTo(&sum)
+			sums[n] = sum
+		}
+	}
+	return sums
+}
+
+// addTo adds the session to a sum, if it lives.
+func (c *client) addTo(sum *shard.Sum) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session.Ended() == "" {
+		g := c.seat.Generation()
+		sum.Add(c.session.PublicID(), g.Epoch, g.Count, slices.Values(c.session.Channels()))
+	}
 }
 
 // Superseded implements [report.Source].

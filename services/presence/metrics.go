@@ -21,6 +21,8 @@ type metrics struct {
 	changes *prometheus.CounterVec
 	ended   *prometheus.CounterVec
 	slow    prometheus.Counter
+	// mismatches are shards of which an edge has something else.
+	mismatches prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
@@ -42,6 +44,9 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 		ended: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "comet_presence_ended_total", Help: "Sessions that ended: told by their edge, lost because nobody adopted them in time, or not named by their edge any more.",
 		}, []string{"how"}),
+		mismatches: f.NewCounter(prometheus.CounterOpts{
+			Name: "comet_presence_mismatches_total", Help: "Times an edge had other sessions of a shard than were known, which were then sent again.",
+		}),
 		slow: f.NewCounter(prometheus.CounterOpts{
 			Name: "comet_presence_slow_watchers_total", Help: "Watches that were ended because they fell behind.",
 		}),

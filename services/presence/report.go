@@ -3,6 +3,7 @@ package presence
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
@@ -157,6 +158,13 @@ func (s *Service) apply(f *holder.Feed, b *edgev1.ReportRequest, now time.Time) 
 	if len(b.GetSyncedShards()) > 0 {
 		s.changedLocked()
 	}
+	for _, sum := range b.GetSums() {
+		n := shard.PresenceShard(sum.GetShard())
+		if !f.Check(n, shard.Sum{Sessions: sum.GetSessions(), Hash: sum.GetHash()}) {
+			s.metrics.mismatches.Inc()
+			s.deps.Logger.Warn("an edge has other sessions of a shard than it told of; they are sent again", slog.Int("shard", int(n)))
+		}
+	}
 	if v := b.GetVector(); v != nil {
 		f.Vector(v.GetOffsets())
 	}
@@ -165,7 +173,11 @@ func (s *Service) apply(f *holder.Feed, b *edgev1.ReportRequest, now time.Time) 
 
 // checkBatch says what is wrong with the numbers in a batch.
 func checkBatch(b *edgev1.ReportRequest) error {
-	for _, list := range [][]uint32{b.GetBegunShards(), b.GetSyncedShards()} {
+	var summed []uint32
+	for _, sum := range b.GetSums() {
+		summed = append(summed, sum.GetShard())
+	}
+	for _, list := range [][]uint32{b.GetBegunShards(), b.GetSyncedShards(), summed} {
 		for _, n := range list {
 			if n >= shard.PresenceShards {
 				return invalid("there is no shard %d; the last one is %d", n, shard.PresenceShards-1)

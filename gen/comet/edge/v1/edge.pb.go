@@ -677,7 +677,10 @@ type ReportRequest struct {
 	Vector *Vector `protobuf:"bytes,5,opt,name=vector,proto3" json:"vector,omitempty"`
 	// Before changes: shards of which all sessions are sent from here on, and then
 	// named in synced_shards.
-	BegunShards   []uint32 `protobuf:"varint,6,rep,packed,name=begun_shards,json=begunShards,proto3" json:"begun_shards,omitempty"`
+	BegunShards []uint32 `protobuf:"varint,6,rep,packed,name=begun_shards,json=begunShards,proto3" json:"begun_shards,omitempty"`
+	// Behind changes: what the edge has of some shards that were synced, a few each
+	// second. If the receiver has something else it wants the shard.
+	Sums          []*ShardSum `protobuf:"bytes,7,rep,name=sums,proto3" json:"sums,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,6 +750,77 @@ func (x *ReportRequest) GetBegunShards() []uint32 {
 	return nil
 }
 
+func (x *ReportRequest) GetSums() []*ShardSum {
+	if x != nil {
+		return x.Sums
+	}
+	return nil
+}
+
+// ShardSum sums up the sessions of a shard that live on the edge.
+type ShardSum struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The shard.
+	Shard uint32 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	// How many there are.
+	Sessions uint32 `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	// A hash of their ids, generations and channels, in any order.
+	Hash          uint64 `protobuf:"varint,3,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShardSum) Reset() {
+	*x = ShardSum{}
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShardSum) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShardSum) ProtoMessage() {}
+
+func (x *ShardSum) ProtoReflect() protoreflect.Message {
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShardSum.ProtoReflect.Descriptor instead.
+func (*ShardSum) Descriptor() ([]byte, []int) {
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ShardSum) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ShardSum) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *ShardSum) GetHash() uint64 {
+	if x != nil {
+		return x.Hash
+	}
+	return 0
+}
+
 // Vector is a position for each slot, in order of the slots.
 type Vector struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -758,7 +832,7 @@ type Vector struct {
 
 func (x *Vector) Reset() {
 	*x = Vector{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +844,7 @@ func (x *Vector) String() string {
 func (*Vector) ProtoMessage() {}
 
 func (x *Vector) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[13]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +857,7 @@ func (x *Vector) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vector.ProtoReflect.Descriptor instead.
 func (*Vector) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{13}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Vector) GetOffsets() []uint64 {
@@ -807,7 +881,7 @@ type Generation struct {
 
 func (x *Generation) Reset() {
 	*x = Generation{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +893,7 @@ func (x *Generation) String() string {
 func (*Generation) ProtoMessage() {}
 
 func (x *Generation) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[14]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +906,7 @@ func (x *Generation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Generation.ProtoReflect.Descriptor instead.
 func (*Generation) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{14}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Generation) GetEpoch() uint64 {
@@ -870,7 +944,7 @@ type SessionChange struct {
 
 func (x *SessionChange) Reset() {
 	*x = SessionChange{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +956,7 @@ func (x *SessionChange) String() string {
 func (*SessionChange) ProtoMessage() {}
 
 func (x *SessionChange) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[15]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +969,7 @@ func (x *SessionChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionChange.ProtoReflect.Descriptor instead.
 func (*SessionChange) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{15}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SessionChange) GetSession() string {
@@ -1020,7 +1094,7 @@ type SessionState struct {
 
 func (x *SessionState) Reset() {
 	*x = SessionState{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1106,7 @@ func (x *SessionState) String() string {
 func (*SessionState) ProtoMessage() {}
 
 func (x *SessionState) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[16]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1119,7 @@ func (x *SessionState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionState.ProtoReflect.Descriptor instead.
 func (*SessionState) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{16}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SessionState) GetUser() string {
@@ -1108,7 +1182,7 @@ type ChannelList struct {
 
 func (x *ChannelList) Reset() {
 	*x = ChannelList{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1194,7 @@ func (x *ChannelList) String() string {
 func (*ChannelList) ProtoMessage() {}
 
 func (x *ChannelList) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[17]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1207,7 @@ func (x *ChannelList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelList.ProtoReflect.Descriptor instead.
 func (*ChannelList) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{17}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ChannelList) GetChannels() []string {
@@ -1157,7 +1231,7 @@ type SessionGone struct {
 
 func (x *SessionGone) Reset() {
 	*x = SessionGone{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1243,7 @@ func (x *SessionGone) String() string {
 func (*SessionGone) ProtoMessage() {}
 
 func (x *SessionGone) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[18]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1256,7 @@ func (x *SessionGone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionGone.ProtoReflect.Descriptor instead.
 func (*SessionGone) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{18}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SessionGone) GetReason() string {
@@ -1216,7 +1290,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1302,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[19]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1315,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{19}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReportResponse) GetApplied() uint64 {
@@ -1281,7 +1355,7 @@ type Superseded struct {
 
 func (x *Superseded) Reset() {
 	*x = Superseded{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1367,7 @@ func (x *Superseded) String() string {
 func (*Superseded) ProtoMessage() {}
 
 func (x *Superseded) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[20]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1380,7 @@ func (x *Superseded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Superseded.ProtoReflect.Descriptor instead.
 func (*Superseded) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{20}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Superseded) GetSession() string {
@@ -1341,7 +1415,7 @@ type LocateRequest struct {
 
 func (x *LocateRequest) Reset() {
 	*x = LocateRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1427,7 @@ func (x *LocateRequest) String() string {
 func (*LocateRequest) ProtoMessage() {}
 
 func (x *LocateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[21]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1440,7 @@ func (x *LocateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateRequest.ProtoReflect.Descriptor instead.
 func (*LocateRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{21}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LocateRequest) GetSession() string {
@@ -1391,7 +1465,7 @@ type LocateResponse struct {
 
 func (x *LocateResponse) Reset() {
 	*x = LocateResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1477,7 @@ func (x *LocateResponse) String() string {
 func (*LocateResponse) ProtoMessage() {}
 
 func (x *LocateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[22]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1490,7 @@ func (x *LocateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocateResponse.ProtoReflect.Descriptor instead.
 func (*LocateResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{22}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LocateResponse) GetHome() string {
@@ -1455,7 +1529,7 @@ type ClaimRequest struct {
 
 func (x *ClaimRequest) Reset() {
 	*x = ClaimRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1541,7 @@ func (x *ClaimRequest) String() string {
 func (*ClaimRequest) ProtoMessage() {}
 
 func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[23]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1554,7 @@ func (x *ClaimRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimRequest.ProtoReflect.Descriptor instead.
 func (*ClaimRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{23}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ClaimRequest) GetSession() string {
@@ -1521,7 +1595,7 @@ type ClaimResponse struct {
 
 func (x *ClaimResponse) Reset() {
 	*x = ClaimResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1607,7 @@ func (x *ClaimResponse) String() string {
 func (*ClaimResponse) ProtoMessage() {}
 
 func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[24]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1620,7 @@ func (x *ClaimResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimResponse.ProtoReflect.Descriptor instead.
 func (*ClaimResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{24}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ClaimResponse) GetGeneration() *Generation {
@@ -1592,7 +1666,7 @@ type RosterRequest struct {
 
 func (x *RosterRequest) Reset() {
 	*x = RosterRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1678,7 @@ func (x *RosterRequest) String() string {
 func (*RosterRequest) ProtoMessage() {}
 
 func (x *RosterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[25]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1691,7 @@ func (x *RosterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterRequest.ProtoReflect.Descriptor instead.
 func (*RosterRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{25}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RosterRequest) GetShards() []byte {
@@ -1652,7 +1726,7 @@ type RosterResponse struct {
 
 func (x *RosterResponse) Reset() {
 	*x = RosterResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1738,7 @@ func (x *RosterResponse) String() string {
 func (*RosterResponse) ProtoMessage() {}
 
 func (x *RosterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[26]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1751,7 @@ func (x *RosterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterResponse.ProtoReflect.Descriptor instead.
 func (*RosterResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{26}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RosterResponse) GetRoster() *v1.GetRosterResponse {
@@ -1704,7 +1778,7 @@ type SessionsRequest struct {
 
 func (x *SessionsRequest) Reset() {
 	*x = SessionsRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +1790,7 @@ func (x *SessionsRequest) String() string {
 func (*SessionsRequest) ProtoMessage() {}
 
 func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[27]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +1803,7 @@ func (x *SessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionsRequest.ProtoReflect.Descriptor instead.
 func (*SessionsRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{27}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SessionsRequest) GetShards() []byte {
@@ -1773,7 +1847,7 @@ type SessionsResponse struct {
 
 func (x *SessionsResponse) Reset() {
 	*x = SessionsResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1859,7 @@ func (x *SessionsResponse) String() string {
 func (*SessionsResponse) ProtoMessage() {}
 
 func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[28]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1872,7 @@ func (x *SessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionsResponse.ProtoReflect.Descriptor instead.
 func (*SessionsResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{28}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SessionsResponse) GetList() *v1.ListSessionsResponse {
@@ -1828,7 +1902,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +1914,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[29]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +1927,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{29}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchRequest) GetShards() []byte {
@@ -1881,7 +1955,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +1967,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[30]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +1980,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{30}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchResponse) GetChange() *v1.WatchRosterResponse {
@@ -1931,7 +2005,7 @@ type TakeRequest struct {
 
 func (x *TakeRequest) Reset() {
 	*x = TakeRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2017,7 @@ func (x *TakeRequest) String() string {
 func (*TakeRequest) ProtoMessage() {}
 
 func (x *TakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[31]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2030,7 @@ func (x *TakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeRequest.ProtoReflect.Descriptor instead.
 func (*TakeRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{31}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TakeRequest) GetSession() string {
@@ -1993,7 +2067,7 @@ type TakeResponse struct {
 
 func (x *TakeResponse) Reset() {
 	*x = TakeResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2079,7 @@ func (x *TakeResponse) String() string {
 func (*TakeResponse) ProtoMessage() {}
 
 func (x *TakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[32]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2018,7 +2092,7 @@ func (x *TakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeResponse.ProtoReflect.Descriptor instead.
 func (*TakeResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{32}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TakeResponse) GetSnapshot() *SessionSnapshot {
@@ -2072,7 +2146,7 @@ type SessionSnapshot struct {
 
 func (x *SessionSnapshot) Reset() {
 	*x = SessionSnapshot{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2158,7 @@ func (x *SessionSnapshot) String() string {
 func (*SessionSnapshot) ProtoMessage() {}
 
 func (x *SessionSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[33]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2171,7 @@ func (x *SessionSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionSnapshot.ProtoReflect.Descriptor instead.
 func (*SessionSnapshot) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{33}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SessionSnapshot) GetUser() string {
@@ -2206,7 +2280,7 @@ type SentBatch struct {
 
 func (x *SentBatch) Reset() {
 	*x = SentBatch{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2292,7 @@ func (x *SentBatch) String() string {
 func (*SentBatch) ProtoMessage() {}
 
 func (x *SentBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[34]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2305,7 @@ func (x *SentBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SentBatch.ProtoReflect.Descriptor instead.
 func (*SentBatch) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{34}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SentBatch) GetBatch() uint32 {
@@ -2268,7 +2342,7 @@ type ChannelPosition struct {
 
 func (x *ChannelPosition) Reset() {
 	*x = ChannelPosition{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2354,7 @@ func (x *ChannelPosition) String() string {
 func (*ChannelPosition) ProtoMessage() {}
 
 func (x *ChannelPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[35]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2367,7 @@ func (x *ChannelPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelPosition.ProtoReflect.Descriptor instead.
 func (*ChannelPosition) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{35}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ChannelPosition) GetChannel() string {
@@ -2326,7 +2400,7 @@ type Subscription struct {
 
 func (x *Subscription) Reset() {
 	*x = Subscription{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2412,7 @@ func (x *Subscription) String() string {
 func (*Subscription) ProtoMessage() {}
 
 func (x *Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[36]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2425,7 @@ func (x *Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
 func (*Subscription) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{36}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Subscription) GetChannel() string {
@@ -2388,7 +2462,7 @@ type SlotPosition struct {
 
 func (x *SlotPosition) Reset() {
 	*x = SlotPosition{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2474,7 @@ func (x *SlotPosition) String() string {
 func (*SlotPosition) ProtoMessage() {}
 
 func (x *SlotPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[37]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2487,7 @@ func (x *SlotPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotPosition.ProtoReflect.Descriptor instead.
 func (*SlotPosition) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{37}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SlotPosition) GetSlot() uint32 {
@@ -2447,7 +2521,7 @@ type SnapshotItem struct {
 
 func (x *SnapshotItem) Reset() {
 	*x = SnapshotItem{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2533,7 @@ func (x *SnapshotItem) String() string {
 func (*SnapshotItem) ProtoMessage() {}
 
 func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[38]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2546,7 @@ func (x *SnapshotItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotItem.ProtoReflect.Descriptor instead.
 func (*SnapshotItem) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{38}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SnapshotItem) GetBatch() uint32 {
@@ -2526,7 +2600,7 @@ type RelayRequest struct {
 
 func (x *RelayRequest) Reset() {
 	*x = RelayRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2612,7 @@ func (x *RelayRequest) String() string {
 func (*RelayRequest) ProtoMessage() {}
 
 func (x *RelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[39]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2625,7 @@ func (x *RelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayRequest.ProtoReflect.Descriptor instead.
 func (*RelayRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{39}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RelayRequest) GetFront() string {
@@ -2678,7 +2752,7 @@ type RelayedRequest struct {
 
 func (x *RelayedRequest) Reset() {
 	*x = RelayedRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2764,7 @@ func (x *RelayedRequest) String() string {
 func (*RelayedRequest) ProtoMessage() {}
 
 func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[40]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2777,7 @@ func (x *RelayedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedRequest.ProtoReflect.Descriptor instead.
 func (*RelayedRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{40}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RelayedRequest) GetBody() []byte {
@@ -2762,7 +2836,7 @@ type RelayResponse struct {
 
 func (x *RelayResponse) Reset() {
 	*x = RelayResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +2848,7 @@ func (x *RelayResponse) String() string {
 func (*RelayResponse) ProtoMessage() {}
 
 func (x *RelayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[41]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +2861,7 @@ func (x *RelayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayResponse.ProtoReflect.Descriptor instead.
 func (*RelayResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{41}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RelayResponse) GetExchange() uint64 {
@@ -2876,7 +2950,7 @@ type RelayedAnswer struct {
 
 func (x *RelayedAnswer) Reset() {
 	*x = RelayedAnswer{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[42]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +2962,7 @@ func (x *RelayedAnswer) String() string {
 func (*RelayedAnswer) ProtoMessage() {}
 
 func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[42]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +2975,7 @@ func (x *RelayedAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayedAnswer.ProtoReflect.Descriptor instead.
 func (*RelayedAnswer) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{42}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RelayedAnswer) GetStatus() uint32 {
@@ -2933,7 +3007,7 @@ type NotHome struct {
 
 func (x *NotHome) Reset() {
 	*x = NotHome{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[43]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3019,7 @@ func (x *NotHome) String() string {
 func (*NotHome) ProtoMessage() {}
 
 func (x *NotHome) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[43]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3032,7 @@ func (x *NotHome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotHome.ProtoReflect.Descriptor instead.
 func (*NotHome) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{43}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *NotHome) GetHome() string {
@@ -2995,7 +3069,7 @@ type FollowRequest struct {
 
 func (x *FollowRequest) Reset() {
 	*x = FollowRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[44]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3081,7 @@ func (x *FollowRequest) String() string {
 func (*FollowRequest) ProtoMessage() {}
 
 func (x *FollowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[44]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3094,7 @@ func (x *FollowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
 func (*FollowRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{44}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FollowRequest) GetChannel() string {
@@ -3048,7 +3122,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[45]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3134,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[45]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3147,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{45}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *FollowResponse) GetChange() *RosterChange {
@@ -3098,7 +3172,7 @@ type PartRequest struct {
 
 func (x *PartRequest) Reset() {
 	*x = PartRequest{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[46]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +3184,7 @@ func (x *PartRequest) String() string {
 func (*PartRequest) ProtoMessage() {}
 
 func (x *PartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[46]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3197,7 @@ func (x *PartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartRequest.ProtoReflect.Descriptor instead.
 func (*PartRequest) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{46}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PartRequest) GetShards() []byte {
@@ -3158,7 +3232,7 @@ type PartResponse struct {
 
 func (x *PartResponse) Reset() {
 	*x = PartResponse{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[47]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3244,7 @@ func (x *PartResponse) String() string {
 func (*PartResponse) ProtoMessage() {}
 
 func (x *PartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[47]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3257,7 @@ func (x *PartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartResponse.ProtoReflect.Descriptor instead.
 func (*PartResponse) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{47}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PartResponse) GetChange() *RosterChange {
@@ -3213,7 +3287,7 @@ type RosterChange struct {
 
 func (x *RosterChange) Reset() {
 	*x = RosterChange{}
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[48]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3299,7 @@ func (x *RosterChange) String() string {
 func (*RosterChange) ProtoMessage() {}
 
 func (x *RosterChange) ProtoReflect() protoreflect.Message {
-	mi := &file_comet_edge_v1_edge_proto_msgTypes[48]
+	mi := &file_comet_edge_v1_edge_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3312,7 @@ func (x *RosterChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RosterChange.ProtoReflect.Descriptor instead.
 func (*RosterChange) Descriptor() ([]byte, []int) {
-	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{48}
+	return file_comet_edge_v1_edge_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RosterChange) GetCount() uint64 {
@@ -3314,13 +3388,18 @@ const file_comet_edge_v1_edge_proto_rawDesc = "" +
 	"\awaiting\x18\x05 \x01(\rR\awaiting\x12\x1f\n" +
 	"\vhanded_over\x18\x06 \x01(\rR\n" +
 	"handedOver\x12\x12\n" +
-	"\x04done\x18\a \x01(\bR\x04done\"\xe0\x01\n" +
+	"\x04done\x18\a \x01(\bR\x04done\"\x8d\x02\n" +
 	"\rReportRequest\x12\x12\n" +
 	"\x04edge\x18\x01 \x01(\tR\x04edge\x126\n" +
 	"\achanges\x18\x02 \x03(\v2\x1c.comet.edge.v1.SessionChangeR\achanges\x12#\n" +
 	"\rsynced_shards\x18\x04 \x03(\rR\fsyncedShards\x12-\n" +
 	"\x06vector\x18\x05 \x01(\v2\x15.comet.edge.v1.VectorR\x06vector\x12!\n" +
-	"\fbegun_shards\x18\x06 \x03(\rR\vbegunShardsJ\x04\b\x03\x10\x04R\x06synced\"\"\n" +
+	"\fbegun_shards\x18\x06 \x03(\rR\vbegunShards\x12+\n" +
+	"\x04sums\x18\a \x03(\v2\x17.comet.edge.v1.ShardSumR\x04sumsJ\x04\b\x03\x10\x04R\x06synced\"P\n" +
+	"\bShardSum\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x1a\n" +
+	"\bsessions\x18\x02 \x01(\rR\bsessions\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\x04R\x04hash\"\"\n" +
 	"\x06Vector\x12\x18\n" +
 	"\aoffsets\x18\x01 \x03(\x04R\aoffsets\"8\n" +
 	"\n" +
@@ -3532,7 +3611,7 @@ func file_comet_edge_v1_edge_proto_rawDescGZIP() []byte {
 	return file_comet_edge_v1_edge_proto_rawDescData
 }
 
-var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_comet_edge_v1_edge_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*DeliverRequest)(nil),             // 0: comet.edge.v1.DeliverRequest
 	(*DeliverResponse)(nil),            // 1: comet.edge.v1.DeliverResponse
@@ -3547,125 +3626,127 @@ var file_comet_edge_v1_edge_proto_goTypes = []any{
 	(*DrainRequest)(nil),               // 10: comet.edge.v1.DrainRequest
 	(*DrainResponse)(nil),              // 11: comet.edge.v1.DrainResponse
 	(*ReportRequest)(nil),              // 12: comet.edge.v1.ReportRequest
-	(*Vector)(nil),                     // 13: comet.edge.v1.Vector
-	(*Generation)(nil),                 // 14: comet.edge.v1.Generation
-	(*SessionChange)(nil),              // 15: comet.edge.v1.SessionChange
-	(*SessionState)(nil),               // 16: comet.edge.v1.SessionState
-	(*ChannelList)(nil),                // 17: comet.edge.v1.ChannelList
-	(*SessionGone)(nil),                // 18: comet.edge.v1.SessionGone
-	(*ReportResponse)(nil),             // 19: comet.edge.v1.ReportResponse
-	(*Superseded)(nil),                 // 20: comet.edge.v1.Superseded
-	(*LocateRequest)(nil),              // 21: comet.edge.v1.LocateRequest
-	(*LocateResponse)(nil),             // 22: comet.edge.v1.LocateResponse
-	(*ClaimRequest)(nil),               // 23: comet.edge.v1.ClaimRequest
-	(*ClaimResponse)(nil),              // 24: comet.edge.v1.ClaimResponse
-	(*RosterRequest)(nil),              // 25: comet.edge.v1.RosterRequest
-	(*RosterResponse)(nil),             // 26: comet.edge.v1.RosterResponse
-	(*SessionsRequest)(nil),            // 27: comet.edge.v1.SessionsRequest
-	(*SessionsResponse)(nil),           // 28: comet.edge.v1.SessionsResponse
-	(*WatchRequest)(nil),               // 29: comet.edge.v1.WatchRequest
-	(*WatchResponse)(nil),              // 30: comet.edge.v1.WatchResponse
-	(*TakeRequest)(nil),                // 31: comet.edge.v1.TakeRequest
-	(*TakeResponse)(nil),               // 32: comet.edge.v1.TakeResponse
-	(*SessionSnapshot)(nil),            // 33: comet.edge.v1.SessionSnapshot
-	(*SentBatch)(nil),                  // 34: comet.edge.v1.SentBatch
-	(*ChannelPosition)(nil),            // 35: comet.edge.v1.ChannelPosition
-	(*Subscription)(nil),               // 36: comet.edge.v1.Subscription
-	(*SlotPosition)(nil),               // 37: comet.edge.v1.SlotPosition
-	(*SnapshotItem)(nil),               // 38: comet.edge.v1.SnapshotItem
-	(*RelayRequest)(nil),               // 39: comet.edge.v1.RelayRequest
-	(*RelayedRequest)(nil),             // 40: comet.edge.v1.RelayedRequest
-	(*RelayResponse)(nil),              // 41: comet.edge.v1.RelayResponse
-	(*RelayedAnswer)(nil),              // 42: comet.edge.v1.RelayedAnswer
-	(*NotHome)(nil),                    // 43: comet.edge.v1.NotHome
-	(*FollowRequest)(nil),              // 44: comet.edge.v1.FollowRequest
-	(*FollowResponse)(nil),             // 45: comet.edge.v1.FollowResponse
-	(*PartRequest)(nil),                // 46: comet.edge.v1.PartRequest
-	(*PartResponse)(nil),               // 47: comet.edge.v1.PartResponse
-	(*RosterChange)(nil),               // 48: comet.edge.v1.RosterChange
-	(*timestamppb.Timestamp)(nil),      // 49: google.protobuf.Timestamp
-	(*v1.GetRosterResponse)(nil),       // 50: comet.presence.v1.GetRosterResponse
-	(*v1.ListSessionsResponse)(nil),    // 51: comet.presence.v1.ListSessionsResponse
-	(*v1.WatchRosterResponse)(nil),     // 52: comet.presence.v1.WatchRosterResponse
-	(*v11.Entry)(nil),                  // 53: comet.broker.v1.Entry
-	(*v1.Member)(nil),                  // 54: comet.presence.v1.Member
+	(*ShardSum)(nil),                   // 13: comet.edge.v1.ShardSum
+	(*Vector)(nil),                     // 14: comet.edge.v1.Vector
+	(*Generation)(nil),                 // 15: comet.edge.v1.Generation
+	(*SessionChange)(nil),              // 16: comet.edge.v1.SessionChange
+	(*SessionState)(nil),               // 17: comet.edge.v1.SessionState
+	(*ChannelList)(nil),                // 18: comet.edge.v1.ChannelList
+	(*SessionGone)(nil),                // 19: comet.edge.v1.SessionGone
+	(*ReportResponse)(nil),             // 20: comet.edge.v1.ReportResponse
+	(*Superseded)(nil),                 // 21: comet.edge.v1.Superseded
+	(*LocateRequest)(nil),              // 22: comet.edge.v1.LocateRequest
+	(*LocateResponse)(nil),             // 23: comet.edge.v1.LocateResponse
+	(*ClaimRequest)(nil),               // 24: comet.edge.v1.ClaimRequest
+	(*ClaimResponse)(nil),              // 25: comet.edge.v1.ClaimResponse
+	(*RosterRequest)(nil),              // 26: comet.edge.v1.RosterRequest
+	(*RosterResponse)(nil),             // 27: comet.edge.v1.RosterResponse
+	(*SessionsRequest)(nil),            // 28: comet.edge.v1.SessionsRequest
+	(*SessionsResponse)(nil),           // 29: comet.edge.v1.SessionsResponse
+	(*WatchRequest)(nil),               // 30: comet.edge.v1.WatchRequest
+	(*WatchResponse)(nil),              // 31: comet.edge.v1.WatchResponse
+	(*TakeRequest)(nil),                // 32: comet.edge.v1.TakeRequest
+	(*TakeResponse)(nil),               // 33: comet.edge.v1.TakeResponse
+	(*SessionSnapshot)(nil),            // 34: comet.edge.v1.SessionSnapshot
+	(*SentBatch)(nil),                  // 35: comet.edge.v1.SentBatch
+	(*ChannelPosition)(nil),            // 36: comet.edge.v1.ChannelPosition
+	(*Subscription)(nil),               // 37: comet.edge.v1.Subscription
+	(*SlotPosition)(nil),               // 38: comet.edge.v1.SlotPosition
+	(*SnapshotItem)(nil),               // 39: comet.edge.v1.SnapshotItem
+	(*RelayRequest)(nil),               // 40: comet.edge.v1.RelayRequest
+	(*RelayedRequest)(nil),             // 41: comet.edge.v1.RelayedRequest
+	(*RelayResponse)(nil),              // 42: comet.edge.v1.RelayResponse
+	(*RelayedAnswer)(nil),              // 43: comet.edge.v1.RelayedAnswer
+	(*NotHome)(nil),                    // 44: comet.edge.v1.NotHome
+	(*FollowRequest)(nil),              // 45: comet.edge.v1.FollowRequest
+	(*FollowResponse)(nil),             // 46: comet.edge.v1.FollowResponse
+	(*PartRequest)(nil),                // 47: comet.edge.v1.PartRequest
+	(*PartResponse)(nil),               // 48: comet.edge.v1.PartResponse
+	(*RosterChange)(nil),               // 49: comet.edge.v1.RosterChange
+	(*timestamppb.Timestamp)(nil),      // 50: google.protobuf.Timestamp
+	(*v1.GetRosterResponse)(nil),       // 51: comet.presence.v1.GetRosterResponse
+	(*v1.ListSessionsResponse)(nil),    // 52: comet.presence.v1.ListSessionsResponse
+	(*v1.WatchRosterResponse)(nil),     // 53: comet.presence.v1.WatchRosterResponse
+	(*v11.Entry)(nil),                  // 54: comet.broker.v1.Entry
+	(*v1.Member)(nil),                  // 55: comet.presence.v1.Member
 }
 var file_comet_edge_v1_edge_proto_depIdxs = []int32{
-	14, // 0: comet.edge.v1.DisconnectRequest.homeless:type_name -> comet.edge.v1.Generation
+	15, // 0: comet.edge.v1.DisconnectRequest.homeless:type_name -> comet.edge.v1.Generation
 	11, // 1: comet.edge.v1.InspectResponse.state:type_name -> comet.edge.v1.DrainResponse
-	15, // 2: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
-	13, // 3: comet.edge.v1.ReportRequest.vector:type_name -> comet.edge.v1.Vector
-	16, // 4: comet.edge.v1.SessionChange.present:type_name -> comet.edge.v1.SessionState
-	17, // 5: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
-	17, // 6: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
-	18, // 7: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
-	49, // 8: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
-	14, // 9: comet.edge.v1.SessionState.generation:type_name -> comet.edge.v1.Generation
-	14, // 10: comet.edge.v1.SessionGone.generation:type_name -> comet.edge.v1.Generation
-	20, // 11: comet.edge.v1.ReportResponse.superseded:type_name -> comet.edge.v1.Superseded
-	14, // 12: comet.edge.v1.Superseded.generation:type_name -> comet.edge.v1.Generation
-	14, // 13: comet.edge.v1.LocateResponse.generation:type_name -> comet.edge.v1.Generation
-	14, // 14: comet.edge.v1.ClaimRequest.expected:type_name -> comet.edge.v1.Generation
-	14, // 15: comet.edge.v1.ClaimResponse.generation:type_name -> comet.edge.v1.Generation
-	16, // 16: comet.edge.v1.ClaimResponse.state:type_name -> comet.edge.v1.SessionState
-	13, // 17: comet.edge.v1.ClaimResponse.vector:type_name -> comet.edge.v1.Vector
-	50, // 18: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
-	51, // 19: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
-	52, // 20: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
-	14, // 21: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
-	33, // 22: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
-	49, // 23: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
-	36, // 24: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
-	37, // 25: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
-	38, // 26: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
-	34, // 27: comet.edge.v1.SessionSnapshot.sent:type_name -> comet.edge.v1.SentBatch
-	37, // 28: comet.edge.v1.SentBatch.through:type_name -> comet.edge.v1.SlotPosition
-	35, // 29: comet.edge.v1.SentBatch.read:type_name -> comet.edge.v1.ChannelPosition
-	53, // 30: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
-	0,  // 31: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
-	40, // 32: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
-	42, // 33: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
-	43, // 34: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
-	48, // 35: comet.edge.v1.FollowResponse.change:type_name -> comet.edge.v1.RosterChange
-	48, // 36: comet.edge.v1.PartResponse.change:type_name -> comet.edge.v1.RosterChange
-	54, // 37: comet.edge.v1.RosterChange.joined:type_name -> comet.presence.v1.Member
-	0,  // 38: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
-	2,  // 39: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
-	4,  // 40: comet.edge.v1.EdgeService.SubscribeSession:input_type -> comet.edge.v1.SubscribeSessionRequest
-	6,  // 41: comet.edge.v1.EdgeService.UnsubscribeSession:input_type -> comet.edge.v1.UnsubscribeSessionRequest
-	10, // 42: comet.edge.v1.EdgeService.Drain:input_type -> comet.edge.v1.DrainRequest
-	8,  // 43: comet.edge.v1.EdgeService.Inspect:input_type -> comet.edge.v1.InspectRequest
-	39, // 44: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
-	31, // 45: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
-	12, // 46: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
-	21, // 47: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
-	23, // 48: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
-	25, // 49: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
-	27, // 50: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
-	29, // 51: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
-	46, // 52: comet.edge.v1.HolderService.Part:input_type -> comet.edge.v1.PartRequest
-	44, // 53: comet.edge.v1.RosterService.Follow:input_type -> comet.edge.v1.FollowRequest
-	1,  // 54: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
-	3,  // 55: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
-	5,  // 56: comet.edge.v1.EdgeService.SubscribeSession:output_type -> comet.edge.v1.SubscribeSessionResponse
-	7,  // 57: comet.edge.v1.EdgeService.UnsubscribeSession:output_type -> comet.edge.v1.UnsubscribeSessionResponse
-	11, // 58: comet.edge.v1.EdgeService.Drain:output_type -> comet.edge.v1.DrainResponse
-	9,  // 59: comet.edge.v1.EdgeService.Inspect:output_type -> comet.edge.v1.InspectResponse
-	41, // 60: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
-	32, // 61: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
-	19, // 62: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
-	22, // 63: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
-	24, // 64: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
-	26, // 65: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
-	28, // 66: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
-	30, // 67: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
-	47, // 68: comet.edge.v1.HolderService.Part:output_type -> comet.edge.v1.PartResponse
-	45, // 69: comet.edge.v1.RosterService.Follow:output_type -> comet.edge.v1.FollowResponse
-	54, // [54:70] is the sub-list for method output_type
-	38, // [38:54] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	16, // 2: comet.edge.v1.ReportRequest.changes:type_name -> comet.edge.v1.SessionChange
+	14, // 3: comet.edge.v1.ReportRequest.vector:type_name -> comet.edge.v1.Vector
+	13, // 4: comet.edge.v1.ReportRequest.sums:type_name -> comet.edge.v1.ShardSum
+	17, // 5: comet.edge.v1.SessionChange.present:type_name -> comet.edge.v1.SessionState
+	18, // 6: comet.edge.v1.SessionChange.subscribed:type_name -> comet.edge.v1.ChannelList
+	18, // 7: comet.edge.v1.SessionChange.unsubscribed:type_name -> comet.edge.v1.ChannelList
+	19, // 8: comet.edge.v1.SessionChange.gone:type_name -> comet.edge.v1.SessionGone
+	50, // 9: comet.edge.v1.SessionState.since:type_name -> google.protobuf.Timestamp
+	15, // 10: comet.edge.v1.SessionState.generation:type_name -> comet.edge.v1.Generation
+	15, // 11: comet.edge.v1.SessionGone.generation:type_name -> comet.edge.v1.Generation
+	21, // 12: comet.edge.v1.ReportResponse.superseded:type_name -> comet.edge.v1.Superseded
+	15, // 13: comet.edge.v1.Superseded.generation:type_name -> comet.edge.v1.Generation
+	15, // 14: comet.edge.v1.LocateResponse.generation:type_name -> comet.edge.v1.Generation
+	15, // 15: comet.edge.v1.ClaimRequest.expected:type_name -> comet.edge.v1.Generation
+	15, // 16: comet.edge.v1.ClaimResponse.generation:type_name -> comet.edge.v1.Generation
+	17, // 17: comet.edge.v1.ClaimResponse.state:type_name -> comet.edge.v1.SessionState
+	14, // 18: comet.edge.v1.ClaimResponse.vector:type_name -> comet.edge.v1.Vector
+	51, // 19: comet.edge.v1.RosterResponse.roster:type_name -> comet.presence.v1.GetRosterResponse
+	52, // 20: comet.edge.v1.SessionsResponse.list:type_name -> comet.presence.v1.ListSessionsResponse
+	53, // 21: comet.edge.v1.WatchResponse.change:type_name -> comet.presence.v1.WatchRosterResponse
+	15, // 22: comet.edge.v1.TakeRequest.generation:type_name -> comet.edge.v1.Generation
+	34, // 23: comet.edge.v1.TakeResponse.snapshot:type_name -> comet.edge.v1.SessionSnapshot
+	50, // 24: comet.edge.v1.SessionSnapshot.since:type_name -> google.protobuf.Timestamp
+	37, // 25: comet.edge.v1.SessionSnapshot.subscriptions:type_name -> comet.edge.v1.Subscription
+	38, // 26: comet.edge.v1.SessionSnapshot.seen:type_name -> comet.edge.v1.SlotPosition
+	39, // 27: comet.edge.v1.SessionSnapshot.items:type_name -> comet.edge.v1.SnapshotItem
+	35, // 28: comet.edge.v1.SessionSnapshot.sent:type_name -> comet.edge.v1.SentBatch
+	38, // 29: comet.edge.v1.SentBatch.through:type_name -> comet.edge.v1.SlotPosition
+	36, // 30: comet.edge.v1.SentBatch.read:type_name -> comet.edge.v1.ChannelPosition
+	54, // 31: comet.edge.v1.SnapshotItem.entry:type_name -> comet.broker.v1.Entry
+	0,  // 32: comet.edge.v1.SnapshotItem.message:type_name -> comet.edge.v1.DeliverRequest
+	41, // 33: comet.edge.v1.RelayRequest.request:type_name -> comet.edge.v1.RelayedRequest
+	43, // 34: comet.edge.v1.RelayResponse.answer:type_name -> comet.edge.v1.RelayedAnswer
+	44, // 35: comet.edge.v1.RelayResponse.not_home:type_name -> comet.edge.v1.NotHome
+	49, // 36: comet.edge.v1.FollowResponse.change:type_name -> comet.edge.v1.RosterChange
+	49, // 37: comet.edge.v1.PartResponse.change:type_name -> comet.edge.v1.RosterChange
+	55, // 38: comet.edge.v1.RosterChange.joined:type_name -> comet.presence.v1.Member
+	0,  // 39: comet.edge.v1.EdgeService.Deliver:input_type -> comet.edge.v1.DeliverRequest
+	2,  // 40: comet.edge.v1.EdgeService.Disconnect:input_type -> comet.edge.v1.DisconnectRequest
+	4,  // 41: comet.edge.v1.EdgeService.SubscribeSession:input_type -> comet.edge.v1.SubscribeSessionRequest
+	6,  // 42: comet.edge.v1.EdgeService.UnsubscribeSession:input_type -> comet.edge.v1.UnsubscribeSessionRequest
+	10, // 43: comet.edge.v1.EdgeService.Drain:input_type -> comet.edge.v1.DrainRequest
+	8,  // 44: comet.edge.v1.EdgeService.Inspect:input_type -> comet.edge.v1.InspectRequest
+	40, // 45: comet.edge.v1.EdgeService.Relay:input_type -> comet.edge.v1.RelayRequest
+	32, // 46: comet.edge.v1.EdgeService.Take:input_type -> comet.edge.v1.TakeRequest
+	12, // 47: comet.edge.v1.ReportService.Report:input_type -> comet.edge.v1.ReportRequest
+	22, // 48: comet.edge.v1.RecordService.Locate:input_type -> comet.edge.v1.LocateRequest
+	24, // 49: comet.edge.v1.RecordService.Claim:input_type -> comet.edge.v1.ClaimRequest
+	26, // 50: comet.edge.v1.HolderService.Roster:input_type -> comet.edge.v1.RosterRequest
+	28, // 51: comet.edge.v1.HolderService.Sessions:input_type -> comet.edge.v1.SessionsRequest
+	30, // 52: comet.edge.v1.HolderService.Watch:input_type -> comet.edge.v1.WatchRequest
+	47, // 53: comet.edge.v1.HolderService.Part:input_type -> comet.edge.v1.PartRequest
+	45, // 54: comet.edge.v1.RosterService.Follow:input_type -> comet.edge.v1.FollowRequest
+	1,  // 55: comet.edge.v1.EdgeService.Deliver:output_type -> comet.edge.v1.DeliverResponse
+	3,  // 56: comet.edge.v1.EdgeService.Disconnect:output_type -> comet.edge.v1.DisconnectResponse
+	5,  // 57: comet.edge.v1.EdgeService.SubscribeSession:output_type -> comet.edge.v1.SubscribeSessionResponse
+	7,  // 58: comet.edge.v1.EdgeService.UnsubscribeSession:output_type -> comet.edge.v1.UnsubscribeSessionResponse
+	11, // 59: comet.edge.v1.EdgeService.Drain:output_type -> comet.edge.v1.DrainResponse
+	9,  // 60: comet.edge.v1.EdgeService.Inspect:output_type -> comet.edge.v1.InspectResponse
+	42, // 61: comet.edge.v1.EdgeService.Relay:output_type -> comet.edge.v1.RelayResponse
+	33, // 62: comet.edge.v1.EdgeService.Take:output_type -> comet.edge.v1.TakeResponse
+	20, // 63: comet.edge.v1.ReportService.Report:output_type -> comet.edge.v1.ReportResponse
+	23, // 64: comet.edge.v1.RecordService.Locate:output_type -> comet.edge.v1.LocateResponse
+	25, // 65: comet.edge.v1.RecordService.Claim:output_type -> comet.edge.v1.ClaimResponse
+	27, // 66: comet.edge.v1.HolderService.Roster:output_type -> comet.edge.v1.RosterResponse
+	29, // 67: comet.edge.v1.HolderService.Sessions:output_type -> comet.edge.v1.SessionsResponse
+	31, // 68: comet.edge.v1.HolderService.Watch:output_type -> comet.edge.v1.WatchResponse
+	48, // 69: comet.edge.v1.HolderService.Part:output_type -> comet.edge.v1.PartResponse
+	46, // 70: comet.edge.v1.RosterService.Follow:output_type -> comet.edge.v1.FollowResponse
+	55, // [55:71] is the sub-list for method output_type
+	39, // [39:55] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_comet_edge_v1_edge_proto_init() }
@@ -3673,22 +3754,22 @@ func file_comet_edge_v1_edge_proto_init() {
 	if File_comet_edge_v1_edge_proto != nil {
 		return
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[15].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[16].OneofWrappers = []any{
 		(*SessionChange_Present)(nil),
 		(*SessionChange_Subscribed)(nil),
 		(*SessionChange_Unsubscribed)(nil),
 		(*SessionChange_Gone)(nil),
 		(*SessionChange_Resumed)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[36].OneofWrappers = []any{}
-	file_comet_edge_v1_edge_proto_msgTypes[39].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[37].OneofWrappers = []any{}
+	file_comet_edge_v1_edge_proto_msgTypes[40].OneofWrappers = []any{
 		(*RelayRequest_Request)(nil),
 		(*RelayRequest_Written)(nil),
 		(*RelayRequest_Lost)(nil),
 		(*RelayRequest_Hurry)(nil),
 		(*RelayRequest_Beat)(nil),
 	}
-	file_comet_edge_v1_edge_proto_msgTypes[41].OneofWrappers = []any{
+	file_comet_edge_v1_edge_proto_msgTypes[42].OneofWrappers = []any{
 		(*RelayResponse_Answer)(nil),
 		(*RelayResponse_NotHome)(nil),
 		(*RelayResponse_Beat)(nil),
@@ -3699,7 +3780,7 @@ func file_comet_edge_v1_edge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_comet_edge_v1_edge_proto_rawDesc), len(file_comet_edge_v1_edge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   5,
 		},

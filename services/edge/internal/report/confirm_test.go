@@ -59,7 +59,7 @@ func TestConfirm(t *testing.T) {
 				if !waits {
 					t.Fatal("nobody was asked")
 				}
-				w.after(time.Second)
+				w.after(300 * time.Millisecond) // before the next beat
 				if want := (outcome{1, tt.kept, tt.after}); *o != want || *other != want {
 					t.Errorf("got %+v and %+v, want %+v", *o, *other, want)
 				}

@@ -13,11 +13,13 @@ import (
 type feed struct {
 	marked chan struct{} // of one: there is something to tell
 
-	held    [shard.PresenceShards]bool // by the node
-	pending []shard.PresenceShard      // newly held: all their sessions are to be sent
-	dirty   map[string]marks           // by session; nil while there is no stream
-	gone    int                        // of these
-	urgent  bool                       // somebody waits until some of them are kept
+	held    [shard.PresenceShards]bool   // by the node
+	pending []shard.PresenceShard        // newly held: all their sessions are to be sent
+	dirty   map[string]marks             // by session; nil while there is no stream
+	gone    int                          // of these
+	urgent  bool                         // somebody waits until some of them are kept
+	marks   [shard.PresenceShards]uint32 // how often something of a shard was marked
+	summed  shard.PresenceShard          // the last one that was summed up
 	// overflow: too many ends waited.
 	overflow bool
 }
@@ -68,6 +70,7 @@ func (f *feed) mark(session string, gone *edgev1.SessionGone) {
 	if f.dirty == nil {
 		return // no stream: all will be sent
 	}
+	f.marks[shard.OfSession(session)]++
 	m := f.dirty[session]
 	if gone == nil {
 		m.changed = true
@@ -149,6 +152,34 @@ func (r *Reporter) take(f *feed) (changes map[string]marks, unsent []*confirmati
 	}
 	f.urgent = f.urgent && len(f.dirty) > 0
 	return changes, unsent, !f.overflow
+}
+
+// sumsEach is how many shards are summed up at a time.
+const sumsEach = 4
+
+// summable takes the next shards to be summed up, and how often something was
+// marked of them.
+func (r *Reporter) summable(f *feed) (shards []shard.PresenceShard, marks []uint32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for range shard.PresenceShards {
+		f.summed = (f.summed + 1) % shard.PresenceShards
+		if f.held[f.summed] && !slices.Contains(f.pending, f.summed) {
+			shards, marks = append(shards, f.summed), append(marks, f.marks[f.summed])
+		}
+		if len(shards) == sumsEach {
+			break
+		}
+	}
+	return shards, marks
+}
+
+// unmarked reports whether nothing was marked of a shard since, and it is not to
+// be sent anew.
+func (r *Reporter) unmarked(f *feed, n shard.PresenceShard, marks uint32) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return f.held[n] && f.marks[n] == marks && !slices.Contains(f.pending, n)
 }
 
 // wait is how long what was marked waits for more.

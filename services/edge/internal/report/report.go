@@ -15,7 +15,10 @@
 //     marked, and all shards that were newly held, before it was asked for.
 //  6. A record that somebody waits for (Confirm) is sent within 2 ms, with others
 //     that come meanwhile.
-//  7. When Run ends, what changed last has been sent, if the node took it.
+//  7. Each second a stream says what the sessions of some shards sum up to; of a
+//     shard about which something was marked meanwhile it does not. A node that
+//     has another sum wants the shard.
+//  8. When Run ends, what changed last has been sent, if the node took it.
 package report
 
 import (
@@ -44,6 +47,9 @@ type Source interface {
 	State(session string) (*edgev1.SessionState, bool)
 	// Resume returns the resume of its state.
 	Resume(session string) ([]byte, bool)
+	// Sums sums up the sessions of shards, but for those of which that cannot be said
+	// now.
+	Sums(shards []shard.PresenceShard) map[shard.PresenceShard]shard.Sum
 	// Vector returns up to where all sessions have been given each slot and have
 	// confirmed it, as far as states do not say less that were marked before; nil:
 	// nothing can be said. It is not changed afterwards.
@@ -71,7 +77,7 @@ const (
 	patience   = 10 * time.Second // for an answer
 	maxGone    = 1 << 18          // ends of sessions that wait for one node
 	maxPause   = 2 * time.Second
-	vectorEach = time.Second
+	beatEach   = time.Second
 	goodbye    = time.Second
 )
 

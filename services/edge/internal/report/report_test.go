@@ -93,26 +93,30 @@ func (s *sessions) in(shards map[shard.PresenceShard]bool) map[string][]string {
 type node struct {
 	edgev1.UnimplementedReportServiceServer
 
-	mu      sync.Mutex
-	edge    string
-	known   map[string][]string
-	resumed map[string]string // since it was known whole
-	gone    map[string]*edgev1.SessionGone
-	shards  map[shard.PresenceShard]int // how often they were synced
-	vectors [][]uint64
-	seen    []int // of known sessions, when each vector came
-	streams int
-	batches int
-	bytes   int
-	refused []*edgev1.Superseded // told with the next answer
-	mute    bool                 // does not answer
-	fail    error                // ends the next stream it hears from
+	mu       sync.Mutex
+	edge     string
+	known    map[string][]string
+	resumed  map[string]string // since it was known whole
+	gone     map[string]*edgev1.SessionGone
+	shards   map[shard.PresenceShard]int // how often they were synced
+	vectors  [][]uint64
+	seen     []int // of known sessions, when each vector came
+	streams  int
+	batches  int
+	compares bool                        // sums
+	summed   map[shard.PresenceShard]int // how often
+	differ   int                         // sums that are not of what is known
+	bytes    int
+	refused  []*edgev1.Superseded // told with the next answer
+	mute     bool                 // does not answer
+	fail     error                // ends the next stream it hears from
 }
 
 func (n *node) Report(stream grpc.BidiStreamingServer[edgev1.ReportRequest, edgev1.ReportResponse]) error {
 	n.mu.Lock()
 	n.streams++
 	n.known, n.resumed, n.gone = map[string][]string{}, map[string]string{}, map[string]*edgev1.SessionGone{}
+	n.summed, n.differ = map[shard.PresenceShard]int{}, 0
 	n.shards, n.vectors, n.seen = map[shard.PresenceShard]int{}, nil, nil
 	n.mu.Unlock()
 	for applied := uint64(1); ; applied++ {
@@ -158,6 +162,9 @@ func (n *node) apply(b *edgev1.ReportRequest) (mute bool, err error) {
 	}
 	for _, s := range b.GetSyncedShards() {
 		n.shards[shard.PresenceShard(s)]++
+	}
+	if n.compares {
+		n.compare(b.GetSums())
 	}
 	if v := b.GetVector(); v != nil {
 		n.vectors, n.seen = append(n.vectors, v.GetOffsets()), append(n.seen, len(n.known))

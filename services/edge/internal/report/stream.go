@@ -65,7 +65,7 @@ func (r *Reporter) stream(ctx context.Context, f *feed, n membership.Node) error
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
-	if err := s.confirm(ctx); err != nil { // the records count from it
+	if err := s.beat(ctx); err != nil { // the records count from its vector
 		return err
 	}
 	r.syncs.Inc()
@@ -111,8 +111,8 @@ func (s *stream) run(ctx context.Context) error {
 	batch, silence := time.NewTimer(0), time.NewTimer(patience)
 	defer batch.Stop()
 	defer silence.Stop()
-	vector := time.NewTicker(vectorEach)
-	defer vector.Stop()
+	beat := time.NewTicker(beatEach)
+	defer beat.Stop()
 	for due := time.Now(); ; {
 		var err error
 		select {
@@ -131,9 +131,9 @@ func (s *stream) run(ctx context.Context) error {
 			due = time.Time{}
 			s.rested(silence)
 			err = s.flush(ctx)
-		case <-vector.C:
+		case <-beat.C:
 			s.rested(silence)
-			err = s.confirm(ctx)
+			err = s.beat(ctx)
 		case <-silence.C:
 			if s.sent > s.applied {
 				err = errSilent
@@ -152,17 +152,28 @@ func (s *stream) rested(silence *time.Timer) {
 	}
 }
 
-// confirm sends the vector, behind all that was marked before.
-func (s *stream) confirm(ctx context.Context) error {
-	vector := s.reporter.source.Vector()
-	if vector == nil || slices.Equal(vector, s.vector) {
-		return nil
+// beat sends the vector, behind all that was marked before, and what some shards
+// sum up to.
+func (s *stream) beat(ctx context.Context) error {
+	request := &edgev1.ReportRequest{}
+	if vector := s.reporter.source.Vector(); vector != nil && !slices.Equal(vector, s.vector) {
+		s.vector = vector
+		request.Vector = &edgev1.Vector{Offsets: vector}
 	}
+	shards, marks := s.reporter.summable(s.feed)
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
-	s.vector = vector
-	return s.send(ctx, &edgev1.ReportRequest{Vector: &edgev1.Vector{Offsets: vector}})
+	sums := s.reporter.source.Sums(shards)
+	for i, n := range shards {
+		if sum, known := sums[n]; known && s.reporter.unmarked(s.feed, n, marks[i]) {
+			request.Sums = append(request.Sums, &edgev1.ShardSum{Shard: uint32(n), Sessions: sum.Sessions, Hash: sum.Hash})
+		}
+	}
+	if request.Vector == nil && len(request.GetSums()) == 0 {
+		return nil
+	}
+	return s.send(ctx, request)
 }
 
 // flush sends shards that are newly held, and what changed.

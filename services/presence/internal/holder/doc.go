@@ -26,7 +26,8 @@
 //     every edge of the directory has synced the shard since it is held. So a
 //     session that is unknown to it is unknown to all (S8).
 //  7. What a feed said of a shard before it was held is asked for again (Wanted):
-//     then begin and sync the shard once more.
+//     then begin and sync the shard once more. So is one of which the edge has
+//     something else, by count and hash (Check).
 //
 // What is told:
 //

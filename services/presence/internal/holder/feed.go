@@ -84,11 +84,42 @@ func (f *Feed) hears(s shard.PresenceShard) bool {
 
 // Begin says that all sessions of a shard follow.
 func (f *Feed) Begin(s shard.PresenceShard) {
-	if f.Current() && s < shard.PresenceShards {
-		f.edge.deaf.put(s, false)
-		f.edge.wanted.put(s, false)
-		f.hears(s)
+	if !f.Current() || s >= shard.PresenceShards {
+		return
 	}
+	f.edge.deaf.put(s, false)
+	f.edge.wanted.put(s, false)
+	if f.hears(s) {
+		for _, r := range f.holder.parts[s].records {
+			if r.home == f.edge {
+				r.round = 0 // no feed's: it is to be named again
+			}
+		}
+	}
+}
+
+// Check compares what the edge has of a shard with what is known, and wants the
+// shard if that is something else. It may be so for a moment without a fault, when
+// sessions move.
+func (f *Feed) Check(s shard.PresenceShard, sum shard.Sum) bool {
+	if !f.hears(s) || !f.edge.synced.has(s) {
+		return true
+	}
+	var own shard.Sum
+	for _, r := range f.holder.parts[s].records {
+		if r.claim != nil {
+			return true // who has it is not certain
+		}
+		if r.home == f.edge {
+			own.Add(r.id, r.generation.Epoch, r.generation.Count, r.channels())
+		}
+	}
+	if own == sum {
+		return true
+	}
+	f.edge.wanted.put(s, true)
+	f.edge.wake()
+	return false
 }
 
 // Sync says that all sessions of a shard have been named.

@@ -2,6 +2,7 @@ package holder
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -185,6 +186,16 @@ func (r *record) find(name string) (int, bool) {
 
 func (r *record) member(on sub) Member {
 	return Member{Session: r.id, User: r.user, Edge: r.home.member, Generation: r.generation, Since: time.Unix(0, on.since)}
+}
+
+func (r *record) channels() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, sub := range r.subs {
+			if !yield(sub.name) {
+				return
+			}
+		}
+	}
 }
 
 // state is all that is known of a session.
