@@ -11,7 +11,8 @@
 //     word where else to look, or a failure: nobody knows then what the home did.
 //     The last two are told to the [Front]'s owner, once.
 //  4. A home that does not say for 4 s that it is there, while it is waited for, is
-//     given up: its clients' patience is not much longer.
+//     given up: its clients' patience is not much longer. A stream that nobody waits
+//     on for a minute ends.
 //  5. A front keeps nothing of a session. What waits for a home is bounded; more
 //     fails at once.
 package relay

@@ -110,7 +110,7 @@ func (f *Front) link(home membership.Node) *link {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	member := home.Member()
-	if l := f.links[member]; l != nil {
+	if l := f.links[member]; l != nil && !l.ended() {
 		return l
 	}
 	if f.ctx == nil || f.ctx.Err() != nil {
@@ -123,9 +123,11 @@ func (f *Front) link(home membership.Node) *link {
 		defer cancel()
 		err := l.run(ctx, f.cfg, home)
 		f.mu.Lock()
-		delete(f.links, member)
+		if f.links[member] == l {
+			delete(f.links, member)
+		}
 		f.mu.Unlock()
-		if lost := l.end(); !errors.Is(err, context.Canceled) || lost > 0 {
+		if lost := l.end(); !errors.Is(err, context.Canceled) && !errors.Is(err, errIdle) || lost > 0 {
 			f.cfg.Logger.Info("lost the stream to an edge",
 				slog.String("edge", member), slog.Int("requests", lost), slog.Any("error", err))
 		}

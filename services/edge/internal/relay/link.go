@@ -21,6 +21,7 @@ type link struct {
 
 	mu      sync.Mutex // leaf
 	heard   time.Time  // of the home, or when it was first waited for
+	idle    int        // beats without anybody waiting
 	out     []*edgev1.RelayRequest
 	changed chan struct{}       // of one: out has something
 	waiting map[uint64]Exchange // not answered; nil once the stream has ended
@@ -30,7 +31,11 @@ const (
 	beatEvery = time.Second
 	// silence is how long nothing may be heard of a home that is waited for.
 	silence = 4 * time.Second
+	// rest is after how many beats a stream ends that nobody waits on.
+	rest = 60
 )
+
+var errIdle = errors.New("nobody needs it")
 
 var errSilent = errors.New("the edge does not answer")
 
@@ -52,12 +57,23 @@ func (l *link) run(ctx context.Context, cfg Config, home membership.Node) error 
 		return fmt.Errorf("relay to %s: %w", home.Name, err)
 	}
 	received := rpc.Each(stream, l.take)
-	silent := l.watch(ctx)
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
+	var why atomic.Pointer[error]
+	watching := make(chan struct{})
+	defer func() { l.cancel(); <-watching }()
+	go func() {
+		defer close(watching)
+		if err := l.watch(ctx, beat.C); err != nil {
+			why.Store(&err)
+			l.cancel()
+		}
+	}()
 	for {
 		select {
 		case err := <-received:
-			if silent.Load() {
-				err = errSilent
+			if cause := why.Load(); cause != nil {
+				err = *cause
 			}
 			return fmt.Errorf("relay to %s: %w", home.Name, err)
 		case <-l.changed:
@@ -71,41 +87,45 @@ func (l *link) run(ctx context.Context, cfg Config, home membership.Node) error 
 	}
 }
 
-// watch has the home say that it is there while it is waited for, until ctx ends,
-// and ends the stream if it does not: then silent is true.
-func (l *link) watch(ctx context.Context) (silent *atomic.Bool) {
-	silent = &atomic.Bool{}
-	go func() {
-		tick := time.NewTicker(beatEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case now := <-tick.C:
-				if !l.beat(now) {
-					silent.Store(true)
-					l.cancel()
-					return
-				}
+// watch has the home say that it is there while it is waited for, and returns why
+// the stream is to end: it does not, or nobody has waited for a minute. It returns
+// nil when ctx ends. It does not send, so it is not held up.
+func (l *link) watch(ctx context.Context, beats <-chan time.Time) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-beats:
+			if err := l.beat(now); err != nil {
+				return err
 			}
 		}
-	}()
-	return silent
+	}
 }
 
-// beat asks for a sign of life, or reports that the last one is too long ago.
-func (l *link) beat(now time.Time) bool {
+func (l *link) beat(now time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case len(l.waiting) == 0:
-		return true
-	case now.Sub(l.heard) >= silence:
-		return false
+	if len(l.waiting) > 0 {
+		l.idle = 0
+		if now.Sub(l.heard) >= silence {
+			return errSilent
+		}
+		l.tellLocked(&edgev1.RelayRequest{Event: &edgev1.RelayRequest_Beat{Beat: true}})
+		return nil
 	}
-	l.tellLocked(&edgev1.RelayRequest{Event: &edgev1.RelayRequest_Beat{Beat: true}})
-	return true
+	if l.idle++; l.idle < rest {
+		return nil
+	}
+	l.waiting = nil // whoever comes now begins another
+	return errIdle
+}
+
+// ended reports whether nothing can be relayed any more.
+func (l *link) ended() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waiting == nil
 }
 
 func (l *link) collect() []*edgev1.RelayRequest {
