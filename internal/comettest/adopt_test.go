@@ -104,7 +104,7 @@ func TestEdgesDie(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHomes(t, clients()...)
-		for i := range 4 {
+		for i := range 3 {
 			name := fmt.Sprintf("edge-%d", i%3)
 			h.Crash(name)
 			time.Sleep(40 * time.Second)
@@ -161,7 +161,7 @@ func TestEdgeDrains(t *testing.T) {
 			comettest.Profile{}, comettest.Profile{Ack: true}, comettest.Profile{Roams: true},
 			comettest.Profile{Roams: true, Ack: true}, comettest.Profile{Ack: true, Transport: comettest.WebSocket},
 		)
-		for i := range 4 {
+		for i := range 3 {
 			name := fmt.Sprintf("edge-%d", i%3)
 			h.Stop(name)
 			time.Sleep(10 * time.Second)

@@ -168,7 +168,7 @@ func TestEventsOutliveTheirPublisher(t *testing.T) {
 // kind at a time, while sessions begin, end and leave channels.
 func TestEventsUnderKills(t *testing.T) {
 	t.Parallel()
-	seeds, rounds := uint64(1), 2
+	seeds, rounds := uint64(1), 1
 	if *all {
 		seeds, rounds = 8, 6
 	}

@@ -144,7 +144,7 @@ func TestConfirmElsewhere(t *testing.T) {
 
 // Whatever is marked, and confirmed, and when, a node knows everything soon.
 func TestMarksAndConfirmations(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(5) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inWorld(t, func(w *world) {
 				w.wait()
