@@ -64,7 +64,7 @@ func (f *Front) Run(ctx context.Context) error {
 		f.mu.Lock()
 		for member, l := range f.links {
 			if _, announced := v.Node(member); !announced {
-				l.cancel()
+				l.cancel(nil)
 			}
 		}
 		f.mu.Unlock()
@@ -116,11 +116,11 @@ func (f *Front) link(home membership.Node) *link {
 	if f.ctx == nil || f.ctx.Err() != nil {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(f.ctx)
+	ctx, cancel := context.WithCancelCause(f.ctx)
 	l := newLink(f.cfg.Most, cancel)
 	f.links[member] = l
 	f.running.Go(func() {
-		defer cancel()
+		defer cancel(nil)
 		err := l.run(ctx, f.cfg, home)
 		f.mu.Lock()
 		if f.links[member] == l {

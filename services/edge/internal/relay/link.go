@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	edgev1 "github.com/comet-push/comet/gen/comet/edge/v1"
@@ -17,7 +16,7 @@ import (
 // link is the stream to a home, at a front.
 type link struct {
 	most   int
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 
 	mu      sync.Mutex // leaf
 	heard   time.Time  // of the home, or when it was first waited for
@@ -39,7 +38,7 @@ var errIdle = errors.New("nobody needs it")
 
 var errSilent = errors.New("the edge does not answer")
 
-func newLink(most int, cancel context.CancelFunc) *link {
+func newLink(most int, cancel context.CancelCauseFunc) *link {
 	return &link{most: most, cancel: cancel, changed: make(chan struct{}, 1), waiting: map[uint64]Exchange{}}
 }
 
@@ -57,29 +56,21 @@ func (l *link) run(ctx context.Context, cfg Config, home membership.Node) error 
 		return fmt.Errorf("relay to %s: %w", home.Name, err)
 	}
 	received := rpc.Each(stream, l.take)
-	beat := time.NewTicker(beatEvery)
-	defer beat.Stop()
-	var why atomic.Pointer[error]
-	watching := make(chan struct{})
-	defer func() { l.cancel(); <-watching }()
-	go func() {
-		defer close(watching)
-		if err := l.watch(ctx, beat.C); err != nil {
-			why.Store(&err)
-			l.cancel()
-		}
-	}()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer l.cancel(nil)
+	watching.Go(func() { l.watch(ctx) })
 	for {
 		select {
 		case err := <-received:
-			if cause := why.Load(); cause != nil {
-				err = *cause
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
 			}
 			return fmt.Errorf("relay to %s: %w", home.Name, err)
 		case <-l.changed:
 			for _, r := range l.collect() {
 				if err := stream.Send(r); err != nil {
-					l.cancel()
+					l.cancel(err)
 					return fmt.Errorf("relay to %s: %w", home.Name, <-received)
 				}
 			}
@@ -87,17 +78,19 @@ func (l *link) run(ctx context.Context, cfg Config, home membership.Node) error 
 	}
 }
 
-// watch has the home say that it is there while it is waited for, and returns why
-// the stream is to end: it does not, or nobody has waited for a minute. It returns
-// nil when ctx ends. It does not send, so it is not held up.
-func (l *link) watch(ctx context.Context, beats <-chan time.Time) error {
+// watch has the home say that it is there while it is waited for, and ends the
+// stream if it does not, or if nobody has waited for a minute. It does not send, so
+// it is not held up.
+func (l *link) watch(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case now := <-beats:
+			return
+		case now := <-tick.C:
 			if err := l.beat(now); err != nil {
-				return err
+				l.cancel(err)
 			}
 		}
 	}
