@@ -84,19 +84,9 @@ type herd struct {
 // spend returns how much processor time the brokers use in a time.
 func (h *herd) spend(b *testing.B, brokers []*cluster.Process, d time.Duration) (used time.Duration) {
 	b.Helper()
-	sum := func() (sum time.Duration) {
-		for _, p := range brokers {
-			each, err := cpu(p.Pid())
-			if err != nil {
-				b.Fatal(err)
-			}
-			sum += each
-		}
-		return sum
-	}
-	begin := sum()
+	begin := cpuSpentBy(b, brokers)
 	time.Sleep(d)
-	return sum() - begin
+	return cpuSpentBy(b, brokers) - begin
 }
 
 // publish publishes numbers until the herd is over.

@@ -59,16 +59,6 @@ func acknowledged(b *testing.B, exact string, sessions int) {
 	time.Sleep(8 * time.Second) // until vectors say what they have
 
 	servers := slices.Concat(c.Edges, c.Presence)
-	used := func() (sum time.Duration) {
-		for _, p := range servers {
-			each, err := cpu(p.Pid())
-			if err != nil {
-				b.Fatal(err)
-			}
-			sum += each
-		}
-		return sum
-	}
 	told := func() (sum float64) {
 		for _, p := range c.Edges {
 			each, err := p.Metric("comet_edge_report_bytes_total")
@@ -80,7 +70,7 @@ func acknowledged(b *testing.B, exact string, sessions int) {
 		return sum
 	}
 	const span, every = 15 * time.Second, 100 * time.Millisecond
-	cpuBefore, toldBefore := used(), told()
+	cpuBefore, toldBefore := cpuSpentBy(b, servers), told()
 	backend := pubsub(b, c.Brokers[0])
 	tick := time.NewTicker(every)
 	for begun := time.Now(); time.Since(begun) < span; <-tick.C {
@@ -93,7 +83,7 @@ func acknowledged(b *testing.B, exact string, sessions int) {
 	}
 	tick.Stop()
 	time.Sleep(time.Second)
-	cost, bytes := used()-cpuBefore, told()-toldBefore
+	cost, bytes := cpuSpentBy(b, servers)-cpuBefore, told()-toldBefore
 	close(h.over)
 	h.http.CloseIdleConnections()
 	running.Wait()

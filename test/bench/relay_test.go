@@ -61,20 +61,10 @@ type spent struct{ middle, late, each time.Duration }
 func (h *herd) exchange(b *testing.B, edges []*cluster.Process, at func(n int) int) spent {
 	b.Helper()
 	const workers, span = 4, 5 * time.Second
-	used := func() (sum time.Duration) {
-		for _, p := range edges {
-			each, err := cpu(p.Pid())
-			if err != nil {
-				b.Fatal(err)
-			}
-			sum += each
-		}
-		return sum
-	}
 	var mu sync.Mutex
 	var took []time.Duration
 	var failed atomic.Int64
-	before, begun := used(), time.Now()
+	before, begun := cpuSpentBy(b, edges), time.Now()
 	var running sync.WaitGroup
 	for w := range workers {
 		running.Go(func() {
@@ -99,7 +89,7 @@ func (h *herd) exchange(b *testing.B, edges []*cluster.Process, at func(n int) i
 		})
 	}
 	running.Wait()
-	cost := used() - before
+	cost := cpuSpentBy(b, edges) - before
 	if n := failed.Load(); n > 0 || len(took) == 0 {
 		b.Fatalf("%d of %d requests failed", n, len(took))
 	}

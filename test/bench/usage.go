@@ -7,7 +7,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
+
+	"github.com/comet-push/comet/test/internal/cluster"
 )
 
 // cpu is how much processor time a process and its children have used.
@@ -64,6 +67,20 @@ func family(pid int) ([]int, error) {
 		family = append(family, child)
 	}
 	return family, nil
+}
+
+// cpuSpentBy is how much processor time processes have used.
+func cpuSpentBy(b *testing.B, processes []*cluster.Process) time.Duration {
+	b.Helper()
+	var pids []int
+	for _, p := range processes {
+		pids = append(pids, p.Pid())
+	}
+	sum, err := cpuOf(pids)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return sum
 }
 
 // milliseconds is a time as metrics have it.
