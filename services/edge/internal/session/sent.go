@@ -107,25 +107,31 @@ func (s *Session) Overtaken(messages []bayeux.Message) bool {
 
 // passSlot lets go of what came through a slot up to a place.
 func (s *Session) passSlot(at shard.Position) {
+	given := s.got(at.Slot)
 	if i, known := s.slot(at.Slot); known {
 		s.seen[i].Offset = max(s.seen[i].Offset, at.Offset)
 		s.missed(s.seen[i])
 	}
 	s.discard(func(i item) bool {
 		e := i.event
-		return e.At.Slot == at.Slot && 0 < e.At.Offset && e.At.Offset <= at.Offset && s.reader(e) == nil
+		sub := s.find(e.Channel) // one that reads has places of its own
+		return e.At.Slot == at.Slot && 0 < e.At.Offset && e.At.Offset <= at.Offset && (sub == nil || sub.past == nil)
 	})
 	for _, sub := range s.subs {
 		if sub.past != nil && shard.Of(sub.channel) == at.Slot {
-			s.readUpTo(sub, at.Offset)
+			s.readUpTo(sub, given, at.Offset)
 		}
 	}
 }
 
 // readUpTo has a subscription that reads history read up to a place: it may not
-// have, when others were given what came through its slot.
-func (s *Session) readUpTo(sub *subscription, through uint64) {
+// have, when others were given what came through its slot. If it does not read any
+// more it has all that was given of the slot here.
+func (s *Session) readUpTo(sub *subscription, given, through uint64) {
 	p := sub.past
+	if p.done {
+		p.cursor = max(p.cursor, given)
+	}
 	if p.cursor >= through {
 		return
 	}

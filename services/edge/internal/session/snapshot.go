@@ -84,6 +84,7 @@ func (s *Session) Snapshot(handed func(shard.Slot) uint64) *Snapshot {
 		}
 		snap.Items = append(snap.Items, Item{Batch: i.batch, Event: i.event})
 	}
+	arrived := s.arrived()
 	for _, sub := range s.subs {
 		if sub.state != active {
 			continue
@@ -91,9 +92,33 @@ func (s *Session) Snapshot(handed func(shard.Slot) uint64) *Snapshot {
 		if p := sub.past; p != nil && !p.done && (p.gap || p.earliest && p.withheld != 0) {
 			snap.Items = append(snap.Items, Item{Event: event.NewNotice(sub.channel)})
 		}
-		snap.Subscriptions = append(snap.Subscriptions, s.whole(sub, snap.given(shard.Of(sub.channel), nil)))
+		slot := shard.Of(sub.channel)
+		whole := s.whole(sub, snap.given(slot, nil))
+		if at, known := arrived[slot]; known && !whole.Reads {
+			whole = sub.plain(at) // a record counts from there
+		}
+		snap.Subscriptions = append(snap.Subscriptions, whole)
 	}
 	return snap
+}
+
+// arrived is by slot up to where nothing waits and all is confirmed, where it is
+// not so of all that was given.
+func (s *Session) arrived() map[shard.Slot]uint64 {
+	var through map[shard.Slot]uint64
+	for _, i := range s.log {
+		if i.event.At.Offset == 0 {
+			continue
+		}
+		if through == nil {
+			through = map[shard.Slot]uint64{}
+		}
+		slot, before := i.event.At.Slot, i.event.At.Offset-1
+		if at, known := through[slot]; !known || before < at {
+			through[slot] = before
+		}
+	}
+	return through
 }
 
 // outline is what all snapshots have.
