@@ -54,9 +54,11 @@ func TestDrills(t *testing.T) {
 		defer cancel()
 	}
 	s := open(ctx, t)
+	opened := time.Now()
 	if err := within(ctx, 2*time.Minute, s.spread); err != nil {
 		t.Fatal(err)
 	}
+	sleep(ctx, time.Until(opened.Add(young)))
 	r := &run{site: s}
 	t.Cleanup(func() { t.Logf("\n%s", r.table()) }) // when nothing more comes
 	r.load = begin(ctx, t, s)
@@ -108,6 +110,10 @@ func (r *run) drills() []drill {
 		drill{"etcd restarted in turn", planned, r.rolls(r.etcd)},
 	)
 }
+
+// young is how long nobody is declared dead after brokers have started (package
+// controller, fact 3).
+const young = 3 * membership.DefaultLease
 
 func full() bool { return os.Getenv("DRILLS") == "full" }
 
