@@ -84,6 +84,7 @@ func clients() []comettest.Profile {
 		{Repeats: repeated, Roams: true},
 		{Roams: true, Ack: true},
 		{Ack: true, Transport: comettest.WebSocket},
+		{Repeats: repeated, Transport: comettest.WebSocket},
 	}
 }
 
@@ -143,9 +144,11 @@ func TestSettling(t *testing.T) {
 func TestSocketMoves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHomes(t, comettest.Profile{Ack: true, Transport: comettest.WebSocket})
+		h := newHomes(t, comettest.Profile{Ack: true, Transport: comettest.WebSocket}, comettest.Profile{Transport: comettest.WebSocket})
 		for range 3 {
-			h.clients[0].Move()
+			for _, client := range h.clients {
+				client.Move()
+			}
 			time.Sleep(20 * time.Second)
 		}
 		h.check()
@@ -160,6 +163,7 @@ func TestEdgeDrains(t *testing.T) {
 		h := newHomes(t,
 			comettest.Profile{}, comettest.Profile{Ack: true}, comettest.Profile{Roams: true},
 			comettest.Profile{Roams: true, Ack: true}, comettest.Profile{Ack: true, Transport: comettest.WebSocket},
+			comettest.Profile{Transport: comettest.WebSocket},
 		)
 		for i := range 3 {
 			name := fmt.Sprintf("edge-%d", i%3)
@@ -170,6 +174,11 @@ func TestEdgeDrains(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		h.check()
+		for _, client := range h.clients {
+			if !client.Roams { // one that comes to an edge that is down may think that an answer was lost
+				onceEach(t, client)
+			}
+		}
 	})
 }
 

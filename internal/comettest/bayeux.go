@@ -29,6 +29,8 @@ type carrier interface {
 	open(ctx context.Context) error
 	// exchange sends a message and hands over what comes, until it is answered.
 	exchange(ctx context.Context, text []byte, take func([]message) (answered bool)) error
+	// wait lets time pass, and hands over what comes.
+	wait(ctx context.Context, d time.Duration, take func([]message))
 	close()
 }
 
@@ -95,9 +97,6 @@ func (b *session) lost(ctx context.Context) {
 		b.elsewhere()
 	}
 	b.failed = true
-	if b.Transport == WebSocket && !b.Ack {
-		b.setID("") // what was on its way is lost
-	}
 	wait(ctx, pause)
 }
 
@@ -178,7 +177,12 @@ func (b *session) connect(ctx context.Context) bool {
 	if reply.Advice != nil && (reply.Advice.Reconnect == "handshake" || reply.Advice.Reconnect == "none") {
 		b.setID("")
 	}
-	wait(ctx, rest)
+	b.carrier.wait(ctx, rest, func(messages []message) {
+		b.reply()
+		for i := range messages {
+			b.take(&messages[i])
+		}
+	})
 	return true
 }
 
@@ -243,6 +247,8 @@ type pollingCarrier Client
 
 func (*pollingCarrier) open(context.Context) error { return nil }
 func (*pollingCarrier) close()                     {}
+
+func (*pollingCarrier) wait(ctx context.Context, d time.Duration, _ func([]message)) { wait(ctx, d) }
 
 func (l *pollingCarrier) exchange(ctx context.Context, text []byte, take func([]message) bool) error {
 	c := (*Client)(l)

@@ -59,12 +59,25 @@ func drainEdge(t *testing.T, edges []string, every time.Duration) {
 		if err := comettest.Check(client, publishers...); err != nil {
 			t.Error(err)
 		}
-		want := 1
-		if client.Transport == comettest.WebSocket { // without acks it begins anew
-			want = 2
+		if n := len(client.Of(comettest.Session)); n != 1 {
+			t.Errorf("%s had %d sessions, want one", client.Name, n)
 		}
-		if n := len(client.Of(comettest.Session)); n != want {
-			t.Errorf("%s had %d sessions, want %d", client.Name, n, want)
+		onceEach(t, client)
+	}
+}
+
+// onceEach checks that a client got nothing twice.
+func onceEach(t *testing.T, client *comettest.Client) {
+	t.Helper()
+	type event struct {
+		channel string
+		n       int
+	}
+	times := map[event]int{}
+	for _, r := range client.Of(comettest.Event) {
+		e := event{r.Channel, r.N}
+		if times[e]++; times[e] == 2 {
+			t.Errorf("%s: %d of %s came again at %s", client.Name, e.n, e.channel, r.At.Format("15:04:05.000"))
 		}
 	}
 }

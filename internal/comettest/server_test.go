@@ -283,7 +283,7 @@ func TestDrainByOrder(t *testing.T) {
 		var clients []*comettest.Client
 		for i := range 4 * len(kinds) {
 			p := comettest.Profile{
-				Name: fmt.Sprintf("client-%d", i), Transport: kinds[i%len(kinds)], Ack: i%2 == 1 || kinds[i%len(kinds)] == comettest.WebSocket,
+				Name: fmt.Sprintf("client-%d", i), Transport: kinds[i%len(kinds)], Ack: i%4 == 1,
 				Edges: []string{"edge-0", "edge-1"}, Channels: []string{"/news/x"},
 			}
 			clients = append(clients, c.Connect(p))
@@ -326,6 +326,7 @@ func TestDrainByOrder(t *testing.T) {
 			if n := len(client.Of(comettest.Session)); n > 1 {
 				t.Errorf("%s had %d sessions, want one", client.Name, n)
 			}
+			onceEach(t, client)
 		}
 	})
 }

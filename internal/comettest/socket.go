@@ -81,16 +81,32 @@ func (l *socketCarrier) exchange(ctx context.Context, text []byte, take func([]m
 	}
 	until, _ := ctx.Deadline()
 	for {
-		frame, err := l.socket.receive(time.Until(until))
+		messages, err := l.receive(until)
 		if err != nil {
-			return err
-		}
-		var messages []message
-		if err := json.Unmarshal(frame, &messages); err != nil {
 			return err
 		}
 		if take(messages) {
 			return nil
 		}
 	}
+}
+
+// wait implements [carrier]. As browsers do, it answers pings meanwhile.
+func (l *socketCarrier) wait(ctx context.Context, d time.Duration, take func([]message)) {
+	for until := time.Now().Add(d); time.Now().Before(until); {
+		messages, err := l.receive(until)
+		if err != nil {
+			wait(ctx, time.Until(until))
+			return
+		}
+		take(messages)
+	}
+}
+
+func (l *socketCarrier) receive(until time.Time) (messages []message, err error) {
+	frame, err := l.socket.receive(time.Until(until))
+	if err != nil {
+		return nil, err
+	}
+	return messages, json.Unmarshal(frame, &messages)
 }

@@ -18,14 +18,14 @@ import (
 //     acknowledged may come later than what was published after it. Only when a log was lost,
 //     which a resync tells, may one come again whose publish was unclear: its
 //     publisher tried again, or a broker did for it, and the key went with the
-//     log. And what came last before a connect was cut may come again if the
-//     client does not acknowledge. What came within Profile.Repeats may come
-//     again, too.
+//     log. And if the client does not acknowledge, what came last before a connect
+//     was cut may come again: the last answer, or the last three seconds of a socket.
+//     What came within Profile.Repeats may come again, too.
 //  2. What was published after a subscription was confirmed comes, or a resync
 //     names the channel as it was subscribed to: not before the reply of the
 //     last event before the gap, not after that of the first event behind it.
 //     But to a socket events are pushed, and losses are not: they are told with
-//     the next connect's answer, soon, unless the socket is cut before.
+//     the next connect's answer, soon, or when it comes again after it was cut.
 //  3. A new session begins anew with its confirmed subscription.
 //
 // For clients of plain channels:
@@ -111,7 +111,7 @@ func check(c *Client, p *Publisher, pattern string) (errs []error) {
 func (in *reader) excused(i int, c *Client) bool {
 	r := in.history[i]
 	return in.repeats(r) && (in.publisher.Retried(r.N) || in.begunAnew(r)) ||
-		!c.Ack && in.repeatsCut(i) || in.repeatsWithin(i, c.Repeats)
+		in.pushed && in.repeatsUnconfirmed(i) || !in.pushed && !c.Ack && in.repeatsCut(i) || in.repeatsWithin(i, c.Repeats)
 }
 
 func (in *reader) event(r Record) error {
@@ -185,6 +185,31 @@ func (in *reader) repeatsCut(i int) bool {
 	return false
 }
 
+// unconfirmed is for how long at most it is not known of what was pushed whether it
+// has arrived, while more is.
+const unconfirmed = 3 * time.Second
+
+// repeatsUnconfirmed reports whether an event comes again that came among the last
+// ones before a socket was cut.
+func (in *reader) repeatsUnconfirmed(i int) bool {
+	again, last, cut := in.history[i], Record{}, false
+	if in.first || again.N >= in.due {
+		return false
+	}
+	for _, r := range slices.Backward(in.history[:i]) {
+		switch {
+		case r.Kind == Cut:
+			cut, last = true, Record{}
+		case !cut || r.Kind != Event:
+		case r.Channel == again.Channel && r.N == again.N:
+			return last.Kind == "" || last.At.Sub(r.At) <= unconfirmed
+		case last.Kind == "":
+			last = r
+		}
+	}
+	return false
+}
+
 // repeatsWithin reports whether an event comes again that came a short time ago.
 func (in *reader) repeatsWithin(i int, limit time.Duration) bool {
 	again := in.history[i]
@@ -203,14 +228,25 @@ func (in *reader) repeatsWithin(i int, limit time.Duration) bool {
 // announced.
 func (in *reader) resynced(at Record) bool {
 	const soon = time.Second
-	return slices.ContainsFunc(in.history, func(r Record) bool {
+	for i, r := range in.history {
 		inTime := r.Reply <= at.Reply || in.pushed && r.At.Before(at.At.Add(soon))
 		switch r.Kind {
 		case Resync:
-			return r.Channel == in.pattern && r.Reply >= in.reply && inTime
+			if r.Channel == in.pattern && r.Reply >= in.reply && inTime {
+				return true
+			}
 		case Cut:
-			return in.pushed && r.Reply >= at.Reply && inTime
+			if in.pushed && r.Reply >= at.Reply && inTime && in.told(in.history[i:]) {
+				return true
+			}
 		}
-		return false
+	}
+	return false
+}
+
+// told reports whether a loss is told of, or its session is over before it can be.
+func (in *reader) told(history []Record) bool {
+	return slices.ContainsFunc(history, func(r Record) bool {
+		return r.Kind == Resync && r.Channel == in.pattern || r.Kind == Session
 	})
 }

@@ -49,14 +49,21 @@ func TestCheck(t *testing.T) {
 		{"s u 34 l", ""},
 		{"s u p 3 4 7 8 r 9", ""},
 		{"s u p 3 4 7 8 x s u 9", "9 came where 3 was due"}, // not 7: the socket was cut
+		{"s u p 3 4 7 8 x 9", "7 came where 5 was due"},
+		{"s u p 3 4 7 8 x 9 r", ""}, // told when it came again
 		{"s u p 3 4 7 8 9", "7 came where 5 was due"},
+		{"s u p 3 4 5 x 3 4 5 x 5 6 7 8 9", ""}, // what was not confirmed
+		{"s u p 3 4 t 5 x 5 6 7 8 9", ""},
+		{"s u p 3 4 t 5 x 4 5 6 7 8 9", "4 came again or too late"},
+		{"s u p 3 4 5 4 x 6 7 8 9", "4 came again or too late"},
 		{"s u 34 x 34567 x 567 x 567 89", ""},             // the last answer comes again
 		{"s u 34 5 x 34 56789", "3 came again"},           // one before it
 		{"s u 34 34 x 56789", "3 came again or too late"}, // before the cut
 	} {
 		c := &Client{Profile: Profile{Name: "c", Transport: LongPolling, Channels: []string{"/a/*"}}}
+		var clock time.Time
 		for _, k := range tt.history {
-			r := Record{Reply: c.replies, Kind: Event, Channel: "/a/x", N: int(k - '0')}
+			r := Record{Reply: c.replies, At: clock, Kind: Event, Channel: "/a/x", N: int(k - '0')}
 			switch k {
 			case ' ':
 				c.replies++
@@ -67,8 +74,11 @@ func TestCheck(t *testing.T) {
 				r = Record{Reply: c.replies, Kind: Subscribed, Channel: "/a/*", At: begin.Add(1500 * time.Millisecond)}
 			case 'p':
 				continue
+			case 't':
+				clock = clock.Add(unconfirmed + 1)
+				continue
 			case 'x':
-				r = Record{Reply: c.replies, Kind: Cut}
+				r = Record{Reply: c.replies, At: clock, Kind: Cut}
 			case 'l':
 				r = Record{Reply: c.replies, Kind: Left}
 			case 'r':

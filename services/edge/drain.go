@@ -98,13 +98,14 @@ func (c *client) drains() bool {
 	return c.session.Draining()
 }
 
-// part lets go of a session that drains and waits for no answer: it is left to the
+// part lets go of a session that drains and waits for no answer, nor for a pong: it is left to the
 // next edge or, where nobody keeps records, ended if it had its time or has
 // nothing left to be told.
 func (c *client) part(hadTime bool) {
 	kept := c.service.arrivals.records.Kept(c.session.PublicID())
 	c.mu.Lock()
-	busy := !c.session.Draining() || len(c.exchanges) > 0 || c.publishes.Load() > 0
+	busy := !c.session.Draining() || len(c.exchanges) > 0 || c.publishes.Load() > 0 ||
+		c.socket != nil && c.session.Unconfirmed()
 	owed := c.session.Queued() > 0
 	c.mu.Unlock()
 	switch {

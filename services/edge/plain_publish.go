@@ -97,6 +97,10 @@ func (p poster) Drain(uint64) {}
 // that publishes and does not read.
 const mostAnswers = 4 * hold.Full
 
+// Pong implements [hold.Receiver]: what has arrived is known from the client's
+// position.
+func (r *reader) Pong(uint64, []byte) {}
+
 // Message implements [hold.Receiver]: the client publishes.
 func (r *reader) Message(_ uint64, text []byte) {
 	d := r.door

@@ -101,8 +101,8 @@ type Service struct {
 	sockets    sockets
 	deadlines  [timerQueues]*deadline.Queue[*client]
 	pings      *deadline.Queue[*socket]
-	ping       *frame.Frame
-	numbers    atomic.Uint64 // the last exchange or stream
+	pingFrames [256]*frame.Frame // by number; 0: one whose pong nobody waits for
+	numbers    atomic.Uint64     // the last exchange or stream
 	unanswered inFlight
 
 	draining atomic.Bool // the drain has been asked for
@@ -159,7 +159,9 @@ func build(cfg Config, deps Deps) (*Service, error) {
 		sockets:      sockets{most: cfg.MaxSessions},
 		orders:       backendOrders{most: cfg.Requests},
 		pings:        deadline.New[*socket](deadlineSlack),
-		ping:         frame.Ping(),
+	}
+	for number := range s.pingFrames {
+		s.pingFrames[number] = frame.Ping(byte(number))
 	}
 	s.reads = newReads()
 	for i := range s.deadlines {

@@ -85,6 +85,13 @@ func (k *socket) Message(_ uint64, text []byte) {
 	}
 }
 
+// Pong implements [hold.Receiver].
+func (k *socket) Pong(number uint64, payload []byte) {
+	if c := k.client.Load(); c != nil && len(payload) == 1 {
+		c.pong(number, payload[0])
+	}
+}
+
 func (k *socket) take(messages []bayeux.Message) {
 	s := k.service
 	r := k.request(messages)
@@ -240,7 +247,7 @@ func (k *socket) tick(now time.Time) {
 		k.end(closeNormal, "no session")
 	default:
 		if c := k.client.Load(); c == nil || !c.beat(now, now.Add(k.service.cfg.Heartbeat)) {
-			k.send(k.service.ping)
+			k.send(k.service.pingFrames[0])
 		}
 		k.startTimer()
 	}
@@ -338,6 +345,14 @@ func (c *client) writable(number uint64) {
 	c.settle(now, &out)
 }
 
+func (c *client) pong(number uint64, ping byte) {
+	var out session.Effects
+	c.mu.Lock()
+	now := time.Now()
+	c.session.Pong(now, number, ping, &out)
+	c.settle(now, &out)
+}
+
 // reply sends an answer over its socket.
 func (c *client) reply(now time.Time, a *session.Answer) {
 	k := c.carrier(a.Socket)
@@ -348,7 +363,7 @@ func (c *client) reply(now time.Time, a *session.Answer) {
 	c.service.written(now, a.Events, nanoseconds(a.Newest))
 }
 
-// push sends events over the session's socket.
+// push sends events over the session's socket, and a ping.
 func (c *client) push(now time.Time, p *session.Pushes) {
 	k := c.carrier(p.Socket)
 	if k == nil {
@@ -357,6 +372,9 @@ func (c *client) push(now time.Time, p *session.Pushes) {
 	for e := range p.All() {
 		c.sendOver(now, k, e.Frame(p.As))
 		c.service.written(now, 1, nanoseconds(e.Appended()))
+	}
+	if p.Ping != 0 {
+		c.sendOver(now, k, c.service.pingFrames[p.Ping])
 	}
 }
 

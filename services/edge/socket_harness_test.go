@@ -26,9 +26,12 @@ type socketClient struct {
 	came     chan struct{} // a frame, or several
 	done     chan struct{} // closed when nothing is read any more
 
+	writing sync.Mutex
+
 	mu     sync.Mutex
 	frames [][]message // that came and were not taken
 	pings  int
+	silent bool          // it answers no pings
 	code   ws.StatusCode // of the closing frame
 	pause  chan struct{} // closed when it reads on, nil: it reads
 }
@@ -70,6 +73,7 @@ func (k *socketClient) read(r io.Reader) {
 			return
 		}
 		k.mu.Lock()
+		silent := k.silent
 		switch f.Header.OpCode {
 		case ws.OpPing:
 			k.pings++
@@ -91,8 +95,11 @@ func (k *socketClient) read(r io.Reader) {
 		if pause != nil {
 			<-pause
 		}
-		if f.Header.OpCode == ws.OpClose {
+		switch {
+		case f.Header.OpCode == ws.OpClose:
 			_ = k.conn.Close()
+		case f.Header.OpCode == ws.OpPing && !silent:
+			k.raw(ws.OpPong, f.Payload)
 		}
 	}
 }
@@ -113,6 +120,8 @@ func (k *socketClient) write(messages ...message) {
 
 func (k *socketClient) raw(op ws.OpCode, body []byte) {
 	k.w.t.Helper()
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	if err := wsutil.WriteClientMessage(k.conn, op, body); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 		k.w.t.Fatal(err)
 	}
@@ -227,6 +236,13 @@ func (k *socketClient) pinged() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.pings
+}
+
+// mute has it answer no more pings.
+func (k *socketClient) mute() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.silent = true
 }
 
 // stopReading reads at most one more frame until readOn is called.

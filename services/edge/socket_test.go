@@ -69,6 +69,7 @@ func TestSocketOfAnotherHandshake(t *testing.T) {
 		if got := transportOf(w); got != "websocket" {
 			t.Errorf("presence says %q", got)
 		}
+		time.Sleep(3 * time.Second) // until a pong has said that 1 arrived
 		k.leave()
 		w.broker.publish("/a", "2")
 		if events, _ := c.connect(); summary(events) != "/a=2" {
@@ -347,6 +348,41 @@ func TestSocketGone(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		if w.value("comet_edge_sessions") != 0 {
 			t.Error("the session is still there")
+		}
+	})
+}
+
+// What was pushed comes again on the next socket if no pong has said that it
+// arrived, and only then.
+func TestSocketUnconfirmed(t *testing.T) {
+	inWorld(t, Config{}, func(w *world) {
+		k := w.socket().open("/a")
+		w.broker.publish("/a", "1")
+		w.broker.publish("/a", "2")
+		if got, pings := k.events(), k.pinged(); got != "/a=1 /a=2" || pings != 0 {
+			t.Fatalf("got %q and %d pings", got, pings)
+		}
+		time.Sleep(3 * time.Second)
+		if pings := k.pinged(); pings != 1 {
+			t.Errorf("%d pings after the events, want 1", pings)
+		}
+		k.mute()
+		w.broker.publish("/a", "3")
+		w.broker.publish("/a", "4")
+		if got, pings := k.events(), k.pinged(); got != "/a=3 /a=4" || pings != 1 {
+			t.Errorf("got %q and %d pings", got, pings)
+		}
+		time.Sleep(3 * time.Second)
+		k.leave()
+		w.broker.publish("/a", "5")
+		k = w.resume(k)
+		k.write(onSocket())
+		var all []message
+		for _, f := range k.take() {
+			all = append(all, f...)
+		}
+		if got := summary(all); !strings.Contains(got, "/a=3 /a=4 /a=5") || strings.Contains(got, "/a=2") {
+			t.Errorf("on the next socket: %s", got)
 		}
 	})
 }

@@ -80,9 +80,11 @@ func (f *fakeEdge) Publish(x *channels.Exchange, p channels.Publication) {
 }
 
 func (f *fakeEdge) Message(uint64, []byte) {}
-func (f *fakeEdge) Writable(uint64)        {}
-func (f *fakeEdge) Ended(uint64, bool)     {}
-func (f *fakeEdge) Drain(uint64)           {}
+
+func (f *fakeEdge) Pong(uint64, []byte) {}
+func (f *fakeEdge) Writable(uint64)     {}
+func (f *fakeEdge) Ended(uint64, bool)  {}
+func (f *fakeEdge) Drain(uint64)        {}
 
 func newHandler(tb testing.TB, edge channels.Edge, change ...func(*channels.Config)) *channels.Handler {
 	tb.Helper()

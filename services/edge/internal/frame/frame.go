@@ -50,8 +50,8 @@ func Text(message []byte) *Frame {
 	return webSocket(ws.NewTextFrame(message))
 }
 
-// Ping returns a ping of a WebSocket.
-func Ping() *Frame { return webSocket(ws.NewPingFrame(nil)) }
+// Ping returns a ping of a WebSocket, whose pong has the same payload.
+func Ping(payload ...byte) *Frame { return webSocket(ws.NewPingFrame(payload)) }
 
 // Close returns the closing frame of a WebSocket.
 func Close(code uint16, reason string) *Frame {

@@ -60,6 +60,8 @@ func (p *parked) Ended(_ uint64, whole bool)    { p.over <- whole }
 func (p *parked) Drain(uint64)                  { p.drain <- struct{}{} }
 func (p *parked) Message(_ uint64, text []byte) { p.messages <- string(text) }
 
+func (p *parked) Pong(_ uint64, payload []byte) { p.messages <- "pong " + string(payload) }
+
 func (p *parked) Reply(a hold.Answer) hold.Reply {
 	return hold.Reply{Status: a.Status, Type: "text/plain", Body: a.Body, Close: string(a.Body) == "last"}
 }

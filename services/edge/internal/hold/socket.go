@@ -58,9 +58,9 @@ type socket struct {
 // read, since the peer closed or breached the protocol, the stream was ended
 // with the answer to that. The stream is held.
 func (s *socket) feed(data []byte) (more, breach bool) {
-	p := s.parser
-	if p == nil {
-		p = &parser{}
+	var p parser // not allocated, as a rule
+	if s.parser != nil {
+		p = *s.parser
 	}
 	for {
 		it, rest, f := p.next(data, s.most)
@@ -79,14 +79,25 @@ func (s *socket) feed(data []byte) (more, breach bool) {
 			s.stream.endByPeer(closeEcho(it.payload))
 			return false, false
 		case ws.OpPong:
-		default:
-			if s.parser = p; p.idle() {
-				s.parser = nil
+			if !s.stream.isOver() {
+				s.receive.Pong(s.stream.number, it.payload)
 			}
+		default:
+			s.keep(&p)
 			return true, false
 		}
 		data = rest
 	}
+}
+
+// keep keeps the parser until more comes, if it stands in the middle of a message.
+func (s *socket) keep(p *parser) {
+	if p.idle() {
+		s.parser = nil
+		return
+	}
+	kept := *p
+	s.parser = &kept
 }
 
 func pong(payload []byte) *frame.Frame {

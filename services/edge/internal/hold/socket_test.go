@@ -105,6 +105,11 @@ func TestSocket(t *testing.T) {
 		x.stream.Send(frame.Ping())
 		k.want(ws.OpPing, "")
 		k.send(ws.OpPong, true, "")
+		x.wantMessage("pong ")
+		x.stream.Send(frame.Ping(7))
+		k.want(ws.OpPing, "\x07")
+		k.send(ws.OpPong, true, "\x07")
+		x.wantMessage("pong \x07")
 		for range 1000 {
 			k.send(ws.OpText, true, "x")
 		}

@@ -26,11 +26,13 @@ type StreamOwner interface {
 	Drain(number uint64)
 }
 
-// Receiver takes the text messages of a WebSocket, one at a time, in order. The
-// bytes are the receiver's. It must not block. One message may still be on its
-// way to it when its stream has ended.
+// Receiver takes what comes over a WebSocket, one thing at a time, in order. It must
+// not block. One may still be on its way to it when its stream has ended.
 type Receiver interface {
+	// Message takes a text message. The bytes are the receiver's.
 	Message(number uint64, text []byte)
+	// Pong takes the payload of a pong. It is good during the call only.
+	Pong(number uint64, payload []byte)
 }
 
 // SocketOptions bound a WebSocket.

@@ -10,6 +10,11 @@ import (
 // Deadline is when Tick is due; zero: never.
 func (s *Session) Deadline() time.Time {
 	due := s.stale
+	if s.awaitsPing() {
+		if ping := s.pings.due + pingLate; due == 0 || ping < due {
+			due = ping
+		}
+	}
 	if state := s.connect.state; (state == held || state == over) && (due == 0 || s.connect.due < due) {
 		due = s.connect.due
 	}
@@ -28,6 +33,7 @@ func (s *Session) Tick(now time.Time, out *Effects) {
 	if s.stale != 0 && at >= s.stale {
 		s.expireQueue(now, out)
 	}
+	s.ping(now, out)
 	switch c := &s.connect; {
 	case c.state == held && at >= c.due:
 		s.answerConnect(now, out)
@@ -53,12 +59,12 @@ func (s *Session) Await(now time.Time, longer time.Duration) {
 }
 
 // Beat is the time for a sign of life over the socket. It answers a connect held
-// there that is due before the next such time, and reports whether there was
-// one.
+// there that is due before the next such time, or sends a ping again that is not
+// answered, and reports whether there was one.
 func (s *Session) Beat(now, next time.Time, out *Effects) bool {
 	c := &s.connect
 	if s.ended() || c.state != held || !c.socket || c.due > s.since(next) {
-		return false
+		return s.pingAgain(out)
 	}
 	s.answerConnect(now, out)
 	return true
@@ -142,6 +148,7 @@ func (s *Session) Drain(now time.Time, interval time.Duration, moves bool, out *
 	if s.connect.state == held {
 		s.answerConnect(now, out)
 	}
+	s.ping(now, out)
 }
 
 // Draining reports whether the client is sent away.
@@ -179,7 +186,7 @@ func (s *Session) close(now time.Time, reason Reason, by *request, out *Effects)
 
 // forget lets go of what a session has that has ended.
 func (s *Session) forget() {
-	s.subs, s.log, s.seen, s.requests, s.regain = nil, nil, nil, nil, nil
+	s.subs, s.log, s.seen, s.requests, s.regain, s.pings = nil, nil, nil, nil, nil, nil
 	s.fresh, s.sent, s.catching = tally{}, tally{}, 0
 	s.connect.state = over
 }

@@ -14,7 +14,7 @@
 //  4. It reports every Answer to an HTTP request by Written or Lost, once, and
 //     one whose peer vanished before it was answered by Lost.
 //  5. It sends Answers that have a Socket, and then Pushes, as frames of that
-//     socket, and reports neither. When the socket is full it says Blocked
+//     socket, and reports neither; pongs it reports by Pong. When the socket is full it says Blocked
 //     before it lets go of the lock, and Writable when nothing waits there any
 //     more. When a socket is gone it says Unbind to every session that it gave
 //     a Request of it, and gives it no more.
@@ -58,14 +58,16 @@
 //     connects, or to the socket. Before the first connect, and when the
 //     newest one's socket is gone, the next frame of any socket is enough.
 //  16. To a socket they are pushed at once, and neither wait for a connect nor
-//     end its hold; with the ack extension they go with connects. Only losses
-//     end a hold.
+//     end its hold; with the ack extension, and when it drains, they go with
+//     connects. Only losses end a hold.
 //  17. While the socket is blocked they wait in the queue, and not longer than
 //     Config.QueueAge; what waits longer is dropped as when the queue
 //     overflows.
-//  18. Without the ack extension what was pushed is gone if the socket drops
-//     before it arrived. What waits in the queue then goes to where events go
-//     next.
+//  18. What was pushed is kept until the pong to a ping behind it: one ping at a
+//     time, within 1 to 2.5 s, sooner if there is very much of it. If the socket is
+//     left before, it goes to where events go next, and may come twice. No more
+//     is kept than the queue may hold; of what had to be let go of the client is
+//     told then.
 //
 // How it moves to another edge:
 //
@@ -79,8 +81,8 @@
 //     Requests that were open are not repeated, and subscriptions that the
 //     client had not been told of are gone.
 //  21. Restored from a record, Resume, with the vector that was told after it,
-//     it skips nothing without a notice, but messages for this session alone and
-//     what 18 says. What is newer than the vector, or than what Resume says
+//     it skips nothing without a notice, but messages for this session alone.
+//     What is newer than the vector, or than what Resume says
 //     instead, may come again. Batches go on 1000 numbers behind those that the
 //     record or the client knows of, so no number has two meanings.
 //     With the ack extension nothing comes again if that is the Resume, with

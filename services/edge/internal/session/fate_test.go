@@ -152,8 +152,12 @@ func (m *model) check(t *rapid.T) {
 
 // drainNetwork lets all answers arrive.
 func (m *model) drainNetwork(t *rapid.T) {
-	for len(m.wire) > 0 {
-		m.arriveFrame(t)
+	for len(m.wire)+len(m.pongs) > 0 {
+		if len(m.wire) > 0 {
+			m.arriveFrame(t)
+		} else {
+			m.arrivePong(t)
+		}
 	}
 	for len(m.flight) > 0 {
 		f := m.flight[0]
@@ -187,7 +191,7 @@ func (m *model) finish(t *rapid.T) {
 				break
 			}
 		}
-		if more || len(m.wire) > 0 || !m.s.Holding() || m.s.Queued() > 0 {
+		if more || len(m.wire)+len(m.pongs) > 0 || !m.s.Holding() || m.s.Queued() > 0 {
 			continue
 		}
 		if m.s.Deadline().Sub(m.now) > time.Second {

@@ -61,6 +61,8 @@ type model struct {
 	closed  map[uint64]bool           // sockets that the session knows to be gone
 	home    uint64                    // the socket of the newest connect, 0: HTTP
 	wire    []frame                   // frames on their way to the client
+	pongs   []report                  // on their way from it
+	unsure  []pushed                  // over the socket, and not confirmed
 	full    bool                      // the session knows that the socket is full
 
 	// The client.
@@ -108,17 +110,25 @@ type flight struct {
 	connect bool
 }
 
-// frame is an answer or an event on a socket.
+// frame is an answer, an event or a ping on a socket.
 type frame struct {
 	flight
 	event *entry
+	ping  byte
 }
 
-// report is the fate of an exchange, or the end of a socket.
+// pushed is an event on a socket, and the ping behind it, 0: none yet.
+type pushed struct {
+	entry
+	ping byte
+}
+
+// report is the fate of an exchange, the end of a socket, or a pong.
 type report struct {
 	ex     session.Exchange
 	lost   bool
 	socket uint64
+	ping   byte
 }
 
 // channels are those there are; the first two have one slot.
@@ -289,7 +299,7 @@ func (m *model) answer(t *rapid.T, a session.Answer) {
 
 // pushedFrames puts events on their way.
 func (m *model) pushedFrames(t *rapid.T, pushes *session.Pushes) {
-	if pushes.Len() == 0 {
+	if pushes.Len() == 0 && pushes.Ping == 0 {
 		return
 	}
 	if m.ack || m.full && pushes.Socket == m.socket {
@@ -300,11 +310,20 @@ func (m *model) pushedFrames(t *rapid.T, pushes *session.Pushes) {
 	}
 	for e := range pushes.All() {
 		at := entry{e.Channel, e.At.Offset}
-		if pushes.Socket == m.socket {
+		if pushes.Socket == m.socket { // else nobody is there any more
 			m.wire = append(m.wire, frame{event: &at})
-		} else {
-			m.told[at.String()] = true // nobody is there any more, and nobody is promised
+			m.unsure = append(m.unsure, pushed{entry: at})
 		}
+	}
+	if pushes.Ping == 0 || pushes.Socket != m.socket {
+		return
+	}
+	m.wire = append(m.wire, frame{ping: pushes.Ping})
+	for i := range m.unsure {
+		if m.unsure[i].ping != 0 && m.unsure[i].ping != pushes.Ping {
+			t.Fatalf("ping %d goes before the pong of %d", pushes.Ping, m.unsure[i].ping)
+		}
+		m.unsure[i].ping = pushes.Ping
 	}
 }
 

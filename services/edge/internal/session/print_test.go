@@ -106,6 +106,9 @@ func (tr *transcript) flush() {
 		}
 		fmt.Fprintf(&tr.b, "push %d: %s\n", out.Pushes.Socket, text)
 	}
+	if out.Pushes.Ping != 0 {
+		fmt.Fprintf(&tr.b, "ping %d: %d\n", out.Pushes.Socket, out.Pushes.Ping)
+	}
 	if out.Ended != "" {
 		fmt.Fprintf(&tr.b, "ended: %s\n", out.Ended)
 	}

@@ -21,9 +21,9 @@ import (
 //   - every exchange is answered exactly once, unless it was lost before;
 //   - every event of a subscription reaches the client once and in order, or a
 //     resync names the subscription; copies come only after a loss that was
-//     reported of an answer that had arrived. What was on its way over a socket
-//     is lost with it, but with the ack extension; and the channel that may be
-//     shed may lose what is not its newest;
+//     reported of an answer that had arrived, or that of a socket before the pong
+//     to a ping behind them. The channel that may be shed may lose what is not its
+//     newest;
 //   - a batch of the ack extension names one set of events for ever;
 //   - the log is bounded;
 //   - interests end when the session does;
@@ -73,6 +73,7 @@ func play(t *rapid.T) {
 		"pass":        m.pass,
 		"reopen":      m.reopen,
 		"frame":       m.arriveFrame,
+		"pong":        m.pong,
 		"block":       m.block,
 		"unblock":     m.unblock,
 		"tell":        m.tellHolders,

@@ -12,6 +12,8 @@ type item struct {
 	event *event.Event
 	batch uint32 // 0: fresh, else the answer it was first sent with
 	slow  asked
+
+	pushed bool // over the socket; batch is the ping behind it
 }
 
 // asked is what Config.Slow said, plus 1; 0: it was not asked.
@@ -92,18 +94,18 @@ func (s *Session) acknowledge(batch uint64) {
 	}
 }
 
-// confirm forgets what was sent, except what is lent.
+// confirm forgets what was sent with answers, except what is lent.
 func (s *Session) confirm() {
 	if s.sent == (tally{}) {
 		return
 	}
-	s.discard(func(i item) bool { return i.batch != 0 && !s.isLent(i.batch) })
+	s.discard(func(i item) bool { return i.batch != 0 && !i.pushed && !s.isLent(i.batch) })
 }
 
-// refresh makes items fresh again whose batch was lost.
+// refresh makes items fresh again whose answer was lost.
 func (s *Session) refresh(lost func(batch uint32) bool) {
 	for i := range s.log {
-		if b := s.log[i].batch; b != 0 && lost(b) {
+		if b := s.log[i].batch; b != 0 && !s.log[i].pushed && lost(b) {
 			s.log[i].batch = 0
 		}
 	}

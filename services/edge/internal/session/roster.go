@@ -17,7 +17,7 @@ func (s *Session) Tell(now time.Time, e *event.Event, out *Effects) bool {
 	case s.ended() || sub == nil || sub.state != active:
 		return false
 	case s.pushing() && !s.blocked: // so nothing waits
-		s.pushOne(e, out)
+		s.pushOne(now, e, out)
 		return true
 	case s.full(e):
 		return false

@@ -35,6 +35,7 @@ type Session struct {
 
 	// Where events go to.
 	socket uint64        // 0: with the answers to connects
+	pings  *pings        // nil: nothing was pushed over it
 	stale  time.Duration // when events have waited too long for the socket, 0: none wait
 
 	batch    uint32 // the last one sent
@@ -146,7 +147,7 @@ func (s *Session) Deliver(now time.Time, via string, e *event.Event, out *Effect
 	}
 	s.see(e.At)
 	if s.pushing() && !s.blocked { // so nothing waits
-		s.pushOne(e, out)
+		s.pushOne(now, e, out)
 		return
 	}
 	s.enqueue(s.conflate(e, out), out)

@@ -144,12 +144,18 @@ func (l *losses) add(e *event.Event) bool {
 // anew.
 func (s *Session) tell(l *losses, out *Effects) {
 	out.Stray = append(out.Stray, l.rosters...)
-	for _, sub := range s.subs {
-		if sub.state == active && sub.lost(l.channels) {
-			s.notice(sub.channel)
-		}
-	}
-	for _, channel := range l.direct {
+	for _, channel := range s.concerned(l) {
 		s.notice(channel)
 	}
+}
+
+// concerned are the subscriptions that lost something, and the channels of
+// messages for this session alone.
+func (s *Session) concerned(l *losses) (channels []string) {
+	for _, sub := range s.subs {
+		if sub.state == active && sub.lost(l.channels) {
+			channels = append(channels, sub.channel)
+		}
+	}
+	return append(channels, l.direct...)
 }

@@ -79,11 +79,12 @@ func (s *Session) Snapshot(handed func(shard.Slot) uint64) *Snapshot {
 		snap.Sent = slices.Clone(s.regain.earlier)
 	}
 	for _, i := range s.log {
-		if s.isLent(i.batch) {
+		if i.pushed || s.isLent(i.batch) {
 			i.batch = 0
 		}
 		snap.Items = append(snap.Items, Item{Batch: i.batch, Event: i.event})
 	}
+	snap.Items = append(snap.Items, s.spilled()...)
 	arrived := s.arrived()
 	for _, sub := range s.subs {
 		if sub.state != active {
@@ -190,6 +191,7 @@ func (s *Session) Resume(passed, settled []uint64) *Snapshot {
 	if exact {
 		given = settled
 	}
+	snap.Items = s.spilled()
 	var lag map[string]uint64 // by channel: before what it has read and is not confirmed
 	for _, i := range s.log {
 		at := i.event.At
@@ -304,7 +306,7 @@ func (s *Session) reader(e *event.Event) *subscription {
 // has to be asked before holders of records are told the vector, and what Resume
 // returns goes first; once more when it was and is not any more.
 func (s *Session) Behind(vector []uint64) bool {
-	if s.unsure || s.catching > 0 || s.fresh.notices+s.sent.notices > 0 {
+	if s.unsure || s.catching > 0 || s.fresh.notices+s.sent.notices > 0 || s.pings != nil && s.pings.spill != nil {
 		return true
 	}
 	for _, i := range s.log {

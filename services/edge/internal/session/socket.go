@@ -49,6 +49,7 @@ func (s *Session) Writable(now time.Time, socket uint64, out *Effects) {
 	s.blocked = false
 	s.passOn(now)
 	s.release(now, out)
+	s.ping(now, out)
 }
 
 // bind lets events go to a socket, or with the answers to connects.
@@ -56,11 +57,12 @@ func (s *Session) bind(socket uint64, out *Effects) {
 	if s.socket == socket {
 		return
 	}
-	if s.pushing() { // what was on its way may be lost
+	if s.socket != 0 && !s.ack { // what was on its way may be lost
 		for _, sub := range s.subs {
 			sub.gap = sub.gap || s.replay
 		}
 		s.strayRosters(out)
+		s.recall(out)
 	}
 	s.socket, s.blocked, s.stale = socket, false, 0
 }
@@ -80,8 +82,8 @@ func (s *Session) passOn(now time.Time) {
 }
 
 // pushing reports whether events are pushed. With the ack extension they are
-// not: a batch is a connect's answer.
-func (s *Session) pushing() bool { return s.socket != 0 && !s.ack }
+// not: a batch is a connect's answer. Nor are they when the socket is to be closed.
+func (s *Session) pushing() bool { return s.socket != 0 && !s.ack && !s.draining }
 
 // push pushes the events that wait, unless the socket is full.
 func (s *Session) push(now time.Time, out *Effects) {
@@ -94,17 +96,32 @@ func (s *Session) push(now time.Time, out *Effects) {
 		}
 		return
 	}
-	s.discard(func(i item) bool {
-		fresh := i.batch == 0 && !i.event.Notice()
-		if fresh {
-			s.pushOne(i.event, out)
+	ping := s.nextPing()
+	for n := range s.log {
+		if i := &s.log[n]; i.batch == 0 && !i.event.Notice() {
+			s.emit(i.event, out)
+			i.batch, i.pushed = ping, true
 		}
-		return fresh
-	})
+	}
+	s.discard(func(i item) bool { return i.pushed && isRoster(i.event) }) // these are told anew instead
+	s.spill()
+	s.ping(now, out)
 	s.pump(out)
 }
 
-func (s *Session) pushOne(e *event.Event, out *Effects) {
+// pushOne pushes an event when nothing waits.
+func (s *Session) pushOne(now time.Time, e *event.Event, out *Effects) {
+	s.emit(e, out)
+	if isRoster(e) {
+		return
+	}
+	s.log = append(s.log, item{event: e, batch: s.nextPing(), pushed: true})
+	s.sent.add(e)
+	s.spill()
+	s.ping(now, out)
+}
+
+func (s *Session) emit(e *event.Event, out *Effects) {
 	out.Pushes.Socket, out.Pushes.As = s.socket, event.BayeuxText
 	if s.replay {
 		out.Pushes.As = event.ReplayText

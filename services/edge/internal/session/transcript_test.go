@@ -76,6 +76,10 @@ func (tr *transcript) run(t *testing.T, d *datadriven.TestData) string {
 		tr.s.Lost(tr.now, tr.exchange(t, d), &tr.out)
 	case "unbind":
 		tr.s.Unbind(tr.now, uint64(tr.exchange(t, d)), &tr.out)
+	case "pong":
+		tr.s.Pong(tr.now, uint64(tr.exchange(t, d)), byte(arg(t, d, "ping")), &tr.out)
+	case "beat":
+		fmt.Fprintf(&tr.b, "beat %v\n", tr.s.Beat(tr.now, tr.now.Add(duration(t, d.CmdArgs[0].Key)), &tr.out))
 	case "blocked":
 		tr.s.Blocked(tr.now, uint64(tr.exchange(t, d)))
 	case "writable":

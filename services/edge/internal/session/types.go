@@ -208,6 +208,9 @@ type Pushes struct {
 	Socket uint64
 	// As is the encoding that the session wants.
 	As event.Encoding
+	// Ping is the number of a ping to be sent behind them, 0: none. Pong is to be
+	// told of its pong.
+	Ping byte
 
 	first *event.Event
 	more  []*event.Event

@@ -35,11 +35,13 @@ func (m *model) drop(t *rapid.T) {
 	for range rapid.IntRange(0, len(m.wire)).Draw(t, "arrived") {
 		m.arriveFrame(t)
 	}
-	for _, f := range m.wire {
-		if f.event != nil {
-			m.told[f.event.String()] = true // without acknowledgement they are gone
-		}
+	for range rapid.IntRange(0, len(m.pongs)).Draw(t, "pongs") {
+		m.arrivePong(t)
 	}
+	for _, e := range m.unsure {
+		m.may[e.String()] = true
+	}
+	m.unsure, m.pongs = nil, nil
 	if m.asked[m.polling].socket == m.socket || m.wireHas(m.polling) {
 		m.polling, m.failed = 0, true
 		m.losses++
@@ -57,7 +59,7 @@ func (m *model) drop(t *rapid.T) {
 
 func (m *model) wireHas(ex session.Exchange) bool {
 	for _, f := range m.wire {
-		if ex != 0 && f.event == nil && f.answer.Exchange == ex {
+		if ex != 0 && f.answer.Exchange == ex {
 			return true
 		}
 	}
@@ -71,11 +73,30 @@ func (m *model) arriveFrame(t *rapid.T) {
 	}
 	f := m.wire[0]
 	m.wire = m.wire[1:]
-	if f.event != nil {
+	switch {
+	case f.event != nil:
 		m.take(t, *f.event)
-		return
+	case f.ping != 0:
+		m.pongs = append(m.pongs, report{socket: m.socket, ping: f.ping})
+	default:
+		m.deliver(t, f.flight, true, true)
 	}
-	m.deliver(t, f.flight, true, true)
+}
+
+// pong is the next pong as the session gets it.
+func (m *model) pong(t *rapid.T) {
+	if len(m.pongs) == 0 {
+		t.Skip()
+	}
+	m.arrivePong(t)
+}
+
+func (m *model) arrivePong(t *rapid.T) {
+	p := m.pongs[0]
+	m.pongs = m.pongs[1:]
+	m.unsure = slices.DeleteFunc(m.unsure, func(e pushed) bool { return e.ping == p.ping })
+	m.s.Pong(m.now, p.socket, p.ping, &m.out)
+	m.flush(t)
 }
 
 func (m *model) block(t *rapid.T) {
