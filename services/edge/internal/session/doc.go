@@ -14,10 +14,10 @@
 //  4. It reports every Answer to an HTTP request by Written or Lost, once, and
 //     one whose peer vanished before it was answered by Lost.
 //  5. It sends Answers that have a Socket, and then Pushes, as frames of that
-//     socket, and reports neither; pongs it reports by Pong. When the socket is full it says Blocked
-//     before it lets go of the lock, and Writable when nothing waits there any
-//     more. When a socket is gone it says Unbind to every session that it gave
-//     a Request of it, and gives it no more.
+//     socket, and reports neither; pongs it reports by Pong. When the socket is
+//     full it says Blocked before it lets go of the lock, and Writable when
+//     nothing waits there any more. When a socket is gone it says Unbind to every
+//     session that it gave a Request of it, and gives it no more.
 //
 // What the session promises:
 //
@@ -82,9 +82,9 @@
 //     client had not been told of are gone.
 //  21. Restored from a record, Resume, with the vector that was told after it,
 //     it skips nothing without a notice, but messages for this session alone.
-//     What is newer than the vector, or than what Resume says
-//     instead, may come again. Batches go on 1000 numbers behind those that the
-//     record or the client knows of, so no number has two meanings.
+//     What is newer than the vector, or than what Resume says instead, may come
+//     again. Batches go on 1000 numbers behind those that the record or the client
+//     knows of, so no number has two meanings.
 //     With the ack extension nothing comes again if that is the Resume, with
 //     settled, of when the last Answer with Record was made, and the client's
 //     first connect acknowledges what it has: that is told apart by Sent.

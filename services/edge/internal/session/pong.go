@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"time"
 
 	"github.com/comet-push/comet/services/edge/internal/event"
@@ -23,7 +24,7 @@ type pings struct {
 	count uint32        // the number of the last one; what is pushed is marked with the next
 	open  bool          // it is not answered
 	due   time.Duration // when the next may be sent, 0: not drawn
-	spill *losses       // what was let go of unconfirmed, for there is no room for more
+	spilt []string      // of which something was let go of unconfirmed: there was no room
 	until uint32        // the ping behind the last of that
 }
 
@@ -39,7 +40,7 @@ func (s *Session) Pong(now time.Time, socket uint64, number byte, out *Effects) 
 	}
 	p.open = false
 	if p.until <= p.count {
-		p.spill = nil
+		p.spilt = nil
 	}
 	s.discard(func(i item) bool { return i.pushed && i.batch <= p.count })
 	s.ping(now, out)
@@ -97,23 +98,26 @@ func (s *Session) spill() {
 		return
 	}
 	p, left := s.pings, s.sent
-	if p.spill == nil {
-		p.spill = &losses{}
-	}
+	var l losses
 	s.discard(func(i item) bool {
 		if !i.pushed || left.events <= messages/2 && left.bytes <= bytes/2 {
 			return false
 		}
 		left.remove(i.event)
-		p.spill.add(i.event)
+		l.add(i.event)
 		p.until = i.batch
 		return true
 	})
+	for _, channel := range s.concerned(&l) {
+		if !slices.Contains(p.spilt, channel) {
+			p.spilt = append(p.spilt, channel)
+		}
+	}
 }
 
 // recall has what was pushed and is not confirmed sent again, since its socket is
 // gone; of what was let go of the client is told.
-func (s *Session) recall(out *Effects) {
+func (s *Session) recall() {
 	p := s.pings
 	if p == nil {
 		return
@@ -125,17 +129,17 @@ func (s *Session) recall(out *Effects) {
 		}
 	}
 	s.discard(func(item) bool { return false })
-	if p.spill != nil {
-		s.tell(p.spill, out)
+	for _, channel := range p.spilt {
+		s.notice(channel)
 	}
 }
 
 // spilled are notices of what recall would tell of.
 func (s *Session) spilled() (notices []Item) {
-	if s.pings == nil || s.pings.spill == nil {
+	if s.pings == nil {
 		return nil
 	}
-	for _, channel := range s.concerned(s.pings.spill) {
+	for _, channel := range s.pings.spilt {
 		notices = append(notices, Item{Event: event.NewNotice(channel)})
 	}
 	return notices

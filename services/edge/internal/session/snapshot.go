@@ -306,7 +306,7 @@ func (s *Session) reader(e *event.Event) *subscription {
 // has to be asked before holders of records are told the vector, and what Resume
 // returns goes first; once more when it was and is not any more.
 func (s *Session) Behind(vector []uint64) bool {
-	if s.unsure || s.catching > 0 || s.fresh.notices+s.sent.notices > 0 || s.pings != nil && s.pings.spill != nil {
+	if s.unsure || s.catching > 0 || s.fresh.notices+s.sent.notices > 0 || s.pings != nil && len(s.pings.spilt) > 0 {
 		return true
 	}
 	for _, i := range s.log {

@@ -62,7 +62,7 @@ func (s *Session) bind(socket uint64, out *Effects) {
 			sub.gap = sub.gap || s.replay
 		}
 		s.strayRosters(out)
-		s.recall(out)
+		s.recall()
 	}
 	s.socket, s.blocked, s.stale = socket, false, 0
 }
