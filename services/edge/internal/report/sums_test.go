@@ -32,6 +32,13 @@ func sums(sessions map[string][]string, shards []shard.PresenceShard) map[shard.
 	return all
 }
 
+// startComparing has the node look at what edges say that they have.
+func (n *node) startComparing() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.compares = true
+}
+
 // compare looks at what an edge says that it has. The node is locked.
 func (n *node) compare(list []*edgev1.ShardSum) {
 	for _, m := range list {
@@ -47,7 +54,7 @@ func (n *node) compare(list []*edgev1.ShardSum) {
 // before the node knows of it, and is said of all of them now and then.
 func TestSums(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.node.compares = true
+		w.node.startComparing()
 		random := rand.New(rand.NewPCG(1, 2))
 		for begun := time.Now(); time.Since(begun) < 3*time.Minute; {
 			id := fmt.Sprint("s", random.IntN(300))
@@ -72,7 +79,7 @@ func TestSums(t *testing.T) {
 // A change that is lost shows.
 func TestSumsDiffer(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.node.compares = true
+		w.node.startComparing()
 		for i := range 300 {
 			w.add(fmt.Sprint("s", i))
 		}
