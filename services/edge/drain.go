@@ -68,9 +68,7 @@ func (s *Service) part(ctx context.Context, told <-chan struct{}) {
 	logged := time.Now()
 	var late time.Time // zero: not all are told
 	for {
-		for c := range s.registry.all() {
-			c.part(!late.IsZero() && time.Now().After(late))
-		}
+		s.sweep(!late.IsZero(), !late.IsZero() && time.Now().After(late))
 		if !late.IsZero() && s.registry.len()+s.sockets.len() == 0 {
 			return
 		}
@@ -88,6 +86,18 @@ func (s *Service) part(ctx context.Context, told <-chan struct{}) {
 			}
 			return
 		}
+	}
+}
+
+// sweep lets go of the sessions that it can let go of. If all were told, those that
+// were not are here since then: their clients asked for something other than a
+// connect, and are sent away, too.
+func (s *Service) sweep(told, hadTime bool) {
+	for c := range s.registry.all() {
+		if told && !c.drains() {
+			c.drain(s.drainInterval())
+		}
+		c.part(hadTime)
 	}
 }
 

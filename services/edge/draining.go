@@ -82,19 +82,8 @@ func (s *Service) drains(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			s.sweep()
+			s.sweep(true, true)
 		}
-	}
-}
-
-// sweep sends sessions away that were brought here because a client asked for
-// something other than a connect.
-func (s *Service) sweep() {
-	for c := range s.registry.all() {
-		if !c.drains() {
-			c.drain(s.drainInterval())
-		}
-		c.part(true)
 	}
 }
 

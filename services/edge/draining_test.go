@@ -48,9 +48,13 @@ func TestDrainByOrder(t *testing.T) {
 		for range 8 {
 			polls = append(polls, w.client().open("/a").poll(t.Context()))
 		}
-		late := w.client().open("/a")
-		record, _ := (*presence)(w.service).State(publicID(late.clientID))
-		late.send(message{"channel": "/meta/disconnect"})
+		returns := func() (again func()) {
+			c := w.client().open("/a")
+			record, _ := (*presence)(w.service).State(publicID(c.clientID))
+			c.send(message{"channel": "/meta/disconnect"})
+			return func() { c.adopt(nil, record, nil) } // its client asked for something
+		}
+		meanwhile, late := returns(), returns()
 		server := &deliverServer{s: w.service}
 		refused := server.Drain(&edgev1.DrainRequest{}, &watcher{ctx: t.Context()})
 		if rpc.Reason(refused) != channelv1.ErrorReason_ERROR_REASON_ORDER_REFUSED || errors.Is(w.service.Ready(), run.ErrDraining) {
@@ -59,15 +63,20 @@ func TestDrainByOrder(t *testing.T) {
 		first, second := &watcher{ctx: t.Context()}, &watcher{ctx: t.Context()}
 		ended := make(chan error, 2)
 		go func() { ended <- server.Drain(&edgev1.DrainRequest{Force: true}, first) }()
+		begun := time.Now()
 		time.Sleep(time.Second)
 		if got := w.value("comet_edge_drain_state"); got != 1 {
 			t.Errorf("the state is %v", got)
 		}
+		meanwhile()
 		go func() { ended <- server.Drain(&edgev1.DrainRequest{}, second) }() // attaches
 		for range 2 {
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
+		}
+		if took := time.Since(begun); took > 8*time.Second {
+			t.Errorf("the drain took %v", took)
 		}
 		for _, watch := range []*watcher{first, second} {
 			last := watch.seen[len(watch.seen)-1]
@@ -101,7 +110,7 @@ func TestDrainByOrder(t *testing.T) {
 		if got := w.value("comet_edge_drain_state"); got != 2 {
 			t.Errorf("the state is %v", got)
 		}
-		late.adopt(nil, record, nil) // its client asked for something
+		late()
 		if n := w.service.registry.len(); n != 1 {
 			t.Errorf("%d sessions were brought here", n)
 		}
