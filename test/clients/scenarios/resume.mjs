@@ -1,5 +1,6 @@
 // A client whose network breaks for less than the server remembers it goes on
-// with its session and gets what was published meanwhile.
+// with its session and gets what was published meanwhile. What came over a socket
+// just before may come again.
 import assert from "node:assert/strict";
 import {setTimeout as pause} from "node:timers/promises";
 
@@ -21,7 +22,12 @@ export async function run(t) {
     await other.publish(t.channel("a"), 2);
     await other.publish(t.channel("a"), 3);
     client.wire.restore();
-    await inbox.expect(2, 3);
+    let next = (await inbox.next()).data;
+    if (next === 1 && t.transport === "websocket") {
+        next = (await inbox.next()).data;
+    }
+    assert.equal(next, 2);
+    await inbox.expect(3);
     await inbox.nothing(150);
     assert.equal(handshakes, 1);
 }
